@@ -1,0 +1,1 @@
+"""Cinder drivers that come with the project."""

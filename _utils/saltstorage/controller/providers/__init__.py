@@ -1,0 +1,1 @@
+"""Providers: the code that drives a kind of backend."""

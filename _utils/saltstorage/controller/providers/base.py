@@ -1,0 +1,152 @@
+"""The contract between the controller and the code that drives a kind of backend.
+
+A provider knows no names, owners or rules: the service has checked, locked and recorded everything before it calls
+a provider, and calls it with the ids that the service chose.  So a provider only does the array's work, and
+does it so that **every call can be repeated**: after a crash the service repeats the last one.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...model import BackendStats
+
+
+class Capability(enum.StrEnum):
+    """What a backend may be able to do beyond create, delete, connect and disconnect."""
+
+    EXTEND = "extend"  #: Grow a volume that no host uses.
+    EXTEND_ONLINE = "extend_online"  #: Grow a volume while hosts use it.
+    SNAPSHOT = "snapshot"  #: Snapshots, and volumes from them.
+    CLONE = "clone"  #: Volumes from volumes.
+    MULTIATTACH = "multiattach"  #: One volume mapped to several hosts.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderVolume:
+    """What a provider needs to know of a volume. ``size`` is in GiB."""
+
+    id: str
+    size: int
+    name: str = ""  #: For display on the array, where the driver does so; never an identity.
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSnapshot:
+    """What a provider needs to know of a snapshot. ``size`` is the volume's when it was taken, in GiB."""
+
+    id: str
+    volume_id: str
+    size: int
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendConfig:
+    """One entry of ``storage:backends`` after checking.
+
+    :ivar name: the backend's name.
+    :ivar options: everything under the name but ``provider``; for the cinderlib provider these are Cinder's
+        own options of the driver (``volume_driver``, ``san_ip``, …), with ``sdb://`` values resolved.
+    :ivar state_dir: a directory for the provider's own state, private to the controller.
+    :ivar database: SQLAlchemy URL for the metadata of providers that keep any.
+    :ivar root_helper: command prefix by which a controller that is not root runs commands as root, e.g. ``sudo``.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state_dir: str
+    database: str
+    root_helper: str = ""
+
+
+class Provider(abc.ABC):
+    """One configured backend.
+
+    The service constructs the provider, calls :meth:`load` once, and then any method from several threads at once, but
+    never two at once for the same volume (volume, its snapshots, and the source of a new volume are locked together).
+
+    Failures are raised as classes of :mod:`saltstorage.errors`; any other exception is reported as INTERNAL.
+    No secret may stand in the message of an exception.
+    """
+
+    def __init__(self, config: BackendConfig) -> None:
+        self.config = config
+
+    @abc.abstractmethod
+    def load(self) -> None:
+        """Load the driver and reach the array. Called before anything else; may be called again after it failed.
+
+        :raises InvalidArgumentError: an option is unknown or wrong.
+        :raises FailedPreconditionError: something on the controller is missing (a package, a tool, a right).
+        :raises UnavailableError: the array does not answer.
+        """
+
+    @abc.abstractmethod
+    def capabilities(self) -> frozenset[Capability]:
+        """Return what this backend can do."""
+
+    @abc.abstractmethod
+    def stats(self) -> BackendStats:
+        """Return fresh statistics from the array."""
+
+    @abc.abstractmethod
+    def create_volume(self, volume: ProviderVolume, *, source: ProviderVolume | ProviderSnapshot | None = None) -> int:
+        """Create a volume, empty or as a copy of ``source``, and return the size delivered in GiB.
+
+        The service has checked that ``volume.size`` is not below the source's. A volume of this id that an
+        interrupted call left is removed by :meth:`delete_volume` before this is called again.
+
+        :raises ResourceExhaustedError: no space or no more volumes possible; nothing may be left behind.
+        """
+
+    @abc.abstractmethod
+    def delete_volume(self, volume: ProviderVolume) -> bool:
+        """Delete a volume; return whether there was one. Must accept what an interrupted create left."""
+
+    @abc.abstractmethod
+    def volume_size(self, volume: ProviderVolume) -> int | None:
+        """Return the size in GiB that the backend has for the volume, or None when there is no such volume.
+
+        Used to find out how far an interrupted operation came. A provider that cannot tell without changing anything
+        answers from its own metadata.
+        """
+
+    @abc.abstractmethod
+    def extend_volume(self, volume: ProviderVolume, size: int) -> int:
+        """Grow a volume to ``size`` GiB and return the size delivered. Already that size or larger: do nothing."""
+
+    @abc.abstractmethod
+    def create_snapshot(self, snapshot: ProviderSnapshot) -> None:
+        """Take a snapshot of ``snapshot.volume_id``."""
+
+    @abc.abstractmethod
+    def delete_snapshot(self, snapshot: ProviderSnapshot) -> bool:
+        """Delete a snapshot; return whether there was one."""
+
+    @abc.abstractmethod
+    def connect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, read_only: bool = False) -> dict[str, Any]:
+        """Map a volume to the host that ``connector`` describes and return how to reach it.
+
+        ``connector`` is what os-brick's ``get_connector_properties`` returned on the host. The answer is
+        Cinder's connection information: ``{"driver_volume_type": "iscsi", "data": {…}}``; the consumer hands it to
+        os-brick as it is. Mapping a host again returns the same, with no second mapping.
+        """
+
+    @abc.abstractmethod
+    def disconnect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, last: bool) -> None:
+        """Unmap a volume from a host. ``last``: no other host is mapped, so the export may go.
+
+        Unmapping a host that is not mapped does nothing.
+        """
+
+    @abc.abstractmethod
+    def restore(self, volume: ProviderVolume) -> None:
+        """Make the export of a connected volume exist again, as after a restart of the controller's machine."""
+
+    def close(self) -> None:
+        """Let go of what :meth:`load` took (sessions, threads). The default does nothing."""

@@ -1,0 +1,105 @@
+"""The nouns of the project as they cross the bus and leave the runner: frozen, typed, plain data inside.
+
+Sizes are in GiB unless the name says otherwise; times are seconds since the epoch, UTC, as a float.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+# What a volume or snapshot is doing, in the words that Cinder uses.
+CREATING = "creating"
+AVAILABLE = "available"
+EXTENDING = "extending"
+DELETING = "deleting"
+ERROR = "error"
+
+# What a connection is doing.
+CONNECTING = "connecting"
+CONNECTED = "connected"
+DISCONNECTING = "disconnecting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base of the nouns: to and from plain data."""
+
+    #: Fields that `to_wire` leaves out, since the other end must not see them.
+    private: ClassVar[frozenset[str]] = frozenset()
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the public fields as a dictionary of plain data."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in self.private}
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Self:
+        """Return the noun for what :meth:`to_wire` returned; keys of a newer release are ignored."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume(Record):
+    """A block volume, known by ``(owner, name)``."""
+
+    id: str  #: UUID, chosen by the controller before the backend is asked; on the array usually ``volume-<id>``.
+    owner: str  #: Minion that the volume belongs to, or ``shared``.
+    name: str  #: Name that the owner gave; unique for the owner.
+    backend: str  #: Name of the backend in the controller's configuration.
+    size: int  #: Size that the backend delivers, GiB.
+    state: str = AVAILABLE  #: creating, available, extending, deleting or error.
+    source: Mapping[str, str] | None = None  #: ``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from.
+    formatted: bool = False  #: Whether a consumer was ever allowed to make a file system on it.
+    created: float = 0.0  #: When it was created.
+    error: str = ""  #: Why the state is ``error``.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot(Record):
+    """A point-in-time copy of a volume, known by ``(owner, name)``."""
+
+    id: str  #: UUID, chosen by the controller.
+    owner: str  #: Owner of the volume.
+    name: str  #: Name, unique for the owner.
+    volume_id: str  #: UUID of the volume it was taken of.
+    volume: str  #: Name of that volume.
+    backend: str  #: Backend of that volume.
+    size: int  #: Size of the volume when it was taken, GiB.
+    state: str = AVAILABLE  #: creating, available, deleting or error.
+    created: float = 0.0  #: When it was taken.
+    error: str = ""  #: Why the state is ``error``.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection(Record):
+    """A volume mapped to one host. How to reach it travels beside this record, never in it: that holds secrets."""
+
+    id: str  #: UUID.
+    volume_id: str  #: UUID of the volume.
+    owner: str  #: Owner of the volume.
+    volume: str  #: Name of the volume.
+    host: str  #: Minion that the volume is mapped to.
+    state: str = CONNECTED  #: connecting, connected or disconnecting.
+    read_only: bool = False  #: Whether the host may only read.
+    created: float = 0.0  #: When it was mapped.
+    connector: Mapping[str, Any] = field(default_factory=dict)  #: What os-brick said of the host when it was mapped.
+
+    private: ClassVar[frozenset[str]] = frozenset({"connector"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendStats(Record):
+    """What a backend says of itself."""
+
+    name: str  #: Name of the backend.
+    vendor: str = ""  #: Vendor, as the driver says.
+    driver_version: str = ""  #: Version of the driver.
+    protocol: str = ""  #: Storage protocol, such as ``iSCSI``, ``FC``, ``ceph``, ``file``.
+    total_gib: float | None = None  #: Capacity; None when the backend does not say or has no limit.
+    free_gib: float | None = None  #: Free capacity; None as above.
+    allocated_gib: float | None = None  #: Sum of the sizes of the project's volumes on it.
+    thin: bool = False  #: Whether volumes take only the space that was written.
+    raw: Mapping[str, Any] = field(default_factory=dict)  #: All that the driver said, secrets removed.

@@ -1,0 +1,112 @@
+"""Checks of what users and minions write, done before anything is changed.
+
+Names follow the rule of the CSI specification ("Size Limits" and "Field Requirements": at most 128 bytes, no
+control characters, any other Unicode), and may not be a path, since a name is a file name in ``/dev/storage``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import InvalidArgumentError
+
+MAX_NAME_BYTES = 128
+#: 16 PiB in GiB; no driver of Cinder takes a larger volume, and a mistyped size is refused before any work.
+MAX_SIZE_GIB = 16 * 1024 * 1024
+SHARED_OWNER = "shared"
+
+_SIZE = re.compile(r"(?P<number>[0-9]{1,20})\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_UNIT_BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+
+
+def name(value: Any, field: str = "name") -> str:
+    """Return ``value`` when it is a valid name of a volume or snapshot.
+
+    :raises InvalidArgumentError: not a string; empty; over 128 bytes of UTF-8; has ``/`` or a control
+        character; is ``.`` or ``..``.
+
+    >>> name("pg data")
+    'pg data'
+    """
+    if not isinstance(value, str):
+        # YAML reads an unquoted 2024 or yes as another type; say how to write it.
+        raise InvalidArgumentError(f"{field} must be a string, not {type(value).__name__}; quote it", field=field)
+    if not value:
+        raise InvalidArgumentError(f"{field} is empty; give the volume a name", field=field)
+    try:
+        size = len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"{field} is not valid Unicode", field=field) from None
+    if size > MAX_NAME_BYTES:
+        raise InvalidArgumentError(f"{field} is {size} bytes long in UTF-8; at most {MAX_NAME_BYTES} are allowed", field=field)
+    if value in (".", ".."):
+        raise InvalidArgumentError(f"{field} may not be {value!r}: it is a file name in /dev/storage", field=field)
+    if "/" in value:
+        raise InvalidArgumentError(f"{field} {value!r} has a '/'; it is a file name in /dev/storage", field=field)
+    # Cc: controls. Zl/Zp: line and paragraph separators, which break lists and logs like a newline does.
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in value):
+        raise InvalidArgumentError(f"{field} {value!r} has a control character", field=field)
+    return value
+
+
+def size_gib(value: Any, field: str = "size") -> int:
+    """Return a size in whole GiB, rounded up.
+
+    :param value: a whole number of GiB, or a string of a whole number and a binary unit: ``20``, ``"20"``,
+        ``"20G"``, ``"20GiB"``, ``"512 MiB"``, ``"1TiB"``. ``G``, ``GB`` and ``GiB`` all mean 2**30 bytes, as for LVM.
+    :raises InvalidArgumentError: anything else, 0, a negative or a fractional number, over 16 PiB.
+
+    >>> size_gib("1536 MiB")
+    2
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InvalidArgumentError(f"{field} must be a whole number of GiB or a string such as '20GiB', not {value!r}", field=field)
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if not match:
+            raise InvalidArgumentError(f"{field} {value[:40]!r} is not a size; write a whole number and a unit, such as '20GiB'", field=field)
+        unit = match["unit"].lower()
+        number = int(match["number"])
+        gib = -(-number * _UNIT_BYTES[unit] // 2**30) if unit else number
+    else:
+        gib = value
+    if gib < 1:
+        raise InvalidArgumentError(f"{field} must be at least 1 GiB, not {value!r}", field=field)
+    if gib > MAX_SIZE_GIB:
+        raise InvalidArgumentError(f"{field} {value!r} is over the largest possible size of {MAX_SIZE_GIB} GiB", field=field)
+    return gib
+
+
+def boolean(value: Any, field: str) -> bool:
+    """Return ``value`` when it is True or False; a string such as ``"no"`` is refused, since Python reads it as true."""
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(f"{field} must be True or False, not {value!r}", field=field)
+    return value
+
+
+def mapping(value: Any, field: str) -> dict[str, Any]:
+    """Return ``value`` as a dictionary with string keys."""
+    if not isinstance(value, Mapping):
+        raise InvalidArgumentError(f"{field} must be a mapping, not {type(value).__name__}", field=field)
+    for key in value:
+        if not isinstance(key, str):
+            raise InvalidArgumentError(f"{field} has the key {key!r}, which is not a string; quote it", field=field)
+    return dict(value)
+
+
+def no_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse names in ``given`` that are not in ``known``, before anything is done with the others.
+
+    :raises InvalidArgumentError: with the first unknown name as its field and the nearest known one as a hint.
+    """
+    import difflib
+
+    names = sorted(known)
+    for key in given:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+            raise InvalidArgumentError(f"{where} has no parameter {key!r}{hint}", field=str(key))
