@@ -1,0 +1,48 @@
+# Every target creates what it needs. Python packages live in .venv, made from the lock files in requirements/.
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format bench docs lock clean
+BIN := .venv/bin
+TESTS ?= tests/unit tests/functional tests/integration tests/conformance
+CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py)
+
+help:  ## Show this text
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "make %-8s %s\n", $$1, $$2}'
+
+venv:  ## Make .venv with everything for development
+	@tools/venv.sh dev
+
+demo:  ## Watch a volume live from creation to deletion, with a real master and two minions (as root)
+	@if [ "$$(id -u)" != 0 ]; then echo "make demo attaches and mounts block devices, so it needs root: sudo make demo"; exit 1; fi
+	@tools/packages.sh --tools
+	@tools/venv.sh controller
+	@$(BIN)/python demo/demo.py
+
+test: lint  ## Lint, then unit, functional, integration and conformance tests
+	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
+	$(BIN)/python -m pytest -q $(wildcard $(TESTS))
+
+lint: venv  ## Ruff (rules and format) and mypy
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+
+format: venv  ## Format the code and mend what Ruff can mend
+	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/ruff check --fix $(CHECKED)
+
+bench:  ## Measure speed and memory side by side with bare Salt, cinderlib and os-brick (as root)
+	@if [ "$$(id -u)" != 0 ]; then echo "make bench attaches block devices, so it needs root: sudo make bench"; exit 1; fi
+	@tools/packages.sh --tools
+	@tools/venv.sh dev
+	$(BIN)/python tests/bench
+
+docs: venv  ## Build the documentation into docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+lock: venv  ## Compile the lock files again; UPGRADE=--upgrade takes the newest versions
+	requirements/compile.sh ../$(BIN)/uv $(UPGRADE)
+
+clean:  ## Remove what the other targets made
+	rm -rf .venv docs/_build build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,41 @@
+"""What every test may use: paths of the checkout, short temporary folders, and the root marker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root: attaches and mounts block devices")
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """Return the folder of the checkout, which is also the formula's file root."""
+    return CHECKOUT
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """Yield a temporary folder with a short path, for Unix sockets (their paths end at 107 bytes); removed after the test."""
+    folder = Path(tempfile.mkdtemp(prefix="st-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that was free a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Install Debian packages that are missing: tools/packages.sh PACKAGE…, or --tools for those of the demo and the tests.
+set -eu
+if [ "${1:-}" = --tools ]; then
+    shift
+    # command or file, and its package
+    for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs losetup:mount mount:mount blkid:util-linux lsblk:util-linux flock:util-linux findmnt:util-linux; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || case " $* " in *" ${pair#*:} "*) ;; *) set -- "$@" "${pair#*:}" ;; esac
+    done
+    ldconfig -p 2>/dev/null | grep -q libudev.so.1 || set -- "$@" libudev1
+fi
+[ $# -gt 0 ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing packages: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -qq -y --no-install-recommends "$@" >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@" >/dev/null; }
+else
+    echo "Missing system packages (names as in Debian): install $*" >&2
+    exit 1
+fi
