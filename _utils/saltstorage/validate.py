@@ -94,7 +94,8 @@ def mapping(value: Any, field: str) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
             raise InvalidArgumentError(f"{field} has the key {key!r}, which is not a string; quote it", field=field)
-    return dict(value)
+    # Not dict(value): Salt's proxies of its options subclass dict and answer only when asked key by key.
+    return {key: value[key] for key in value}
 
 
 def no_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -1,0 +1,154 @@
+"""The controller's database of volumes, snapshots and connections.
+
+Each method is one transaction, on the disk when it returns. What may be written when is the service's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import InternalError
+from ..model import Connection, Record, Snapshot, Volume
+from .database import open_database
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+    from sqlalchemy.sql import ColumnElement
+
+R = TypeVar("R", bound=Record)
+
+
+class Catalog:
+    """The catalog at an SQLAlchemy URL.
+
+    :param url: where; an SQLite file is created when it does not exist.
+    :raises StorageError: as :func:`~saltstorage.controller.database.open_database` says.
+    """
+
+    def __init__(self, url: str) -> None:
+        from . import schema
+
+        self.engine = open_database(url)
+        self._tables: dict[type[Record], Table] = {
+            Volume: schema.volumes,
+            Snapshot: schema.snapshots,
+            Connection: schema.connections,
+        }
+
+    def close(self) -> None:
+        """Close all connections to the database."""
+        self.engine.dispose()
+
+    # Reading.
+
+    def volume(self, owner: str, name: str) -> Volume | None:
+        """Return the volume of that identity, or None."""
+        return self._one(Volume, owner=owner, name=name)
+
+    def volume_by_id(self, volume_id: str) -> Volume | None:
+        """Return the volume of that id, or None."""
+        return self._one(Volume, id=volume_id)
+
+    def volumes(self, **where: Any) -> list[Volume]:
+        """Return the volumes with those values, such as ``owner``, ``backend`` or ``state``, by owner and name."""
+        return self._all(Volume, where)
+
+    def snapshot(self, owner: str, name: str) -> Snapshot | None:
+        """Return the snapshot of that identity, or None."""
+        return self._one(Snapshot, owner=owner, name=name)
+
+    def snapshots(self, **where: Any) -> list[Snapshot]:
+        """Return the snapshots with those values, by owner and name."""
+        return self._all(Snapshot, where)
+
+    def connection(self, volume_id: str, host: str) -> Connection | None:
+        """Return the connection of a volume to a host, or None."""
+        return self._one(Connection, volume_id=volume_id, host=host)
+
+    def connections(self, **where: Any) -> list[Connection]:
+        """Return the connections with those values, by owner and volume."""
+        return self._all(Connection, where)
+
+    def usage(self, owner: str) -> tuple[int, int]:
+        """Return how many volumes and how many GiB an owner has."""
+        from sqlalchemy import func, select
+
+        table = self._tables[Volume]
+        query = select(func.count(), func.coalesce(func.sum(table.c.size), 0)).where(table.c.owner == owner)
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            count, gib = connection.execute(query).one()
+        return int(count), int(gib)
+
+    def allocated(self, backend: str) -> int:
+        """Return the GiB of all volumes on a backend."""
+        from sqlalchemy import func, select
+
+        table = self._tables[Volume]
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.backend == backend)).scalar_one())
+
+    # Writing.
+
+    def add(self, record: Volume | Snapshot | Connection) -> None:
+        """Insert a record; the unique index refuses a second one of the same identity.
+
+        :raises InternalError: the identity exists; the service checks that first, under a lock.
+        """
+        from sqlalchemy import exc
+
+        values = {column: getattr(record, column) for column in self._tables[type(record)].c.keys()}
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(self._tables[type(record)].insert().values(**values))
+        except exc.IntegrityError:
+            raise InternalError(f"the catalog has a {type(record).__name__.lower()} of this identity already: {record}") from None
+
+    def update(self, record: R, **changes: Any) -> R:
+        """Change some values of a record and return it as it is now."""
+        table = self._tables[type(record)]
+        with self.engine.begin() as connection:
+            connection.execute(table.update().where(table.c.id == record.id).values(**changes))  # type: ignore[attr-defined]
+        return type(record).from_wire({**record.to_wire(), **{f: getattr(record, f) for f in record.private}, **changes})
+
+    def remove(self, record: Volume | Snapshot | Connection) -> None:
+        """Delete a record."""
+        table = self._tables[type(record)]
+        with self.engine.begin() as connection:
+            connection.execute(table.delete().where(table.c.id == record.id))
+
+    # What the engine says of the backends, for readers that load no driver.
+
+    def set_backend_state(self, name: str, state: str, *, error: str = "", capabilities: Iterable[str] = ()) -> None:
+        """Record whether a backend is up, and why not."""
+        from . import schema
+
+        row = {"name": name, "state": state, "error": error, "capabilities": sorted(capabilities), "checked": time.time()}
+        with self.engine.begin() as connection:
+            connection.execute(schema.backends.delete().where(schema.backends.c.name == name))
+            connection.execute(schema.backends.insert().values(**row))
+
+    def backend_states(self) -> dict[str, dict[str, Any]]:
+        """Return what was last recorded of each backend: ``state``, ``error``, ``capabilities``, ``checked`` (seconds)."""
+        from . import schema
+
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return {row["name"]: dict(row) for row in connection.execute(schema.backends.select()).mappings()}
+
+    def _where(self, cls: type[Record], where: dict[str, Any]) -> list[ColumnElement[bool]]:
+        columns = self._tables[cls].c
+        return [columns[key].in_(value) if isinstance(value, list | tuple) else columns[key] == value for key, value in where.items()]
+
+    def _all(self, cls: type[R], where: dict[str, Any]) -> list[R]:
+        table = self._tables[cls]
+        order = [table.c.owner, table.c.volume, table.c.host] if cls is Connection else [table.c.owner, table.c.name]
+        query = table.select().where(*self._where(cls, where)).order_by(*order)
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return [cls.from_wire(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]
+
+    def _one(self, cls: type[R], **where: Any) -> R | None:
+        found = self._all(cls, where)
+        if len(found) > 1:  # The unique index prevents it; should it ever happen, nothing may pick one.
+            raise InternalError(f"the catalog has several records for {where}: {', '.join(r.id for r in found)}")  # type: ignore[attr-defined]
+        return found[0] if found else None

@@ -1,0 +1,174 @@
+"""The controller's operations on connections: map a volume to a host, unmap it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from .. import model, validate
+from ..errors import AlreadyExistsError, FailedPreconditionError, PermissionDeniedError
+from ..model import Connection, Volume
+from .core import Caller, Core, as_provider_volume, new_id, plain_connector
+from .providers.base import Capability
+from .volumes import Volumes, Wanted
+
+log = logging.getLogger(__name__)
+
+
+class Connections:
+    """Mapping volumes to hosts. The export stays while any host is connected."""
+
+    def __init__(self, core: Core, volumes: Volumes) -> None:
+        self.core = core
+        self.volumes = volumes
+
+    def connect(
+        self, caller: Caller, *, name: Any, connector: Any, read_only: Any = False, create: Any = None, owner: Any = None
+    ) -> dict[str, Any]:
+        """Map a volume to the calling minion, making sure first that it exists when ``create`` says how.
+
+        :param connector: what os-brick says of the host.
+        :param create: None, or the parameters of :class:`~saltstorage.controller.volumes.Wanted`: one request then does both.
+        :returns: ``volume`` as it is now; ``old`` as it was before (None: it was created); ``connection``; ``new``:
+            whether the mapping is; ``connection_info``: how to reach it, in Cinder's format, **with secrets**.
+        """
+        name = validate.name(name)
+        connector = plain_connector(connector)
+        read_only = validate.boolean(read_only, "read_only")
+        wanted = None
+        if create is not None:
+            given = validate.mapping(create, "create")
+            validate.no_unknown(given, ("size", "backend", "source", "resize"), "create")
+            if "size" not in given:
+                raise validate.InvalidArgumentError("size is missing", field="size")
+            wanted = Wanted(**given)
+        if caller.minion is None:
+            raise PermissionDeniedError("a volume is connected by the minion that uses it: apply storage_volume.connected there")
+        # A shared volume is never created or changed through a connection.
+        shared = owner == validate.SHARED_OWNER
+        owner = self.core.owner(caller, owner, name, change=wanted is not None and not shared)
+        sources = self.volumes.source_lock(owner, wanted) if wanted else []
+        with self.core.held(caller, "connection", (owner, name), *sources):
+            old: Volume | None
+            if wanted is not None and not shared:
+                old, volume = self.volumes.ensure(caller, owner, name, wanted)
+            else:
+                old = volume = self.core.usable(owner, name)
+            return self._map(caller.minion, volume, old, connector, read_only)
+
+    def disconnect(self, caller: Caller, *, name: Any, owner: Any = None, host: Any = None, fenced: Any = False) -> dict[str, Any]:
+        """Unmap a volume from a host.
+
+        A minion unmaps itself, after it has let go of the device. The administrator can unmap any host, but must
+        confirm with ``fenced`` that the host cannot write any more: it is powered off, or cut off from the storage network.
+
+        :returns: ``connection`` as it was, None when there was none.
+        """
+        name = validate.name(name)
+        fenced = validate.boolean(fenced, "fenced")
+        owner = self.core.owner(caller, owner, name, change=False)
+        host = self._host(caller, host, fenced)
+        with self.core.held(caller, "disconnection", (owner, name)):
+            volume = self.core.catalog.volume(owner, name)
+            connection = self.core.catalog.connection(volume.id, host) if volume else None
+            if volume is None or connection is None:
+                return {"connection": None}
+            self.unmap(volume, connection)
+        if caller.admin:
+            log.warning("storage: volume %s of %s was unmapped from %s on the administrator's word that it is fenced", volume.id, owner, host)
+        return {"connection": connection.to_wire()}
+
+    def mark_formatted(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
+        """Record that the calling minion is about to make a file system on a volume that is connected to it.
+
+        :returns: ``was``: whether that was recorded before; if so, no file system may be made.
+        """
+        name = validate.name(name)
+        owner = self.core.owner(caller, owner, name, change=False)
+        with self.core.held(caller, "formatting", (owner, name)):
+            volume = self.core.usable(owner, name)
+            connection = self.core.catalog.connection(volume.id, caller.minion or "")
+            if connection is None or connection.state != model.CONNECTED:
+                raise FailedPreconditionError(f"volume {name!r} is not connected to {caller}; connect it first")
+            if connection.read_only:
+                raise FailedPreconditionError(f"volume {name!r} is connected to {caller} read-only")
+            if not volume.formatted:
+                self.core.catalog.update(volume, formatted=True)
+        return {"was": volume.formatted}
+
+    def unmap(self, volume: Volume, connection: Connection) -> None:
+        """Unmap, with the volume's lock held; the record goes last."""
+        others = [c for c in self.core.catalog.connections(volume_id=volume.id) if c.id != connection.id]
+        self.core.catalog.update(connection, state=model.DISCONNECTING)
+        provider = self.core.provider(volume.backend)
+        provider.disconnect(as_provider_volume(volume), connection.id, connection.connector, last=not others)
+        self.core.catalog.remove(connection)
+
+    def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool) -> dict[str, Any]:
+        connections = self.core.catalog.connections(volume_id=volume.id)
+        mine = next((c for c in connections if c.host == host), None)
+        others = [c for c in connections if c.host != host]
+        provider = self.core.provider(volume.backend)
+        if mine is not None and mine.state == model.CONNECTED and mine.read_only != read_only:
+            have, want = ("read-only", "for writing") if mine.read_only else ("for writing", "read-only")
+            raise AlreadyExistsError(f"volume {volume.name!r} is connected {have}; disconnect it before connecting it {want}", field="read_only")
+        if others and (volume.owner != validate.SHARED_OWNER or Capability.MULTIATTACH not in provider.capabilities()):
+            hosts = ", ".join(c.host for c in others)
+            raise FailedPreconditionError(
+                f"volume {volume.name!r} is attached to {hosts}; disconnect it there first", details={"hosts": [c.host for c in others]}
+            )
+        new = mine is None
+        if mine is None:
+            mine = Connection(
+                id=new_id(),
+                volume_id=volume.id,
+                owner=volume.owner,
+                volume=volume.name,
+                host=host,
+                state=model.CONNECTING,
+                read_only=read_only,
+                created=time.time(),
+                connector=connector,
+            )
+            self.core.catalog.add(mine)
+        else:
+            # A repeat, perhaps by a host that was installed anew: what is unmapped one day is what was mapped last.
+            mine = self.core.catalog.update(mine, connector=connector, read_only=read_only)
+        try:
+            info = provider.connect(as_provider_volume(volume), mine.id, connector, read_only=read_only)
+        except BaseException:
+            if new:
+                self._undo_connect(volume, mine)
+            raise
+        mine = self.core.catalog.update(mine, state=model.CONNECTED)
+        return {
+            "volume": volume.to_wire(),
+            "old": old.to_wire() if old else None,
+            "connection": mine.to_wire(),
+            "new": new,
+            "connection_info": info,
+        }
+
+    def _undo_connect(self, volume: Volume, connection: Connection) -> None:
+        try:
+            self.unmap(volume, connection)
+        except Exception as error:
+            # The record stays as "disconnecting": the next request or start finishes it.
+            log.error("storage: volume %s could not be mapped to %s, nor be unmapped: %s", volume.id, connection.host, type(error).__name__)
+
+    def _host(self, caller: Caller, host: Any, fenced: bool) -> str:
+        if caller.minion is not None:
+            if host is not None and host != caller.minion:
+                raise PermissionDeniedError(f"{caller} may not disconnect {host}; use salt-run storage.disconnect on the master", field="host")
+            return caller.minion
+        if host is None:
+            raise validate.InvalidArgumentError("name the host, which is the minion's id", field="host")
+        validate.name(host, "host")
+        if not fenced:
+            raise FailedPreconditionError(
+                f"{host} may still write to the volume. Apply storage_volume.disconnected on it; if it is dead, cut it off"
+                " (power off, or block its initiator), and confirm that with fenced=True",
+                field="fenced",
+            )
+        return str(host)

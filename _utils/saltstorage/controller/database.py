@@ -1,0 +1,83 @@
+"""Opening the catalog's database: SQLite with the settings that make it safe here, or any URL that SQLAlchemy knows."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+#: How long a writer waits for another process's transaction, seconds.
+BUSY_TIMEOUT = 30
+
+
+def open_database(url: str) -> Engine:
+    """Return an engine for the catalog at ``url`` with its tables in place.
+
+    An SQLite file is created with mode 0600 in a directory of mode 0700.
+
+    :raises InvalidArgumentError: the URL cannot be understood, or its Python driver is not installed.
+    :raises UnavailableError: the database does not answer.
+    :raises FailedPreconditionError: the file cannot be written, or the catalog is of another version of the project.
+    """
+    import sqlalchemy
+    from sqlalchemy import exc
+
+    from . import schema
+
+    try:
+        parsed = sqlalchemy.make_url(url)
+        sqlite = parsed.get_backend_name() == "sqlite"
+        if sqlite:
+            _make_private(parsed.database)
+        engine = sqlalchemy.create_engine(parsed, pool_pre_ping=not sqlite, connect_args={"timeout": BUSY_TIMEOUT} if sqlite else {})
+    except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError):
+        # The text of the error may hold the URL, and that a password.
+        raise InvalidArgumentError(
+            "storage:database is not an SQLAlchemy URL, or its Python driver is not installed", field="storage:database"
+        ) from None
+    if sqlite:
+        _prepare_sqlite(engine)
+    try:
+        with engine.begin() as connection:
+            schema.metadata.create_all(connection)
+            found = connection.execute(sqlalchemy.select(schema.meta.c.value).where(schema.meta.c.key == "schema")).scalar()
+            if found is None:
+                connection.execute(schema.meta.insert().values(key="schema", value=str(schema.SCHEMA_VERSION)))
+            elif found != str(schema.SCHEMA_VERSION):
+                raise FailedPreconditionError(
+                    f"the catalog has schema version {found}, this release needs {schema.SCHEMA_VERSION}; run the release that wrote it"
+                )
+    except exc.OperationalError as error:
+        raise UnavailableError(f"the catalog's database does not answer: {type(error.orig).__name__}: {error.orig}") from None
+    return engine
+
+
+def _make_private(path: str | None) -> None:
+    if not path or path == ":memory:":
+        raise InvalidArgumentError("storage:database must be a file: the catalog has to survive a restart", field="storage:database")
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise FailedPreconditionError(f"the catalog {path} cannot be written: {error.strerror}; check storage:state_dir") from None
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        # Transactions are begun by _begin, not by the driver's guess.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        # An intent must be on the disk before the array is asked: with NORMAL, a power cut could lose it.
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # A reader that turns writer in the middle fails at once when another wrote; taking the write lock first waits instead.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

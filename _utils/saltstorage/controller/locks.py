@@ -1,0 +1,91 @@
+"""Locks over volumes, through tooz: across the threads and processes of one master by files, across masters by URL."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import AbortedError, FailedPreconditionError, UnavailableError
+
+
+class Locks:
+    """A set of named locks.
+
+    :param url: tooz URL, such as ``file:///var/lib/salt-storage/controller/locks`` or ``etcd3+http://…``.
+    :param timeout: how long to wait for a lock, seconds.
+    :raises FailedPreconditionError: the URL's driver is not installed, or its directory cannot be written.
+    :raises UnavailableError: the coordination service does not answer.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        from tooz import ToozError, coordination
+
+        self.timeout = timeout
+        self._holders: dict[str, str] = {}
+        self._guard = threading.Lock()
+        try:
+            if url.startswith("file://"):
+                os.makedirs(url.removeprefix("file://"), mode=0o700, exist_ok=True)
+            self._coordinator: Any = coordination.get_coordinator(url, uuid.uuid4().hex.encode())
+            self._coordinator.start(start_heart=True)
+        except OSError as error:
+            raise FailedPreconditionError(f"the lock directory cannot be made: {error}; check storage:coordination") from None
+        except coordination.ToozConnectionError:
+            raise UnavailableError("the coordination service of storage:coordination does not answer") from None
+        except ToozError as error:
+            raise FailedPreconditionError(f"storage:coordination cannot be used: {type(error).__name__}") from None
+
+    def close(self) -> None:
+        """Leave the coordination service."""
+        with contextlib.suppress(Exception):  # Held locks end with the process whatever the service answers now.
+            self._coordinator.stop()
+
+    @contextlib.contextmanager
+    def held(self, *keys: str, why: str, timeout: float | None = None) -> Iterator[None]:
+        """Hold the locks of all ``keys``; ``why`` is what another caller reads who waits in vain.
+
+        They are taken in one order everywhere, so that two callers cannot wait for each other.
+
+        :param timeout: seconds to wait, default the set's; 0 does not wait.
+        :raises AbortedError: another operation holds one of them for longer.
+        """
+        limit = time.monotonic() + (self.timeout if timeout is None else timeout)
+        with contextlib.ExitStack() as stack:
+            for key in sorted(set(keys)):
+                # Names may be any Unicode and long; the lock's name is a file name or a key in etcd.
+                lock = self._coordinator.get_lock(hashlib.sha256(key.encode()).hexdigest()[:32].encode())
+                left = max(0.0, limit - time.monotonic())
+                # tooz takes False for "do not wait" and a number for a time limit.
+                if not lock.acquire(blocking=left or False):
+                    holder = self._holders.get(key, "another process of the controller")
+                    raise AbortedError(f"busy: {holder} has held it for longer than {self.timeout:g} s; try again when it has ended")
+                stack.callback(self._release, lock, key)
+                with self._guard:
+                    self._holders[key] = why
+            yield
+
+    def _release(self, lock: Any, key: str) -> None:
+        with self._guard:
+            self._holders.pop(key, None)
+        lock.release()
+
+
+def volume_key(owner: str, name: str) -> str:
+    """Return the key of a volume's lock; the separator cannot stand in a minion's id or a volume's name."""
+    return f"volume/{owner}/{name}"
+
+
+def owner_key(owner: str) -> str:
+    """Return the key of the lock under which an owner's quota is checked and used."""
+    return f"owner/{owner}"
+
+
+def instance_key(instance: str) -> str:
+    """Return the key of the lock that an engine holds for as long as it lives."""
+    return f"engine/{instance}"

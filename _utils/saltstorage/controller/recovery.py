@@ -1,0 +1,90 @@
+"""What a crash left half done is finished or undone when its backend comes up, and exports that a restart lost are restored."""
+
+from __future__ import annotations
+
+import logging
+
+from .. import model
+from ..errors import AbortedError, StorageError
+from ..model import Connection, Volume
+from .connections import Connections
+from .core import Caller, Core, as_provider_volume
+from .locks import volume_key
+from .snapshots import Snapshots
+from .volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Recovery of one backend. What another process is working on right now is left to it: it holds the lock."""
+
+    def __init__(self, core: Core, volumes: Volumes, connections: Connections, snapshots: Snapshots) -> None:
+        self.core = core
+        self.volumes = volumes
+        self.connections = connections
+        self.snapshots = snapshots
+
+    def run(self, backend: str) -> None:
+        """Recover everything on a backend that is up. An item that fails is logged, and left for the next request or start."""
+        catalog = self.core.catalog
+        on_backend = {v.id: v for v in catalog.volumes(backend=backend, state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR])}
+        for connection in catalog.connections(state=[model.CONNECTING, model.DISCONNECTING]):
+            volume = catalog.volume_by_id(connection.volume_id)
+            if volume is not None and volume.backend == backend:
+                self._try(volume, "connection", connection)
+        for snapshot in catalog.snapshots(backend=backend, state=[model.CREATING, model.DELETING]):
+            parent = catalog.volume_by_id(snapshot.volume_id)
+            if parent is not None:
+                self._try(parent, "snapshot", snapshot.name)
+        for volume in on_backend.values():
+            self._try(volume, "volume", None)
+        self._restore_exports(backend)
+
+    def _try(self, volume: Volume, what: str, item: Connection | str | None) -> None:
+        try:
+            with self.core.locks.held(volume_key(volume.owner, volume.name), why=f"recovery of {volume.name!r}", timeout=0):
+                if isinstance(item, Connection):
+                    self._connection(volume, item)
+                elif isinstance(item, str):
+                    self._snapshot(volume.owner, item)
+                else:
+                    self._volume(volume)
+        except AbortedError:
+            log.info("storage: volume %s is being worked on elsewhere; its %s is left alone", volume.id, what)
+        except StorageError as error:
+            log.error("storage: what was half done with the %s of volume %s stays so for now: %s", what, volume.id, error)
+
+    # Each looks again, with the lock held, whether there is something to do.
+
+    def _connection(self, volume: Volume, connection: Connection) -> None:
+        now = self.core.catalog.connection(volume.id, connection.host)
+        if now is not None and now.state in (model.CONNECTING, model.DISCONNECTING):
+            self.connections.unmap(volume, now)
+            log.warning("storage: undid the half done connection of volume %s to %s", volume.id, now.host)
+
+    def _snapshot(self, owner: str, name: str) -> None:
+        now = self.core.catalog.snapshot(owner, name)
+        if now is not None and now.state in (model.CREATING, model.DELETING):
+            self.snapshots.remove(now)
+            log.warning("storage: removed the half done snapshot %s", now.id)
+
+    def _volume(self, volume: Volume) -> None:
+        now = self.core.catalog.volume_by_id(volume.id)
+        if now is not None and now.state != model.AVAILABLE:
+            after = self.volumes.settle(now)
+            log.warning("storage: volume %s was %s and is now %s", now.id, now.state, after.state if after else "gone")
+
+    def _restore_exports(self, backend: str) -> None:
+        catalog = self.core.catalog
+        provider = self.core.provider(backend)
+        for volume_id in {c.volume_id for c in catalog.connections(state=model.CONNECTED)}:
+            volume = catalog.volume_by_id(volume_id)
+            if volume is None or volume.backend != backend:
+                continue
+            try:
+                with self.core.held(Caller(), "restoration", (volume.owner, volume.name)):
+                    if catalog.connections(volume_id=volume.id):
+                        provider.restore(as_provider_volume(volume))
+            except StorageError as error:
+                log.error("storage: the export of volume %s could not be restored: %s", volume.id, error)

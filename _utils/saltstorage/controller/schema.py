@@ -1,0 +1,114 @@
+"""The tables of the catalog.
+
+Their names begin with ``storage_``, so that cinderlib's metadata, which has tables ``volumes`` and ``snapshots``, can live in the
+same database. Every look-up that the service makes has an index.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+
+#: Raised when the tables change; a catalog of another version is refused, not guessed at.
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+# MySQL compares text without regard to case unless told otherwise; names are compared byte by byte everywhere.
+_name = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+_id = String(36)
+_blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+meta = Table("storage_meta", metadata, Column("key", String(32), primary_key=True), Column("value", String(255), nullable=False))
+
+volumes = Table(
+    "storage_volumes",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("owner", _name, nullable=False),
+    Column("name", _name, nullable=False),
+    Column("backend", _name, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("source", JSON),
+    Column("formatted", Boolean, nullable=False, default=False),
+    Column("created", Double, nullable=False),
+    Column("error", Text, nullable=False, default=""),
+    UniqueConstraint("owner", "name", name="storage_volumes_identity"),
+    Index("storage_volumes_backend", "backend"),
+    Index("storage_volumes_state", "state"),
+)
+
+snapshots = Table(
+    "storage_snapshots",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("owner", _name, nullable=False),
+    Column("name", _name, nullable=False),
+    Column("volume_id", _id, nullable=False),
+    Column("volume", _name, nullable=False),
+    Column("backend", _name, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("error", Text, nullable=False, default=""),
+    UniqueConstraint("owner", "name", name="storage_snapshots_identity"),
+    Index("storage_snapshots_volume", "volume_id"),
+    Index("storage_snapshots_state", "state"),
+)
+
+connections = Table(
+    "storage_connections",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("volume_id", _id, nullable=False),
+    Column("owner", _name, nullable=False),
+    Column("volume", _name, nullable=False),
+    Column("host", _name, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("read_only", Boolean, nullable=False, default=False),
+    Column("created", Double, nullable=False),
+    Column("connector", JSON, nullable=False),
+    UniqueConstraint("volume_id", "host", name="storage_connections_identity"),
+    Index("storage_connections_host", "host"),
+    Index("storage_connections_state", "state"),
+    Index("storage_connections_owner", "owner"),
+)
+
+requests = Table(
+    "storage_requests",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("minion", _name, nullable=False),
+    Column("op", String(64), nullable=False),
+    Column("digest", String(128), nullable=False),
+    Column("engine", _id, nullable=False),
+    Column("received", Double, nullable=False),
+    Column("finished", Double),
+    # Sealed for the minion that asked: the journal holds no secret in the clear.
+    Column("reply", _blob),
+    Index("storage_requests_received", "received"),
+)
+
+backends = Table(
+    "storage_backends",
+    metadata,
+    Column("name", _name, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("error", Text, nullable=False, default=""),
+    Column("capabilities", JSON, nullable=False),
+    Column("checked", Double, nullable=False),
+)

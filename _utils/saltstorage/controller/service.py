@@ -1,0 +1,202 @@
+"""The controller as a whole: the same object serves the engine (warm), the runner and masterless minions (in process)."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import validate
+from ..errors import InvalidArgumentError, NotFoundError
+from ..model import BackendStats
+from .backends import Backends
+from .catalog import Catalog
+from .config import ControllerConfig
+from .connections import Connections
+from .core import Caller, Core
+from .journal import Journal
+from .locks import Locks
+from .recovery import Recovery
+from .snapshots import Snapshots
+from .volumes import Volumes
+
+Operation = Callable[..., dict[str, Any]]
+
+
+class Service:
+    """The controller's operations, over one configuration.
+
+    Constructing it opens the catalog and reads nothing else: no driver is loaded before an operation needs it.
+
+    :param opts: Salt's options of the master, or of a masterless minion.
+    :raises StorageError: the configuration is wrong, or the catalog or the locks cannot be used.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self.config = ControllerConfig.from_opts(opts)
+        self.catalog = Catalog(self.config.database)
+        self._stop = threading.Event()
+
+    @functools.cached_property
+    def core(self) -> Core:
+        """The parts that operations need; the locks are opened with them."""
+        return Core(
+            self.config,
+            self.catalog,
+            Locks(self.config.coordination, self.config.lock_timeout),
+            Backends(self.config, self.catalog),
+        )
+
+    @functools.cached_property
+    def journal(self) -> Journal:
+        """The journal of requests, for an engine."""
+        return Journal(self.catalog, self.core.locks)
+
+    @functools.cached_property
+    def operations(self) -> dict[str, Operation]:
+        """What a minion can ask for, by name. Each takes the caller and keyword arguments."""
+        return {
+            "inventory": self.inventory,
+            "create": self.volumes.create,
+            "extend": self.volumes.extend,
+            "delete": self.volumes.delete,
+            "connect": self.connections.connect,
+            "disconnect": self.connections.disconnect,
+            "mark_formatted": self.connections.mark_formatted,
+            "snapshot_create": self.snapshots.create,
+            "snapshot_delete": self.snapshots.delete,
+        }
+
+    @functools.cached_property
+    def volumes(self) -> Volumes:
+        """The operations on volumes."""
+        return Volumes(self.core)
+
+    @functools.cached_property
+    def connections(self) -> Connections:
+        """The operations on connections."""
+        return Connections(self.core, self.volumes)
+
+    @functools.cached_property
+    def snapshots(self) -> Snapshots:
+        """The operations on snapshots."""
+        return Snapshots(self.core)
+
+    # Life.
+
+    def start(self) -> None:
+        """Load all backends in the background and recover what each has left half done; for the engine."""
+        # Built here, by one thread: cached properties are not safe against several first users.
+        recovery = Recovery(self.core, self.volumes, self.connections, self.snapshots)
+        _ = (self.journal, self.operations)
+        self.core.backends.watch(recovery.run, self._stop)
+
+    def close(self) -> None:
+        """Stop what :meth:`start` started and let go of drivers, locks and the catalog."""
+        self._stop.set()
+        if "journal" in self.__dict__:
+            self.journal.close()
+        if "core" in self.__dict__:
+            self.core.backends.close()
+            self.core.locks.close()
+        self.catalog.close()
+
+    # Operations.
+
+    def execute(self, op: str, args: Mapping[str, Any], caller: str) -> dict[str, Any]:
+        """Carry out what a minion asks for.
+
+        :param op: one of :attr:`operations`.
+        :param args: the operation's parameters by name.
+        :param caller: the minion's id, proven.
+        :returns: plain data, as the operation says; it may hold secrets.
+        :raises InvalidArgumentError: there is no such operation or parameter, or one is missing.
+        :raises StorageError: as the operation says.
+        """
+        return self.call(op, args, Caller(caller))
+
+    def call(self, op: str, args: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        """Carry out an operation for a caller; see :meth:`execute`."""
+        operation = self.operations.get(op)
+        if operation is None:
+            raise InvalidArgumentError(f"the controller has no operation {op!r}", field="op")
+        parameters = {p.name: p for p in inspect.signature(operation).parameters.values() if p.name != "caller"}
+        validate.no_unknown(args, parameters, f"the operation {op!r}")
+        for parameter in parameters.values():
+            if parameter.default is parameter.empty and args.get(parameter.name) is None:
+                raise InvalidArgumentError(f"{parameter.name} is missing", field=parameter.name)
+        return operation(caller, **args)
+
+    def inventory(self, caller: Caller) -> dict[str, Any]:
+        """Return everything that a minion may see: what a state run needs to tell whether there is anything to do.
+
+        :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
+            shared volumes that it may use; ``backends``: name to ``state``, for those that it may use; ``default_backend``.
+        """
+        rule = self.core.rule(caller)
+        owner = caller.minion
+        volumes = self.catalog.volumes(owner=owner)
+        connections = self.catalog.connections(owner=owner)
+        if rule.shared:
+            shared = [v for v in self.catalog.volumes(owner=validate.SHARED_OWNER) if rule.may_share(v.name)]
+            ids = {v.id for v in shared}
+            volumes += shared
+            connections += [c for c in self.catalog.connections(owner=validate.SHARED_OWNER) if c.volume_id in ids]
+        states = self.catalog.backend_states()
+        names = [n for n in self.config.backends if rule.may_use(n)]
+        return {
+            "volumes": [v.to_wire() for v in volumes],
+            "snapshots": [s.to_wire() for s in self.catalog.snapshots(owner=owner)],
+            "connections": [c.to_wire() for c in connections],
+            "backends": {n: {"state": states.get(n, {}).get("state", "unknown")} for n in names},
+            "default_backend": self.config.default_backend,
+        }
+
+    # Reading, for the runner.
+
+    def backends(self) -> list[dict[str, Any]]:
+        """Return the configured backends and what the engine last found, without loading a driver.
+
+        :returns: a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down or unknown), ``error``,
+            ``capabilities``, ``checked`` (seconds since the epoch, or None) and ``allocated_gib``.
+        """
+        states = self.catalog.backend_states()
+        found = []
+        for name, entry in self.config.backends.items():
+            state = states.get(name, {})
+            found.append(
+                {
+                    "name": name,
+                    "provider": entry.provider,
+                    "driver": entry.options.get("volume_driver"),
+                    "default": name == self.config.default_backend,
+                    "state": state.get("state", "unknown"),
+                    "error": state.get("error", ""),
+                    "capabilities": state.get("capabilities", []),
+                    "checked": state.get("checked"),
+                    "allocated_gib": self.catalog.allocated(name),
+                }
+            )
+        return found
+
+    def backend_stats(self, name: str) -> BackendStats:
+        """Return fresh statistics of a backend; its driver is loaded for that."""
+        entry = self.config.backend(name)
+        stats = self.core.provider(entry.name).stats()
+        return BackendStats.from_wire({**stats.to_wire(), "name": entry.name, "allocated_gib": float(self.catalog.allocated(entry.name))})
+
+    def volume(self, owner: str, name: str) -> dict[str, Any]:
+        """Return one volume with its connections and snapshots.
+
+        :raises NotFoundError: there is none.
+        """
+        volume = self.catalog.volume(owner, name)
+        if volume is None:
+            raise NotFoundError(f"there is no volume {name!r} of {owner}; salt-run storage.volumes lists them", field="name")
+        return {
+            **volume.to_wire(),
+            "connections": [c.to_wire() for c in self.catalog.connections(volume_id=volume.id)],
+            "snapshots": [s.to_wire() for s in self.catalog.snapshots(volume_id=volume.id)],
+        }

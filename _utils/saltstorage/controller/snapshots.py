@@ -1,0 +1,103 @@
+"""The controller's operations on snapshots."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from .. import model, validate
+from ..errors import AlreadyExistsError, FailedPreconditionError, StorageError
+from ..model import Snapshot
+from .core import Caller, Core, as_provider_snapshot, new_id, require
+from .providers.base import Capability
+
+log = logging.getLogger(__name__)
+
+
+class Snapshots:
+    """Taking and deleting snapshots."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def create(self, caller: Caller, *, name: Any, volume: Any, owner: Any = None) -> dict[str, Any]:
+        """Make sure that a snapshot of a volume exists.
+
+        :returns: ``snapshot`` as it is now; ``old`` as it was before, None when it was taken.
+        """
+        name = validate.name(name)
+        volume_name = validate.name(volume, "volume")
+        owner = self.core.owner(caller, owner, volume_name, change=True)
+        with self.core.held(caller, "snapshot", (owner, volume_name)):
+            old = self.core.catalog.snapshot(owner, name)
+            if old is not None and old.volume != volume_name:
+                raise AlreadyExistsError(f"snapshot {name!r} of {owner} exists and is of volume {old.volume!r}", field="volume")
+            if old is not None and old.state != model.AVAILABLE:
+                self.remove(old)
+                old = None
+            parent = self.core.usable(owner, volume_name)
+            if old is not None:
+                if old.volume_id != parent.id:
+                    raise AlreadyExistsError(f"snapshot {name!r} is of an earlier volume of the name {volume_name!r}", field="volume")
+                return {"snapshot": old.to_wire(), "old": old.to_wire()}
+            provider = self.core.provider(parent.backend)
+            require(provider, Capability.SNAPSHOT, parent.backend, "take snapshots")
+            snapshot = Snapshot(
+                id=new_id(),
+                owner=owner,
+                name=name,
+                volume_id=parent.id,
+                volume=parent.name,
+                backend=parent.backend,
+                size=parent.size,
+                state=model.CREATING,
+                created=time.time(),
+            )
+            self.core.catalog.add(snapshot)
+            try:
+                provider.create_snapshot(as_provider_snapshot(snapshot))
+            except BaseException:
+                self._undo(snapshot)
+                raise
+            snapshot = self.core.catalog.update(snapshot, state=model.AVAILABLE)
+        return {"snapshot": snapshot.to_wire(), "old": None}
+
+    def delete(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
+        """Delete a snapshot.
+
+        :returns: ``old``: the snapshot as it was, None when there was none; ``record_only``: the backend had it no more.
+        """
+        name = validate.name(name)
+        owner = self.core.owner(caller, owner, name, change=True)
+        found = self.core.catalog.snapshot(owner, name)
+        if found is None:
+            return {"old": None, "record_only": False}
+        with self.core.held(caller, "deletion of a snapshot", (owner, found.volume)):
+            found = self.core.catalog.snapshot(owner, name)
+            if found is None:
+                return {"old": None, "record_only": False}
+            existed = self.remove(found)
+        return {"old": found.to_wire(), "record_only": not existed}
+
+    def remove(self, snapshot: Snapshot) -> bool:
+        """Delete a snapshot from its backend and then from the catalog, with its volume's lock held."""
+        provider = self.core.provider(snapshot.backend)
+        before = snapshot.state
+        snapshot = self.core.catalog.update(snapshot, state=model.DELETING)
+        try:
+            existed = provider.delete_snapshot(as_provider_snapshot(snapshot))
+        except FailedPreconditionError:
+            self.core.catalog.update(snapshot, state=before)
+            raise
+        except StorageError as error:
+            self.core.catalog.update(snapshot, error=error.message)
+            raise
+        self.core.catalog.remove(snapshot)
+        return existed
+
+    def _undo(self, snapshot: Snapshot) -> None:
+        try:
+            self.remove(snapshot)
+        except Exception as error:
+            log.error("storage: snapshot %s was not taken and cannot be cleaned up yet: %s", snapshot.id, type(error).__name__)

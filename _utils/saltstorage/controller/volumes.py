@@ -1,0 +1,261 @@
+"""The controller's operations on volumes: ensure, extend, delete."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from .. import model, validate
+from ..errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    NotFoundError,
+    OutOfRangeError,
+    StorageError,
+)
+from ..model import Snapshot, Volume
+from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, parse_source, require
+from .locks import owner_key
+from .providers.base import Capability, ProviderSnapshot, ProviderVolume
+
+log = logging.getLogger(__name__)
+
+
+class Wanted:
+    """What a volume shall be like, checked but not yet compared with what is there.
+
+    :param size: see :func:`saltstorage.validate.size_gib`.
+    :param backend: name of a backend; None for the default one (of an existing volume: whichever it is on).
+    :param source: ``{"volume": NAME}`` or ``{"snapshot": NAME}`` of the same owner to copy from; None for an empty volume.
+    :param resize: whether an existing, smaller volume is grown.
+    """
+
+    def __init__(self, *, size: Any, backend: Any = None, source: Any = None, resize: Any = True) -> None:
+        self.size = validate.size_gib(size)
+        self.backend: str | None = None if backend is None else validate.name(backend, "backend")
+        self.source = parse_source(source)
+        self.resize = validate.boolean(resize, "resize")
+
+
+class Volumes:
+    """Creating, growing and deleting volumes."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def create(self, caller: Caller, *, name: Any, size: Any, backend: Any = None, source: Any = None, resize: Any = True, owner: Any = None) -> dict[str, Any]:
+        """Make sure that a volume exists and is at least as large as asked.
+
+        :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
+        """
+        name = validate.name(name)
+        wanted = Wanted(size=size, backend=backend, source=source, resize=resize)
+        owner = self.core.owner(caller, owner, name, change=True)
+        with self.core.held(caller, "creation", (owner, name), *self.source_lock(owner, wanted)):
+            old, volume = self.ensure(caller, owner, name, wanted)
+        return {"volume": volume.to_wire(), "old": old.to_wire() if old else None}
+
+    def extend(self, caller: Caller, *, name: Any, size: Any, owner: Any = None) -> dict[str, Any]:
+        """Grow a volume; one that is that large already is left alone.
+
+        :returns: ``volume`` as it is now, and ``old`` as it was before.
+        """
+        name = validate.name(name)
+        size = validate.size_gib(size)
+        owner = self.core.owner(caller, owner, name, change=True)
+        with self.core.held(caller, "extension", (owner, name)):
+            old = self.core.volume(owner, name)
+            volume = self._grow(caller, self._recovered(old), size) if old.size < size else self._recovered(old)
+        return {"volume": volume.to_wire(), "old": old.to_wire()}
+
+    def delete(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
+        """Delete a volume that no host is connected to and that has no snapshots.
+
+        :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more.
+        """
+        name = validate.name(name)
+        owner = self.core.owner(caller, owner, name, change=True)
+        with self.core.held(caller, "deletion", (owner, name)):
+            volume = self.core.catalog.volume(owner, name)
+            if volume is None:
+                return {"old": None, "record_only": False}
+            self._check_unused(volume)
+            existed = self.remove(volume)
+        return {"old": volume.to_wire(), "record_only": not existed}
+
+    # Steps, called with the volume's lock held.
+
+    def ensure(self, caller: Caller, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
+        """Return the volume as it was (None: it was not) and as it is."""
+        # The backend is looked up first, so that a wrong name is an error whatever exists.
+        entry = self.core.config.backend(wanted.backend) if wanted.backend is not None else None
+        old = self.core.catalog.volume(owner, name)
+        if old is not None and old.state in (model.CREATING, model.ERROR):
+            # Whoever created it is gone, or its lock would not be ours: nothing was ever stored on it.
+            self.remove(old)
+            old = None
+        if old is None:
+            entry = entry or self.core.config.backend(None)
+            return None, self._create(caller, owner, name, wanted, entry.name)
+        volume = self._recovered(old)
+        if volume.state == model.DELETING:
+            raise FailedPreconditionError(f"volume {name!r} of {owner} is half deleted ({volume.error}); delete it again before creating it")
+        self._compare(volume, wanted)
+        if volume.size < wanted.size:
+            volume = self._grow(caller, volume, wanted.size)
+        return old, volume
+
+    def remove(self, volume: Volume) -> bool:
+        """Delete a volume from its backend and then from the catalog; return whether the backend had it."""
+        provider = self.core.provider(volume.backend)
+        before = volume.state
+        volume = self.core.catalog.update(volume, state=model.DELETING)
+        try:
+            existed = provider.delete_volume(as_provider_volume(volume))
+        except FailedPreconditionError:
+            # The array refused and did nothing, so the volume is as usable as before.
+            self.core.catalog.update(volume, state=before)
+            raise
+        except StorageError as error:
+            self.core.catalog.update(volume, error=error.message)
+            raise
+        self.core.catalog.remove(volume)
+        return existed
+
+    def settle(self, volume: Volume) -> Volume | None:
+        """Finish or undo what a crash left half done; return the volume as it is then, None when it is gone."""
+        if volume.state in (model.CREATING, model.DELETING, model.ERROR):
+            self.remove(volume)
+            return None
+        return self._recovered(volume)
+
+    def _create(self, caller: Caller, owner: str, name: str, wanted: Wanted, backend: str) -> Volume:
+        rule = self.core.rule(caller)
+        if caller.minion:
+            rule.check_backend(caller.minion, backend)
+        source, record = self._find_source(owner, wanted, backend)
+        provider = self.core.provider(backend)
+        if source is not None:
+            kind = Capability.CLONE if isinstance(source, ProviderVolume) else Capability.SNAPSHOT
+            require(provider, kind, backend, "make a volume from another one" if kind is Capability.CLONE else "make volumes from snapshots")
+        volume = Volume(
+            id=new_id(), owner=owner, name=name, backend=backend, size=wanted.size, state=model.CREATING, source=record, created=time.time()
+        )
+        if source is not None:
+            # A copy has whatever its source has, so no consumer may ever make a file system on it.
+            volume = Volume.from_wire({**volume.to_wire(), "formatted": True})
+        with self.core.locks.held(owner_key(owner), why="a look at the quota"):
+            if caller.minion:
+                count, gib = self.core.catalog.usage(owner)
+                rule.check_usage(caller.minion, count + 1, gib + wanted.size)
+            self.core.catalog.add(volume)
+        try:
+            size = provider.create_volume(as_provider_volume(volume), source=source)
+        except BaseException as error:
+            self._undo_create(volume, error)
+            raise
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
+
+    def _undo_create(self, volume: Volume, error: BaseException) -> None:
+        """Leave nothing of a failed create; when even that fails, keep the record, so that it is known."""
+        text = error.message if isinstance(error, StorageError) else type(error).__name__
+        try:
+            self.core.provider(volume.backend).delete_volume(as_provider_volume(volume))
+            self.core.catalog.remove(volume)
+        except Exception as second:
+            log.error("storage: volume %s was not created and cannot be cleaned up yet: %s", volume.id, type(second).__name__)
+            self.core.catalog.update(volume, state=model.ERROR, error=text)
+
+    def _grow(self, caller: Caller, volume: Volume, size: int) -> Volume:
+        if volume.state != model.AVAILABLE:
+            raise FailedPreconditionError(f"volume {volume.name!r} is {volume.state}; create or delete it again first")
+        provider = self.core.provider(volume.backend)
+        require(provider, Capability.EXTEND, volume.backend, "grow volumes")
+        connections = self.core.catalog.connections(volume_id=volume.id)
+        if connections and Capability.EXTEND_ONLINE not in provider.capabilities():
+            hosts = ", ".join(c.host for c in connections)
+            raise FailedPreconditionError(f"backend {volume.backend!r} grows volumes only while no host uses them; disconnect {hosts} first")
+        if caller.minion:
+            with self.core.locks.held(owner_key(volume.owner), why="a look at the quota"):
+                count, gib = self.core.catalog.usage(volume.owner)
+                self.core.rule(caller).check_usage(caller.minion, count, gib - volume.size + size)
+        volume = self.core.catalog.update(volume, state=model.EXTENDING)
+        try:
+            size = provider.extend_volume(as_provider_volume(volume), size)
+        except StorageError as error:
+            # A failed extension leaves the volume as it was: its data is there, and it can be used.
+            self.core.catalog.update(volume, state=model.AVAILABLE, error=error.message)
+            raise
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, error="")
+
+    def _recovered(self, volume: Volume) -> Volume:
+        """Return the volume; one whose extension was cut off by a crash gets the size that the backend has."""
+        if volume.state != model.EXTENDING:
+            return volume
+        size = self.core.provider(volume.backend).volume_size(as_provider_volume(volume))
+        if size is None:
+            raise NotFoundError(f"backend {volume.backend!r} has no volume {volume.id} any more; look for it there")
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
+
+    def _compare(self, volume: Volume, wanted: Wanted) -> None:
+        """Refuse what an existing volume cannot become, naming every difference."""
+        differs: dict[str, Any] = {}
+        if wanted.backend is not None and wanted.backend != volume.backend:
+            differs["backend"] = [volume.backend, wanted.backend]
+        if wanted.source is not None:
+            have, kind, source_name = volume.source or {}, wanted.source["kind"], wanted.source["name"]
+            now = self._source(volume.owner, kind, source_name)
+            # The source may be gone since; another one of its name is not the same source.
+            if (have.get("kind"), have.get("name")) != (kind, source_name) or (now is not None and now.id != have.get("id")):
+                differs["source"] = [dict(have) or None, wanted.source]
+        if wanted.size > volume.size and not wanted.resize:
+            differs["size"] = [volume.size, wanted.size]
+        if differs:
+            listed = "; ".join(f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items())
+            raise AlreadyExistsError(f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}", field=next(iter(differs)), details=differs)
+        if wanted.size < volume.size:
+            raise OutOfRangeError(
+                f"volume {volume.name!r} of {volume.owner} has {volume.size} GiB and cannot shrink to {wanted.size} GiB;"
+                " ask for at least its size, or make a new volume and copy",
+                field="size",
+                details={"size": [volume.size, wanted.size]},
+            )
+
+    def source_lock(self, owner: str, wanted: Wanted) -> list[tuple[str, str]]:
+        """Return the identity of the volume that a copy is made of: it is locked too, so that nobody deletes it meanwhile."""
+        if wanted.source is None:
+            return []
+        if wanted.source["kind"] == "volume":
+            return [(owner, wanted.source["name"])]
+        snapshot = self.core.catalog.snapshot(owner, wanted.source["name"])
+        return [(owner, snapshot.volume)] if snapshot else []
+
+    def _find_source(self, owner: str, wanted: Wanted, backend: str) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None]:
+        if wanted.source is None:
+            return None, None
+        kind, name = wanted.source["kind"], wanted.source["name"]
+        found = self._source(owner, kind, name)
+        if found is None:
+            raise NotFoundError(f"the source {kind} {name!r} of {owner} does not exist", field="source")
+        if found.state != model.AVAILABLE:
+            raise FailedPreconditionError(f"the source {kind} {name!r} is {found.state}", field="source")
+        if found.backend != backend:
+            raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
+        if wanted.size < found.size:
+            raise OutOfRangeError(f"the source {kind} {name!r} has {found.size} GiB; the new volume needs at least that", field="size")
+        record = {"kind": kind, "id": found.id, "name": name}
+        return (as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)), record
+
+    def _source(self, owner: str, kind: str, name: str) -> Volume | Snapshot | None:
+        return self.core.catalog.volume(owner, name) if kind == "volume" else self.core.catalog.snapshot(owner, name)
+
+    def _check_unused(self, volume: Volume) -> None:
+        connections = self.core.catalog.connections(volume_id=volume.id)
+        if connections:
+            hosts = ", ".join(c.host for c in connections)
+            raise FailedPreconditionError(f"volume {volume.name!r} is connected to {hosts}; disconnect it there first")
+        snapshots = self.core.catalog.snapshots(volume_id=volume.id)
+        if snapshots:
+            names = ", ".join(repr(s.name) for s in snapshots)
+            raise FailedPreconditionError(f"volume {volume.name!r} has the snapshots {names}; delete them first")
