@@ -61,20 +61,19 @@ class Backend:
         except StorageError as error:
             # What the user asked for was right; a wrong option of the backend is a fault of the controller.
             cls = FailedPreconditionError if isinstance(error, InvalidArgumentError) else type(error)
-            self._fail(cls(f"backend {self.entry.name!r} is down: {error.message}"))
+            raise self._failed(cls(f"backend {self.entry.name!r} is down: {error.message}")) from None
         except Exception as error:
             log.exception("storage: backend %s could not be loaded", self.entry.name)
-            self._fail(InternalError(f"backend {self.entry.name!r} is down: {type(error).__name__}; the controller's log has the details"))
-        else:
-            self.error = None
-            return provider
-        assert self.error is not None
-        raise self.error
+            text = f"backend {self.entry.name!r} is down: {type(error).__name__}; the controller's log has the details"
+            raise self._failed(InternalError(text)) from error
+        self.error = None
+        return provider
 
-    def _fail(self, error: StorageError) -> None:
+    def _failed(self, error: StorageError) -> StorageError:
         self.error = error
         self._tried = time.monotonic()
         log.error("storage: %s", error)
+        return error
 
 
 class Backends(Mapping[str, Backend]):
@@ -150,7 +149,8 @@ class Backends(Mapping[str, Backend]):
 
         state_dir = os.path.join(self._config.state_dir, "backends", entry.name)
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
-        return find_provider(entry.provider)(
+        provider: type[Provider] = find_provider(entry.provider)
+        return provider(
             BackendConfig(
                 name=entry.name,
                 options=entry.options,

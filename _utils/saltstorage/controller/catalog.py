@@ -98,7 +98,7 @@ class Catalog:
         """
         from sqlalchemy import exc
 
-        values = {column: getattr(record, column) for column in self._tables[type(record)].c.keys()}
+        values = {column.name: getattr(record, column.name) for column in self._tables[type(record)].c}
         try:
             with self.engine.begin() as connection:
                 connection.execute(self._tables[type(record)].insert().values(**values))

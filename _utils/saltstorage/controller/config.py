@@ -140,5 +140,7 @@ def _default_backend(value: str | None, backends: Mapping[str, BackendEntry]) ->
         return next(iter(backends)) if len(backends) == 1 else None
     if value not in backends:
         known = ", ".join(backends) or "none"
-        raise InvalidArgumentError(f"storage:default_backend {value!r} is not one of the backends: {known}", field="storage:default_backend")
+        raise InvalidArgumentError(
+            f"storage:default_backend {value!r} is not one of the backends: {known}", field="storage:default_backend"
+        )
     return value

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .. import model, validate
-from ..errors import AlreadyExistsError, FailedPreconditionError, PermissionDeniedError
+from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from ..model import Connection, Volume
 from .core import Caller, Core, as_provider_volume, new_id, plain_connector
 from .providers.base import Capability
@@ -41,7 +41,7 @@ class Connections:
             given = validate.mapping(create, "create")
             validate.no_unknown(given, ("size", "backend", "source", "resize"), "create")
             if "size" not in given:
-                raise validate.InvalidArgumentError("size is missing", field="size")
+                raise InvalidArgumentError("size is missing", field="size")
             wanted = Wanted(**given)
         if caller.minion is None:
             raise PermissionDeniedError("a volume is connected by the minion that uses it: apply storage_volume.connected there")
@@ -76,7 +76,9 @@ class Connections:
                 return {"connection": None}
             self.unmap(volume, connection)
         if caller.admin:
-            log.warning("storage: volume %s of %s was unmapped from %s on the administrator's word that it is fenced", volume.id, owner, host)
+            log.warning(
+                "storage: volume %s of %s was unmapped from %s on the administrator's word that it is fenced", volume.id, owner, host
+            )
         return {"connection": connection.to_wire()}
 
     def mark_formatted(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
@@ -112,7 +114,9 @@ class Connections:
         provider = self.core.provider(volume.backend)
         if mine is not None and mine.state == model.CONNECTED and mine.read_only != read_only:
             have, want = ("read-only", "for writing") if mine.read_only else ("for writing", "read-only")
-            raise AlreadyExistsError(f"volume {volume.name!r} is connected {have}; disconnect it before connecting it {want}", field="read_only")
+            raise AlreadyExistsError(
+                f"volume {volume.name!r} is connected {have}; disconnect it before connecting it {want}", field="read_only"
+            )
         if others and (volume.owner != validate.SHARED_OWNER or Capability.MULTIATTACH not in provider.capabilities()):
             hosts = ", ".join(c.host for c in others)
             raise FailedPreconditionError(
@@ -160,10 +164,12 @@ class Connections:
     def _host(self, caller: Caller, host: Any, fenced: bool) -> str:
         if caller.minion is not None:
             if host is not None and host != caller.minion:
-                raise PermissionDeniedError(f"{caller} may not disconnect {host}; use salt-run storage.disconnect on the master", field="host")
+                raise PermissionDeniedError(
+                    f"{caller} may not disconnect {host}; use salt-run storage.disconnect on the master", field="host"
+                )
             return caller.minion
         if host is None:
-            raise validate.InvalidArgumentError("name the host, which is the minion's id", field="host")
+            raise InvalidArgumentError("name the host, which is the minion's id", field="host")
         validate.name(host, "host")
         if not fenced:
             raise FailedPreconditionError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import model, validate
-from ..errors import FailedPreconditionError, NotFoundError, PermissionDeniedError, UnimplementedError
+from ..errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError, UnimplementedError
 from ..model import Snapshot, Volume
 from .backends import Backends
 from .catalog import Catalog
@@ -60,7 +60,7 @@ class Core:
         rule = self.rule(caller)
         if owner is None:
             if caller.minion is None:
-                raise validate.InvalidArgumentError("name the owner: the minion's id, or 'shared'", field="owner")
+                raise InvalidArgumentError("name the owner: the minion's id, or 'shared'", field="owner")
             return caller.minion
         validate.name(owner, "owner")
         if caller.admin or owner == caller.minion:
@@ -70,7 +70,9 @@ class Core:
         if not rule.may_share(name):
             raise PermissionDeniedError(f"the policy does not let {caller} use the shared volume {name!r}", field="name")
         if change:
-            raise PermissionDeniedError(f"shared volumes are changed on the master, with salt-run; {caller} may connect {name!r}", field="owner")
+            raise PermissionDeniedError(
+                f"shared volumes are changed on the master, with salt-run; {caller} may connect {name!r}", field="owner"
+            )
         return validate.SHARED_OWNER
 
     # What.
@@ -139,7 +141,7 @@ def parse_source(value: Any) -> dict[str, str] | None:
     given = validate.mapping(value, "source")
     validate.no_unknown(given, ("volume", "snapshot"), "source")
     if len(given) != 1:
-        raise validate.InvalidArgumentError("source must be {'volume': NAME} or {'snapshot': NAME}", field="source")
+        raise InvalidArgumentError("source must be {'volume': NAME} or {'snapshot': NAME}", field="source")
     ((kind, name),) = given.items()
     return {"kind": kind, "name": validate.name(name, f"source:{kind}")}
 
@@ -151,11 +153,11 @@ def plain_connector(value: Any) -> Mapping[str, Any]:
     """
     given = validate.mapping(value, "connector")
     if len(given) > 64:
-        raise validate.InvalidArgumentError("connector has too many keys", field="connector")
+        raise InvalidArgumentError("connector has too many keys", field="connector")
     for key, item in given.items():
         items = item if isinstance(item, list) else [item]
         if len(items) > 256 or not all(entry is None or isinstance(entry, str | int | float | bool) for entry in items):
-            raise validate.InvalidArgumentError(f"connector:{key} is not a plain value", field=f"connector:{key}")
+            raise InvalidArgumentError(f"connector:{key} is not a plain value", field=f"connector:{key}")
         if any(isinstance(entry, str) and (len(entry) > 1024 or not entry.isprintable()) for entry in items):
-            raise validate.InvalidArgumentError(f"connector:{key} has a value that is too long or not printable", field=f"connector:{key}")
+            raise InvalidArgumentError(f"connector:{key} has a value that is too long or not printable", field=f"connector:{key}")
     return given

@@ -8,7 +8,6 @@ do nothing.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 

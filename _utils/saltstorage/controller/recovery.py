@@ -28,7 +28,9 @@ class Recovery:
     def run(self, backend: str) -> None:
         """Recover everything on a backend that is up. An item that fails is logged, and left for the next request or start."""
         catalog = self.core.catalog
-        on_backend = {v.id: v for v in catalog.volumes(backend=backend, state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR])}
+        on_backend = {
+            v.id: v for v in catalog.volumes(backend=backend, state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR])
+        }
         for connection in catalog.connections(state=[model.CONNECTING, model.DISCONNECTING]):
             volume = catalog.volume_by_id(connection.volume_id)
             if volume is not None and volume.backend == backend:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import validate
 from ..errors import InvalidArgumentError, NotFoundError
-from ..model import BackendStats
+from ..model import BackendStats, Volume
 from .backends import Backends
 from .catalog import Catalog
 from .config import ControllerConfig
@@ -187,16 +187,12 @@ class Service:
         stats = self.core.provider(entry.name).stats()
         return BackendStats.from_wire({**stats.to_wire(), "name": entry.name, "allocated_gib": float(self.catalog.allocated(entry.name))})
 
-    def volume(self, owner: str, name: str) -> dict[str, Any]:
-        """Return one volume with its connections and snapshots.
+    def volume(self, owner: str, name: str) -> Volume:
+        """Return one volume.
 
         :raises NotFoundError: there is none.
         """
         volume = self.catalog.volume(owner, name)
         if volume is None:
             raise NotFoundError(f"there is no volume {name!r} of {owner}; salt-run storage.volumes lists them", field="name")
-        return {
-            **volume.to_wire(),
-            "connections": [c.to_wire() for c in self.catalog.connections(volume_id=volume.id)],
-            "snapshots": [s.to_wire() for s in self.catalog.snapshots(volume_id=volume.id)],
-        }
+        return volume

@@ -44,7 +44,9 @@ class Volumes:
     def __init__(self, core: Core) -> None:
         self.core = core
 
-    def create(self, caller: Caller, *, name: Any, size: Any, backend: Any = None, source: Any = None, resize: Any = True, owner: Any = None) -> dict[str, Any]:
+    def create(
+        self, caller: Caller, *, name: Any, size: Any, backend: Any = None, source: Any = None, resize: Any = True, owner: Any = None
+    ) -> dict[str, Any]:
         """Make sure that a volume exists and is at least as large as asked.
 
         :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
@@ -100,7 +102,9 @@ class Volumes:
             return None, self._create(caller, owner, name, wanted, entry.name)
         volume = self._recovered(old)
         if volume.state == model.DELETING:
-            raise FailedPreconditionError(f"volume {name!r} of {owner} is half deleted ({volume.error}); delete it again before creating it")
+            raise FailedPreconditionError(
+                f"volume {name!r} of {owner} is half deleted ({volume.error}); delete it again before creating it"
+            )
         self._compare(volume, wanted)
         if volume.size < wanted.size:
             volume = self._grow(caller, volume, wanted.size)
@@ -138,7 +142,9 @@ class Volumes:
         provider = self.core.provider(backend)
         if source is not None:
             kind = Capability.CLONE if isinstance(source, ProviderVolume) else Capability.SNAPSHOT
-            require(provider, kind, backend, "make a volume from another one" if kind is Capability.CLONE else "make volumes from snapshots")
+            require(
+                provider, kind, backend, "make a volume from another one" if kind is Capability.CLONE else "make volumes from snapshots"
+            )
         volume = Volume(
             id=new_id(), owner=owner, name=name, backend=backend, size=wanted.size, state=model.CREATING, source=record, created=time.time()
         )
@@ -175,7 +181,9 @@ class Volumes:
         connections = self.core.catalog.connections(volume_id=volume.id)
         if connections and Capability.EXTEND_ONLINE not in provider.capabilities():
             hosts = ", ".join(c.host for c in connections)
-            raise FailedPreconditionError(f"backend {volume.backend!r} grows volumes only while no host uses them; disconnect {hosts} first")
+            raise FailedPreconditionError(
+                f"backend {volume.backend!r} grows volumes only while no host uses them; disconnect {hosts} first"
+            )
         if caller.minion:
             with self.core.locks.held(owner_key(volume.owner), why="a look at the quota"):
                 count, gib = self.core.catalog.usage(volume.owner)
@@ -213,7 +221,9 @@ class Volumes:
             differs["size"] = [volume.size, wanted.size]
         if differs:
             listed = "; ".join(f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items())
-            raise AlreadyExistsError(f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}", field=next(iter(differs)), details=differs)
+            raise AlreadyExistsError(
+                f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}", field=next(iter(differs)), details=differs
+            )
         if wanted.size < volume.size:
             raise OutOfRangeError(
                 f"volume {volume.name!r} of {volume.owner} has {volume.size} GiB and cannot shrink to {wanted.size} GiB;"
@@ -231,7 +241,9 @@ class Volumes:
         snapshot = self.core.catalog.snapshot(owner, wanted.source["name"])
         return [(owner, snapshot.volume)] if snapshot else []
 
-    def _find_source(self, owner: str, wanted: Wanted, backend: str) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None]:
+    def _find_source(
+        self, owner: str, wanted: Wanted, backend: str
+    ) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None]:
         if wanted.source is None:
             return None, None
         kind, name = wanted.source["kind"], wanted.source["name"]

@@ -1,0 +1,354 @@
+"""
+The storage controller's operations, for the administrator on the master.
+
+Needs the master option ``storage``. Functions that only read load no driver, except
+:py:func:`backend_stats`, and work while the engine runs. Functions that change something load the driver of the
+backend that they need, which takes a few seconds, and take the same locks as the engine.
+
+A function that fails returns ``error`` and ``code``, and ``salt-run`` ends with exit code 1. Use ``--out=json`` for
+output that a program reads. Salt reads arguments as YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use
+``--no-parse=name``.
+"""
+
+from saltstorage import validate
+from saltstorage.controller import report
+from saltstorage.controller.core import Caller
+from saltstorage.controller.service import Service
+from saltstorage.errors import StorageError
+
+__virtualname__ = "storage"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _run(function):
+    """Call ``function`` with a service, and turn its errors into what salt-run shows without a traceback."""
+    service = None
+    try:
+        service = Service(__opts__)
+        return function(service)
+    except StorageError as error:
+        return {"error": str(error), "code": error.code, "retcode": 1}
+    finally:
+        if service is not None:
+            service.close()
+
+
+def _call(op, **args):
+    """Carry out one of the controller's operations as the administrator."""
+    return lambda service: service.call(op, {key: value for key, value in args.items() if value is not None}, Caller())
+
+
+def drivers(name=None):
+    """
+    Return the drivers that the installed Cinder has, with their options.
+
+    name : None
+        Only drivers whose class path or name has this text in it; with it, their options are listed too.
+
+    Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``vendor``, ``version``, ``protocols``,
+    ``options`` (each with ``type``, ``default``, ``required``, ``help``), or ``error`` where a driver cannot be imported.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.drivers
+        salt-run storage.drivers lvm
+    """
+    from saltstorage.controller.drivers_list import list_drivers
+
+    try:
+        return list_drivers(name)
+    except StorageError as error:
+        return {"error": str(error), "code": error.code, "retcode": 1}
+
+
+def backends():
+    """
+    Return the configured backends, and whether they were up when the engine last looked.
+
+    Returns a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down, or unknown while no engine
+    has looked), ``error``, ``capabilities``, ``checked`` (ISO 8601) and ``allocated_gib``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.backends
+    """
+    return _run(lambda service: [{**found, "checked": report.iso_time(found["checked"])} for found in service.backends()])
+
+
+def backend_stats(name=None):
+    """
+    Return fresh statistics of a backend. Loads its driver.
+
+    name : None
+        Name of the backend; the default one if None.
+
+    Returns ``name``, ``vendor``, ``driver_version``, ``protocol``, ``total_gib``, ``free_gib``, ``allocated_gib`` and ``thin``;
+    what the backend does not say is left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.backend_stats
+        salt-run storage.backend_stats name=ceph
+    """
+    return _run(lambda service: report.stats(service.backend_stats(name)))
+
+
+def volumes(owner=None, backend=None, state=None, host=None):
+    """
+    Return the volumes in the catalog.
+
+    owner : None
+        Only volumes of this minion, or ``shared``.
+    backend : None
+        Only volumes on this backend.
+    state : None
+        Only volumes in this state: creating, available, extending, deleting or error.
+    host : None
+        Only volumes that are connected to this minion.
+
+    Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``, ``source``, ``error``, ``id`` and ``created``
+    (ISO 8601); what is empty is left out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.volumes
+        salt-run storage.volumes owner=db1 --out=json
+    """
+
+    def read(service):
+        where = {key: value for key, value in (("owner", owner), ("backend", backend), ("state", state)) if value is not None}
+        hosts = {}
+        for connection in service.catalog.connections():
+            hosts.setdefault(connection.volume_id, []).append(connection.host)
+        found = service.catalog.volumes(**where)
+        return [report.volume(v, hosts.get(v.id, [])) for v in found if host is None or host in hosts.get(v.id, [])]
+
+    return _run(read)
+
+
+def volume(name, owner):
+    """
+    Return one volume with its connections and snapshots.
+
+    name
+        Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
+
+    Returns what :py:func:`volumes` returns for it, with ``connections`` and ``snapshots``. Fails with NOT_FOUND when there is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.volume data db1
+    """
+
+    def read(service):
+        found = service.volume(validate.name(owner, "owner"), validate.name(name))
+        connected = service.catalog.connections(volume_id=found.id)
+        return {
+            **report.volume(found, [c.host for c in connected]),
+            "connections": [report.connection(c) for c in connected],
+            "snapshots": [report.snapshot(s) for s in service.catalog.snapshots(volume_id=found.id)],
+        }
+
+    return _run(read)
+
+
+def connections(host=None, owner=None):
+    """
+    Return the connections: which volume is mapped to which host.
+
+    host : None
+        Only connections to this minion.
+    owner : None
+        Only connections of volumes of this owner.
+
+    Returns a list of ``volume``, ``owner``, ``host``, ``state`` (connecting, connected or disconnecting), ``read_only``, ``id`` and
+    ``created`` (ISO 8601).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.connections
+        salt-run storage.connections host=db1
+    """
+    where = {key: value for key, value in (("host", host), ("owner", owner)) if value is not None}
+    return _run(lambda service: [report.connection(c) for c in service.catalog.connections(**where)])
+
+
+def snapshots(owner=None, volume=None):
+    """
+    Return the snapshots in the catalog.
+
+    owner : None
+        Only snapshots of this owner's volumes.
+    volume : None
+        Only snapshots of volumes of this name.
+
+    Returns a list of ``name``, ``owner``, ``volume``, ``size_gib``, ``backend``, ``state``, ``error``, ``id`` and ``created`` (ISO 8601).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.snapshots owner=db1
+    """
+    where = {key: value for key, value in (("owner", owner), ("volume", volume)) if value is not None}
+    return _run(lambda service: [report.snapshot(s) for s in service.catalog.snapshots(**where)])
+
+
+def create(name, owner, size, backend=None, source=None, resize=True):
+    """
+    Make sure that a volume exists and is at least as large as asked.
+
+    name
+        Name of the volume; unique for its owner.
+    owner
+        Minion that it belongs to, or ``shared``.
+    size
+        Whole GiB, or a string such as ``20GiB``; rounded up to whole GiB.
+    backend : None
+        Name of a backend; the default one if None.
+    source : None
+        ``{volume: NAME}`` or ``{snapshot: NAME}`` of the same owner, to start with a copy of it.
+    resize : True
+        Whether an existing, smaller volume is grown.
+
+    Returns ``volume`` as it is now, and ``old`` as it was before (None: it was created). Fails with ALREADY_EXISTS when it exists
+    with other properties, OUT_OF_RANGE when it is larger, RESOURCE_EXHAUSTED when there is no room.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.create data owner=db1 size=20GiB
+    """
+    return _run(_call("create", name=name, owner=owner, size=size, backend=backend, source=source, resize=resize))
+
+
+def extend(name, owner, size):
+    """
+    Grow a volume. The host that uses it sees the new size with its next ``state.apply``.
+
+    name
+        Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
+    size
+        New size, in whole GiB or as a string such as ``20GiB``; a volume that is that large already is left alone.
+
+    Returns ``volume`` as it is now, and ``old`` as it was before. Fails with NOT_FOUND or RESOURCE_EXHAUSTED, or with
+    FAILED_PRECONDITION when the backend can grow only what no host uses.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.extend data owner=db1 size=40GiB
+    """
+    return _run(_call("extend", name=name, owner=owner, size=size))
+
+
+def delete(name, owner):
+    """
+    Delete a volume and all data on it. It must not be connected to a host, or have snapshots.
+
+    name
+        Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
+
+    Returns ``old``: the volume as it was, None when there was none; ``record_only``: True when the backend had it no more. Fails with
+    FAILED_PRECONDITION, naming hosts or snapshots.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.delete data owner=db1
+    """
+    return _run(_call("delete", name=name, owner=owner))
+
+
+def disconnect(name, owner, host, fenced=False):
+    """
+    Unmap a volume from a host that cannot do so itself, because it is dead.
+
+    A host that lives must let go first: apply ``storage_volume.disconnected`` on it. A host that is taken for dead and still
+    writes destroys the data as soon as another one uses the volume, so it must be fenced.
+
+    name
+        Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
+    host
+        Minion that it is mapped to.
+    fenced : False
+        Confirm with True that the host is powered off or cut off from the storage network.
+
+    Returns ``connection`` as it was, None when there was none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.disconnect data owner=db1 host=db1 fenced=True
+    """
+    return _run(_call("disconnect", name=name, owner=owner, host=host, fenced=fenced))
+
+
+def snapshot_create(name, owner, volume):
+    """
+    Make sure that a snapshot of a volume exists. File systems on it are not frozen: it is what a power cut would leave.
+
+    name
+        Name of the snapshot; unique for the owner.
+    owner
+        Minion that the volume belongs to, or ``shared``.
+    volume
+        Name of the volume.
+
+    Returns ``snapshot``, and ``old`` (None: it was taken now). Fails with ALREADY_EXISTS when the name is that of another volume's
+    snapshot.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.snapshot_create before-upgrade owner=db1 volume=data
+    """
+    return _run(_call("snapshot_create", name=name, owner=owner, volume=volume))
+
+
+def snapshot_delete(name, owner):
+    """
+    Delete a snapshot.
+
+    name
+        Name of the snapshot.
+    owner
+        Minion that its volume belongs to, or ``shared``.
+
+    Returns ``old``: the snapshot as it was, None when there was none; ``record_only``: True when the backend had it no more.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.snapshot_delete before-upgrade owner=db1
+    """
+    return _run(_call("snapshot_delete", name=name, owner=owner))
