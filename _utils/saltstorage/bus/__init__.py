@@ -1,1 +1,1 @@
-"""The way of a request from a consumer to the controller and back, over Salt's event bus."""
+"""Sealed requests from a minion to the controller, and sealed replies to it, over Salt's event bus."""

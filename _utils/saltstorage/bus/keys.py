@@ -1,0 +1,88 @@
+"""The keys of both ends, read where Salt keeps them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import salt.cache
+import salt.crypt
+import salt.utils.verify
+from salt.exceptions import SaltException
+
+from ..errors import FailedPreconditionError, PermissionDeniedError
+
+
+class MinionKeys:
+    """The public keys of minions that the master has accepted.
+
+    Each look-up asks Salt's key store, which with the default driver is three ``stat`` and one small ``read``, so
+    that a key which was rejected or deleted counts no more from then on.  Only the parsing is remembered.
+    """
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self._opts = opts
+        self._cache = salt.cache.Cache(opts, driver=opts["keys.cache_driver"])
+
+    def find(self, minion: str) -> salt.crypt.PublicKey | None:
+        """Return the accepted public key of ``minion``, or None if it has none or the id is no valid one."""
+        if not salt.utils.verify.valid_id(self._opts, minion):
+            return None
+        try:
+            entry = self._cache.fetch("keys", minion)
+        except (SaltException, OSError, ValueError):
+            return None
+        if not isinstance(entry, dict) or entry.get("state") != "accepted" or not isinstance(entry.get("pub"), str):
+            return None
+        return _public_key(entry["pub"])
+
+
+@functools.lru_cache(maxsize=4096)
+def _public_key(pem: str) -> salt.crypt.PublicKey | None:
+    try:
+        return salt.crypt.PublicKey.from_str(pem)
+    except (SaltException, ValueError, TypeError):
+        return None
+
+
+class OwnKeys:
+    """The minion's private key, and the key of the master that it trusts."""
+
+    def __init__(self, opts: Mapping[str, Any]) -> None:
+        self._directory = opts["pki_dir"]
+        self._private: tuple[int, salt.crypt.PrivateKey] | None = None
+
+    def private(self) -> salt.crypt.PrivateKey:
+        """Return the minion's private key.
+
+        :raises PermissionDeniedError: it cannot be read, usually for want of root.
+        :raises FailedPreconditionError: there is none yet.
+        """
+        path = os.path.join(self._directory, "minion.pem")
+        try:
+            changed = os.stat(path).st_mtime_ns
+            if self._private is None or self._private[0] != changed:
+                self._private = (changed, salt.crypt.PrivateKey.from_file(path))
+        except PermissionError:
+            raise PermissionDeniedError(f"{path} cannot be read; run this as the user of the salt-minion, usually root") from None
+        except FileNotFoundError:
+            raise FailedPreconditionError(f"this minion has no key yet ({path}); start the salt-minion and accept its key") from None
+        return self._private[1]
+
+    def masters(self) -> list[salt.crypt.PublicKey]:
+        """Return the public keys of trusted masters.
+
+        Salt keeps one: several masters of one minion have the same key, or one file that is replaced after the
+        signing key has vouched for the new one.
+
+        :raises FailedPreconditionError: the minion has not met its master yet.
+        """
+        path = os.path.join(self._directory, "minion_master.pub")
+        try:
+            return [salt.crypt.PublicKey.from_file(path)]
+        except OSError:
+            raise FailedPreconditionError(
+                f"this minion does not know its master's key ({path} cannot be read); start the salt-minion and accept its key"
+            ) from None

@@ -1,0 +1,70 @@
+"""Choosing the way to the controller, and the one without a bus: masterless, in the same process."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Protocol
+
+from ..errors import InvalidArgumentError
+from .client import BusClient
+from .faults import as_storage_error
+
+_CONTEXT_KEY = "saltstorage.bus.service"
+
+
+class Controller(Protocol):
+    """What carries out operations for this minion."""
+
+    def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Carry out ``op`` and return its result; raises a :class:`~saltstorage.errors.StorageError`."""
+
+
+def is_masterless(opts: Mapping[str, Any]) -> bool:
+    """Return whether Salt works without a master here, by the same rule as Salt's ``event`` module."""
+    local = opts.get("local") or opts.get("file_client") == "local" or opts.get("master_type") == "disable"
+    return bool(local) and not opts.get("use_master_when_local")
+
+
+def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> Controller:
+    """Return the controller that this minion uses: its master's, or without a master the one in this process.
+
+    :param opts: the minion's options.
+    :param context: ``__context__``; keeps connections and loaded drivers for further calls.
+    """
+    return LocalController(opts, context) if is_masterless(opts) else BusClient(opts, context)
+
+
+class LocalController:
+    """The controller in this process, for a minion without a master.
+
+    :param opts: the minion's options; their ``storage`` holds the controller's keys too.
+    :param context: ``__context__``; keeps the loaded service for further calls in the same process.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> None:
+        self._opts = opts
+        self._context: MutableMapping[str, Any] = {} if context is None else context
+
+    def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Carry out ``op`` and return its result; ``timeout`` is not used, as the operation runs here."""
+        try:
+            # What goes in and out is what the bus would let through, so that both ways behave alike.
+            plain = json.loads(json.dumps(dict(args), allow_nan=False))
+        except (TypeError, ValueError):
+            raise InvalidArgumentError("the arguments are not plain data") from None
+        try:
+            return json.loads(json.dumps(self._service().execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
+        except Exception as exc:  # every fault becomes a typed error, as on the bus
+            raise as_storage_error(exc, f"operation {op}") from None
+
+    def _service(self) -> Any:
+        kept = self._context.get(_CONTEXT_KEY)
+        if kept is None or kept[0] != os.getpid():
+            from ..controller.service import Service
+
+            service = Service(self._opts)
+            service.start()
+            kept = self._context[_CONTEXT_KEY] = (os.getpid(), service)
+        return kept[1]

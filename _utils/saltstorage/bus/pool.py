@@ -1,0 +1,90 @@
+"""Worker threads that are shared fairly: no minion can take them all, and none can queue without bound."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class FullError(Exception):
+    """Too much is waiting for this key."""
+
+
+class FairPool:
+    """A bounded number of threads that take work from one queue per key in turn.
+
+    :param workers: number of threads.
+    :param pending: how many pieces of work may wait for one key.
+    :param share: how many threads one key may have at once; default all but one when there are several, so that one
+        minion's slow operations leave room for the others.
+    :param name: prefix of the threads' names.
+    """
+
+    def __init__(self, workers: int, pending: int, *, share: int | None = None, name: str = "storage") -> None:
+        self._pending = pending
+        self._share = share or max(1, workers - 1)
+        self._queues: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()
+        self._running: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._closed = False
+        # Daemon threads: a driver that hangs must not keep the engine from ending.
+        self._threads = [threading.Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, key: str, work: Callable[[], None]) -> None:
+        """Queue ``work`` for ``key``.
+
+        :raises FullError: too much is waiting for this key, or the pool is closed.
+        """
+        with self._changed:
+            queue = self._queues.setdefault(key, deque())
+            if self._closed or len(queue) >= self._pending:
+                raise FullError(key)
+            queue.append(work)
+            self._changed.notify()
+
+    def close(self, timeout: float) -> bool:
+        """Drop what waits, let what runs finish within ``timeout`` seconds, and return whether it did."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            self._closed = True
+            self._queues.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            key, work = taken
+            try:
+                work()
+            except Exception as exc:  # a worker must live on; the work reports its own errors
+                log.error("storage: a worker failed: %s", type(exc).__name__)
+            finally:
+                with self._changed:
+                    self._running[key] -= 1
+                    if not self._running[key]:
+                        del self._running[key]
+                    self._changed.notify()
+
+    def _take(self) -> tuple[str, Callable[[], None]] | None:
+        with self._changed:
+            while not self._closed:
+                for key, queue in self._queues.items():
+                    if self._running[key] < self._share:
+                        work = queue.popleft()
+                        # To the end of the line, or out of it when nothing waits.
+                        self._queues.move_to_end(key)
+                        if not queue:
+                            del self._queues[key]
+                        self._running[key] += 1
+                        return key, work
+                self._changed.wait()
+            return None
