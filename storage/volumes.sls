@@ -1,0 +1,7 @@
+#!py
+# Render pillar storage:volumes:<name> to storage_volume.* states; pillar.example shows every key.
+# Rendered by Python, so that no character of a name or a value can act as a template.
+
+
+def run():
+    return __salt__["storage_pillar.volumes"]()

@@ -1,0 +1,115 @@
+"""Pillar to states: shapes, defaults, and everything a pillar can hold that it should not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from saltstorage import pillar
+
+
+def only(states: pillar.States) -> tuple[str, dict[str, Any]]:
+    """Return function and parameters of the only state."""
+    [(_id, body)] = states.items()
+    [(function, parameters)] = body.items()
+    return function, {key: value for item in parameters for key, value in item.items()}
+
+
+def volume(entry: Any, name: Any = "data") -> tuple[str, dict[str, Any]]:
+    return only(pillar.volume_states({"volumes": {name: entry}}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "function"),
+    [
+        ({"size": 1}, "storage_volume.connected"),
+        (None, "storage_volume.connected"),
+        ({"size": 1, "mount": "/srv"}, "storage_volume.mounted"),
+        ({"size": 1, "state": "present"}, "storage_volume.present"),
+        ({"size": 1, "mount": "/srv", "state": "connected"}, "storage_volume.connected"),
+        ({"size": 1, "mount": "/srv", "state": "unmounted"}, "storage_volume.unmounted"),
+        ({"state": "disconnected"}, "storage_volume.disconnected"),
+    ],
+)
+def test_the_state_follows_from_the_entry(entry: Any, function: str) -> None:
+    assert volume(entry)[0] == function
+
+
+def test_parameters_are_passed_as_they_are() -> None:
+    entry = {"size": "20GiB", "mount": "/srv", "fstype": "xfs", "mount_options": ["noatime"], "backend": "local"}
+    assert volume(entry) == ("storage_volume.mounted", {"name": "data", **entry})
+
+
+def test_absent_disconnects_first_and_ignores_the_other_keys() -> None:
+    states = pillar.volume_states({"volumes": {"data": {"state": "absent", "size": 3, "mount": "/srv"}}})
+    assert [next(iter(body)) for body in states.values()] == ["storage_volume.disconnected", "storage_volume.absent"]
+    assert all(parameters == [{"name": "data"}] for body in states.values() for parameters in body.values())
+
+
+@pytest.mark.parametrize("storage", [None, {}, {"volumes": None}, {"volumes": {}}])
+def test_no_volumes_is_no_state(storage: Any) -> None:
+    assert pillar.volume_states(storage) == {}
+
+
+@pytest.mark.parametrize("storage", [[], "data", 7, {"volumes": []}, {"volumes": ["data"]}, {"volumes": "data"}, {1: 2}])
+def test_g2_wrong_shape_is_one_failing_state(storage: Any) -> None:
+    function, parameters = only(pillar.volume_states(storage))
+    assert function == "storage_pillar.invalid"
+    assert parameters["comment"].startswith("INVALID_ARGUMENT: storage")
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        ([], "storage:volumes:data"),
+        ("20GiB", "storage:volumes:data"),
+        ({"size": 1, "sizes": 2}, "sizes"),
+        ({"size": 1, "onlyif": "touch /tmp/x"}, "onlyif"),
+        ({"size": 1, "name": "other"}, "name"),
+        ({"size": 0}, "size"),
+        ({"size": -1}, "size"),
+        ({"size": "ten"}, "size"),
+        ({"size": 1.5}, "size"),
+        ({"size": 10**9}, "size"),
+        ({"size": 1, "state": "gone"}, "state"),
+        ({"size": 1, "state": ["present"]}, "state"),
+        ({"state": "present"}, "size"),
+        ({"size": 1, "state": "mounted"}, "mount"),
+        ({"size": 1, "backend": "__slot__:salt:cmd.run(id)"}, "data"),
+        ({"size": 1, "mount": "/srv", "mount_options": ["__slot__:salt:cmd.run(id)"]}, "data"),
+        ({"size": 1, 2: 3}, "data"),
+    ],
+)
+def test_g2_wrong_entry_names_the_field(entry: Any, field: str) -> None:
+    function, parameters = volume(entry)
+    assert function == "storage_pillar.invalid"
+    assert parameters["comment"].startswith("INVALID_ARGUMENT: ")
+    assert field in parameters["comment"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\nb", "a\x7fb", "x" * 129, 2024, True, "__slot__:salt:cmd.run(id)"])
+def test_g3_wrong_names_fail_and_hold_up_no_other(name: Any) -> None:
+    states = pillar.volume_states({"volumes": {name: {"size": 1}, "good": {"size": 1}}})
+    assert [next(iter(body)) for body in states.values()] == ["storage_pillar.invalid", "storage_volume.connected"]
+    assert all("\n" not in state_id for state_id in states)
+
+
+@given(st.text(alphabet=st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp")), min_size=1, max_size=32))
+def test_g3_any_other_name_is_passed_unchanged(name: str) -> None:
+    if "/" in name or name in (".", "..") or name.startswith("__slot__:"):
+        return
+    assert volume({"size": 1}, name) == ("storage_volume.connected", {"name": name, "size": 1})
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [None, [], {}, {"controller": []}, {"controller": {"backends": []}}, {"controller": {"backend": {}}}, {"controller": {"backends": {"a": "__slot__:x"}}}],
+)
+def test_controller_problem_has_a_code(storage: Any) -> None:
+    assert pillar.controller_problem(storage).startswith(("INVALID_ARGUMENT: ", "FAILED_PRECONDITION: "))
+
+
+def test_controller_without_problem() -> None:
+    assert pillar.controller_problem({"controller": {"backends": {"local": {"volume_driver": "x.y.Driver"}}}}) == ""
