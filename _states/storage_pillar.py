@@ -1,20 +1,24 @@
-"""The state that a wrong entry in pillar becomes."""
-
-from __future__ import annotations
-
-from typing import Any
+"""
+The state that a wrong entry in pillar becomes.
+"""
 
 __virtualname__ = "storage_pillar"
 
 
-def invalid(name: str, comment: str) -> dict[str, Any]:
-    """Fail, with the reason why an entry in pillar cannot be used, and change nothing.
+def __virtual__():
+    return __virtualname__
+
+
+def invalid(name, comment):
+    """
+    Fail with the reason why an entry in pillar cannot be used, in test mode too, and change nothing.
 
     The formula's SLS files render this; there is no use for it elsewhere.
 
-    :param name: where the entry stands in pillar.
-    :param comment: the error, beginning with its code.
-    :returns: the state's result; ``result`` is always False, in test mode too.
+    name
+        Where the entry stands in pillar.
+    comment
+        The error, beginning with its code.
 
     .. code-block:: yaml
 
@@ -22,7 +26,5 @@ def invalid(name: str, comment: str) -> dict[str, Any]:
           storage_pillar.invalid:
             - name: storage:volumes
             - comment: 'INVALID_ARGUMENT: storage:volumes must be a mapping of names, not list'
-
-    .. versionadded:: 1.0.0
     """
     return {"name": name, "changes": {}, "result": False, "comment": comment}

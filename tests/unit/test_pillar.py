@@ -105,7 +105,15 @@ def test_g3_any_other_name_is_passed_unchanged(name: str) -> None:
 
 @pytest.mark.parametrize(
     "storage",
-    [None, [], {}, {"controller": []}, {"controller": {"backends": []}}, {"controller": {"backend": {}}}, {"controller": {"backends": {"a": "__slot__:x"}}}],
+    [
+        None,
+        [],
+        {},
+        {"controller": []},
+        {"controller": {"backends": []}},
+        {"controller": {"backend": {}}},
+        {"controller": {"backends": {"a": "__slot__:x"}}},
+    ],
 )
 def test_controller_problem_has_a_code(storage: Any) -> None:
     assert pillar.controller_problem(storage).startswith(("INVALID_ARGUMENT: ", "FAILED_PRECONDITION: "))
