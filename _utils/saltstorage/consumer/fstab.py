@@ -1,0 +1,168 @@
+"""The table of file systems: entries added, changed and removed whole, and everything else in it left as it is.
+
+Salt's ``mount`` module writes this file in place, so that a full disk or a crash leaves half of it, and does not escape what
+fstab(5) wants escaped. Here the file is replaced as a whole, and names may hold spaces and backslashes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import tempfile
+from dataclasses import dataclass
+
+from ..errors import FailedPreconditionError
+
+#: Unit that attaches volumes at boot; file systems on them are mounted after it.
+REATTACH_UNIT = "salt-storage-reattach.service"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of the table, as fstab(5) names its fields."""
+
+    device: str
+    mount_point: str
+    fstype: str
+    options: str = "defaults"
+    dump: int = 0
+    passno: int = 0
+
+    def line(self) -> str:
+        """Return the line, without its end."""
+        fields = (_escape(self.device), _escape(self.mount_point), _escape(self.fstype), _escape(self.options), str(self.dump), str(self.passno))
+        return "\t".join(fields)
+
+
+class Fstab:
+    """The table at ``path``, normally ``/etc/fstab``; one that does not exist is empty.
+
+    >>> Fstab("/etc/fstab").find("/srv/data")  # doctest: +SKIP
+    Entry(device='/dev/storage/data', mount_point='/srv/data', fstype='ext4', …)
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def find(self, mount_point: str) -> Entry | None:
+        """Return the entry of a mount point, or None. Of several, the last one counts, as for mount(8) -a."""
+        found = [entry for line in self._lines() if (entry := parse(line)) and entry.mount_point == mount_point]
+        return found[-1] if found else None
+
+    def of_device(self, device: str) -> list[Entry]:
+        """Return the entries of a device, as it is written."""
+        return [entry for line in self._lines() if (entry := parse(line)) and entry.device == device]
+
+    def set(self, entry: Entry) -> bool:
+        """Make ``entry`` the only one of its mount point; return whether the file was changed.
+
+        :raises FailedPreconditionError: another device has the mount point, or the file cannot be written.
+        """
+        lines, kept, at = self._lines(), [], None
+        for line in lines:
+            found = parse(line)
+            if found is None or found.mount_point != entry.mount_point:
+                kept.append(line)
+                continue
+            if found.device != entry.device:
+                raise FailedPreconditionError(
+                    f"{self.path} mounts {found.device} at {entry.mount_point}; remove that line, or choose another mount point", field="mount"
+                )
+            if at is None:
+                at = len(kept)
+                # A line that says the same is kept as its owner wrote it.
+                kept.append(line if found == entry else entry.line() + "\n")
+        if at is None:
+            if kept and not kept[-1].endswith("\n"):
+                kept[-1] += "\n"
+            kept.append(entry.line() + "\n")
+        return self._write(lines, kept)
+
+    def remove(self, mount_point: str, device: str) -> bool:
+        """Remove the entries of this device at this mount point; return whether there were any."""
+        lines = self._lines()
+        kept = [line for line in lines if not ((e := parse(line)) and e.mount_point == mount_point and e.device == device)]
+        return self._write(lines, kept)
+
+    def _lines(self) -> list[str]:
+        try:
+            # Bytes that are not UTF-8, in somebody's comment, must come out as they went in.
+            with open(self.path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+                return file.readlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FailedPreconditionError(f"{self.path} cannot be read: {error.strerror}") from None
+
+    def _write(self, old: list[str], new: list[str]) -> bool:
+        if new == old:
+            return False
+        # A link, as on systems that keep /etc elsewhere, stays one.
+        path = os.path.realpath(self.path)
+        temporary = None
+        try:
+            fd, temporary = tempfile.mkstemp(prefix=".fstab-", dir=os.path.dirname(path))
+            with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                try:
+                    before = os.stat(path)
+                    os.fchmod(fd, stat.S_IMODE(before.st_mode))
+                    os.fchown(fd, before.st_uid, before.st_gid)
+                except FileNotFoundError:
+                    os.fchmod(fd, 0o644)
+                file.writelines(new)
+                file.flush()
+                os.fsync(fd)
+            os.rename(temporary, path)
+            temporary = None
+        except OSError as error:
+            raise FailedPreconditionError(f"{self.path} cannot be written, and is as it was: {error.strerror}") from None
+        finally:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+        return True
+
+
+def parse(line: str) -> Entry | None:
+    """Return the entry that a line holds, or None for a comment, an empty line or one that fstab(5) does not know."""
+    fields = line.split()
+    if len(fields) < 3 or fields[0].startswith("#"):
+        return None
+    device, mount_point, fstype, *rest = fields
+    options, dump, passno = [*rest, *("defaults", "0", "0")[len(rest) :]][:3]
+    if not dump.isdigit() or not passno.isdigit():
+        return None
+    return Entry(
+        device=_unescape(device),
+        mount_point=_unescape(mount_point),
+        fstype=_unescape(fstype),
+        options=_unescape(options),
+        dump=int(dump),
+        passno=int(passno),
+    )
+
+
+def boot_options(options: str) -> str:
+    """Return mount options for the table: the user's, and those that make the boot wait for the volume to be attached.
+
+    ``_netdev`` orders the mount after the network; the unit attaches all volumes before.
+
+    >>> boot_options("defaults,noatime")
+    'defaults,noatime,_netdev,x-systemd.requires=salt-storage-reattach.service'
+    """
+    have = options.split(",")
+    return ",".join([*have, *(o for o in ("_netdev", f"x-systemd.requires={REATTACH_UNIT}") if o not in have)])
+
+
+def _escape(text: str) -> str:
+    # A field may neither hold white space nor begin a comment. Everything that str.split() splits at is escaped byte by byte.
+    return "".join(
+        "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape")) if char.isspace() or char in "\\#" else char for char in text
+    )
+
+
+def _unescape(text: str) -> str:
+    raw = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8) & 0xFF]), text.encode("utf-8", "surrogateescape"))
+    return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,108 @@
+"""The table of file systems."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from saltstorage.consumer.fstab import Entry, Fstab, boot_options, parse
+from saltstorage.errors import FailedPreconditionError
+
+SYSTEM = "# <file system> <mount point>\nUUID=1-2 / ext4 errors=remount-ro 0 1\n\n/dev/sr0\t/media/cdrom0 udf,iso9660 user,noauto\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "fstab"
+    path.write_text(SYSTEM)
+    return Fstab(str(path))
+
+
+def entry(**changes):
+    return Entry(**{"device": "/dev/storage/data", "mount_point": "/srv/data", "fstype": "ext4", "options": "defaults,_netdev", **changes})
+
+
+def read(table):
+    with open(table.path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def test_set_adds_a_line_and_leaves_the_rest(table):
+    assert table.set(entry())
+    assert read(table) == SYSTEM + "/dev/storage/data\t/srv/data\text4\tdefaults,_netdev\t0\t0\n"
+    assert table.find("/srv/data") == entry()
+
+
+def test_set_again_changes_nothing(table):
+    table.set(entry())
+    inode = os.stat(table.path).st_ino
+    assert not table.set(entry())
+    assert os.stat(table.path).st_ino == inode
+
+
+def test_set_replaces_changed_options_in_place_and_drops_doubles(table):
+    with open(table.path, "a") as file:
+        file.write("/dev/storage/data /srv/data ext4 noatime\n/dev/x /x ext4 defaults 0 0\n/dev/storage/data /srv/data ext4 ro\n")
+    assert table.set(entry())
+    assert read(table) == SYSTEM + entry().line() + "\n/dev/x /x ext4 defaults 0 0\n"
+
+
+def test_a_mount_point_of_another_device_is_refused_and_kept(table):
+    before = read(table)
+    with pytest.raises(FailedPreconditionError, match="UUID=1-2 at /"):
+        table.set(entry(mount_point="/"))
+    assert read(table) == before
+
+
+def test_remove_takes_only_our_line(table):
+    table.set(entry())
+    assert table.remove("/srv/data", "/dev/storage/data")
+    assert read(table) == SYSTEM
+    assert not table.remove("/srv/data", "/dev/storage/data")
+    assert not table.remove("/", "/dev/storage/data")
+
+
+def test_a_missing_newline_at_the_end_is_added(tmp_path):
+    path = tmp_path / "fstab"
+    path.write_text("/dev/x /x ext4 defaults 0 0")
+    Fstab(str(path)).set(entry())
+    assert path.read_text().splitlines() == ["/dev/x /x ext4 defaults 0 0", entry().line()]
+
+
+def test_mode_and_foreign_bytes_survive(tmp_path):
+    path = tmp_path / "fstab"
+    path.write_bytes(b"# caf\xe9\n")
+    path.chmod(0o600)
+    Fstab(str(path)).set(entry())
+    assert path.read_bytes().startswith(b"# caf\xe9\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["fstab"]
+
+
+def test_a_table_that_does_not_exist_is_made(tmp_path):
+    table = Fstab(str(tmp_path / "fstab"))
+    assert table.find("/srv/data") is None
+    assert table.set(entry())
+    assert os.stat(table.path).st_mode & 0o777 == 0o644
+
+
+def test_a_table_that_cannot_be_written_is_as_it_was(tmp_path):
+    table = Fstab(str(tmp_path / "missing" / "fstab"))
+    with pytest.raises(FailedPreconditionError, match="as it was"):
+        table.set(entry())
+
+
+@given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60))
+def test_any_name_comes_back(name):
+    line = entry(device=f"/dev/storage/{name}", mount_point=f"/srv/{name}").line()
+    assert len(line.split()) == 6
+    found = parse(line)
+    assert found is not None
+    assert found.device == f"/dev/storage/{name}"
+    assert found.mount_point == f"/srv/{name}"
+
+
+def test_boot_options_are_added_once():
+    once = boot_options("noatime")
+    assert once == "noatime,_netdev,x-systemd.requires=salt-storage-reattach.service"
+    assert boot_options(once) == once
