@@ -1,0 +1,83 @@
+"""cinderlib's ``Backend``, less what does not suit a process of Salt. Imported by :mod:`.cinder_bridge` alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import cinder.privsep
+import os_brick
+import os_brick.privileged
+from cinder import utils as cinder_utils
+from cinderlib import cinderlib
+from cinderlib.persistence.dbms import DBPersistence
+from oslo_config import cfg
+from oslo_privsep import priv_context
+
+__all__ = ["Backend", "DBPersistence"]
+
+
+class Backend(cinderlib.Backend):  # type: ignore[misc]
+    """One configured driver; see cinderlib."""
+
+    #: cinderlib passes the options of a backend through a group that all backends share.
+    _config_lock = threading.Lock()
+
+    def _get_backend_config(self, driver_cfg: dict[str, Any]) -> Any:
+        with self._config_lock:
+            return super()._get_backend_config(driver_cfg)
+
+    @classmethod
+    def _set_cinder_config(cls, host: str, locks_path: str, cinder_config_params: dict[str, Any]) -> None:
+        parse_args = cfg._CachedArgumentParser.parse_args
+        super()._set_cinder_config(host, locks_path, cinder_config_params)
+        # cinderlib makes every parser of oslo.config ignore its arguments; instead, give Cinder's own none.
+        cfg._CachedArgumentParser.parse_args = parse_args
+        cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[], use_env=False)
+        # cinderlib assigns these two, which lasts until oslo.config drops its cache.
+        cfg.CONF.set_override("lock_path", locks_path, "oslo_concurrency")
+        cfg.CONF.set_override("backend_url", f"file://{locks_path}", "coordination")
+        os_brick.setup(cfg.CONF)
+
+    @classmethod
+    def _set_logging(cls, disable_logs: bool) -> None:
+        """Leave the logging of the process alone; :mod:`.cinder_logging` does what is needed."""
+
+    @classmethod
+    def _set_priv_helper(cls, root_helper: str) -> None:
+        """Run commands with ``root_helper`` before them, without the rootwrap files that an OpenStack service has."""
+        is_root = os.geteuid() == 0
+        cinder_utils.get_root_helper = lambda: root_helper
+        if root_helper:
+            helper = Path(sys.executable).with_name("privsep-helper")
+            command = f"{root_helper} {helper if helper.exists() else 'privsep-helper'}"
+            for option in priv_context.OPTS:
+                if option.name == "helper_command":
+                    option.default = command
+        cinder.privsep.sys_admin_pctxt.set_client_mode(not is_root)
+        os_brick.privileged.default.set_client_mode(not is_root)
+
+
+def option(name: str) -> cfg.Opt | None:
+    """Return the definition of a driver option that is registered, or None."""
+    try:
+        return cfg.CONF._get_opt_info(name, "backend_defaults")["opt"]
+    except cfg.NoSuchOptError:
+        return None
+
+
+def option_names() -> list[str]:
+    """Return the names of all driver options that the modules loaded so far have registered."""
+    return list(cfg.CONF.backend_defaults)
+
+
+def check_option(name: str, value: Any) -> None:
+    """Raise ValueError or TypeError when ``value`` is not valid for a driver option."""
+    with Backend._config_lock:
+        try:
+            cfg.CONF.set_override(name, value, "backend_defaults")
+        finally:
+            cfg.CONF.clear_override(name, "backend_defaults")

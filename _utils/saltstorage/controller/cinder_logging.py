@@ -1,0 +1,128 @@
+"""Keeps Cinder's logging from disturbing Salt's, and secrets out of both."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+#: Loggers of the libraries below the providers, by their first name.
+LIBRARIES = (
+    "alembic",
+    "castellan",
+    "cinder",
+    "cinderlib",
+    "eventlet",
+    "os_brick",
+    "oslo",
+    "oslo_concurrency",
+    "oslo_config",
+    "oslo_db",
+    "oslo_messaging",
+    "oslo_policy",
+    "oslo_privsep",
+    "oslo_service",
+    "oslo_utils",
+    "oslo_versionedobjects",
+    "oslo_vmware",
+    "paramiko",
+    "sqlalchemy",
+    "stevedore",
+    "taskflow",
+    "tooz",
+)
+#: At DEBUG these write whole connection records, CHAP secrets included.
+NEVER_DEBUG = ("cinderlib", "oslo_privsep")
+
+_secrets: set[str] = set()
+_secrets_lock = threading.Lock()
+MASK = "***"
+
+
+def add_secret(value: Any) -> None:
+    """Mask ``value`` wherever it stands in a log record of a library or in a message of ours. Short values are not masked."""
+    if isinstance(value, str) and len(value) >= 6:
+        with _secrets_lock:
+            _secrets.add(value)
+
+
+def mask(text: str) -> str:
+    """Return ``text`` without the secrets that were added and without what looks like a password in it."""
+    with _secrets_lock:
+        known = sorted(_secrets, key=len, reverse=True)
+    for secret in known:
+        text = text.replace(secret, MASK)
+    from oslo_utils import strutils
+
+    return str(strutils.mask_password(text, secret=MASK))
+
+
+class MaskSecrets(logging.Filter):
+    """Masks the message and the traceback of a record; it only sees records that are to be written."""
+
+    _formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            record.msg, record.args = mask(record.getMessage()), ()
+            if record.exc_info and record.exc_info[0] is not None:
+                # Formatters take this text instead of making their own.
+                record.exc_text = mask(self._formatter.formatException(record.exc_info))
+        except Exception:
+            # A record that cannot be read could hold anything.
+            record.msg, record.args, record.exc_info = "(a log record that could not be formatted)", (), None
+        return True
+
+
+_filter = MaskSecrets()
+
+
+def tame() -> None:
+    """Set the libraries' loggers to WARNING where nobody set a level, and mask secrets in all of them.
+
+    An operator who sets a level, for example with Salt's ``log_granular_levels: {cinder: debug}``, gets it.
+    """
+    for name in LIBRARIES:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
+    for name in NEVER_DEBUG:
+        logger = logging.getLogger(name)
+        if logger.level < logging.INFO:
+            logger.setLevel(logging.INFO)
+    # A filter of a logger does not see the records of its children, hence on each.
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in LIBRARIES and _filter not in logger.filters:
+            logger.addFilter(_filter)
+
+
+class LoggingState:
+    """The logging of the process as it was when this was made."""
+
+    def __init__(self) -> None:
+        self._loggers = {logger: self._of(logger) for logger in self._all()}
+        self._disable = logging.root.manager.disable
+        self._warnings: Any = sys.modules["warnings"].showwarning  # logging.captureWarnings replaces it
+        self._captured: Any = getattr(logging, "_warnings_showwarning", None)
+
+    @staticmethod
+    def _all() -> list[logging.Logger]:
+        return [logging.root, *(logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))]
+
+    @staticmethod
+    def _of(logger: logging.Logger) -> tuple[Any, ...]:
+        return logger.level, list(logger.handlers), list(logger.filters), logger.propagate, logger.disabled
+
+    def restore(self) -> None:
+        """Put back what was changed in loggers that were there before."""
+        for logger, before in self._loggers.items():
+            if self._of(logger) != before:
+                level, handlers, filters, propagate, disabled = before
+                logger.setLevel(level)
+                logger.handlers[:] = handlers
+                logger.filters[:] = filters
+                logger.propagate, logger.disabled = propagate, disabled
+        logging.disable(self._disable)
+        if self._captured is None and getattr(logging, "_warnings_showwarning", None) is not None:
+            logging.captureWarnings(False)
