@@ -9,9 +9,10 @@ from typing import Any
 from .. import model, validate
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from ..model import Connection, Volume
+from ..wanted import Wanted
 from .core import Caller, Core, as_provider_volume, new_id, plain_connector
 from .providers.base import Capability
-from .volumes import Volumes, Wanted
+from .volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,8 @@ class Connections:
         wanted = None
         if create is not None:
             given = validate.mapping(create, "create")
-            validate.no_unknown(given, ("size", "backend", "source", "resize"), "create")
-            if "size" not in given:
-                raise InvalidArgumentError("size is missing", field="size")
-            wanted = Wanted(**given)
+            validate.no_unknown(given, Wanted.PARAMETERS, "create")
+            wanted = Wanted(**{"size": None, **given})
         if caller.minion is None:
             raise PermissionDeniedError("a volume is connected by the minion that uses it: apply storage_volume.connected there")
         # A shared volume is never created or changed through a connection.

@@ -131,21 +131,6 @@ def as_provider_snapshot(snapshot: Snapshot) -> ProviderSnapshot:
     return ProviderSnapshot(id=snapshot.id, volume_id=snapshot.volume_id, size=snapshot.size, name=snapshot.name)
 
 
-def parse_source(value: Any) -> dict[str, str] | None:
-    """Return the checked source of a new volume: ``{"volume": NAME}`` or ``{"snapshot": NAME}``, or None.
-
-    :raises InvalidArgumentError: it has another form.
-    """
-    if value is None:
-        return None
-    given = validate.mapping(value, "source")
-    validate.no_unknown(given, ("volume", "snapshot"), "source")
-    if len(given) != 1:
-        raise InvalidArgumentError("source must be {'volume': NAME} or {'snapshot': NAME}", field="source")
-    ((kind, name),) = given.items()
-    return {"kind": kind, "name": validate.name(name, f"source:{kind}")}
-
-
 def plain_connector(value: Any) -> Mapping[str, Any]:
     """Return what a host says of itself, when it has the form that os-brick's properties have.
 

@@ -8,34 +8,17 @@ from typing import Any
 
 from .. import model, validate
 from ..errors import (
-    AlreadyExistsError,
     FailedPreconditionError,
     NotFoundError,
-    OutOfRangeError,
     StorageError,
 )
 from ..model import Snapshot, Volume
-from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, parse_source, require
+from ..wanted import Wanted
+from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
 from .locks import owner_key
 from .providers.base import Capability, ProviderSnapshot, ProviderVolume
 
 log = logging.getLogger(__name__)
-
-
-class Wanted:
-    """What a volume shall be like, checked but not yet compared with what is there.
-
-    :param size: see :func:`saltstorage.validate.size_gib`.
-    :param backend: name of a backend; None for the default one (of an existing volume: whichever it is on).
-    :param source: ``{"volume": NAME}`` or ``{"snapshot": NAME}`` of the same owner to copy from; None for an empty volume.
-    :param resize: whether an existing, smaller volume is grown.
-    """
-
-    def __init__(self, *, size: Any, backend: Any = None, source: Any = None, resize: Any = True) -> None:
-        self.size = validate.size_gib(size)
-        self.backend: str | None = None if backend is None else validate.name(backend, "backend")
-        self.source = parse_source(source)
-        self.resize = validate.boolean(resize, "resize")
 
 
 class Volumes:
@@ -93,19 +76,15 @@ class Volumes:
         # The backend is looked up first, so that a wrong name is an error whatever exists.
         entry = self.core.config.backend(wanted.backend) if wanted.backend is not None else None
         old = self.core.catalog.volume(owner, name)
-        if old is not None and old.state in (model.CREATING, model.ERROR):
-            # Whoever created it is gone, or its lock would not be ours: nothing was ever stored on it.
+        if old is not None and old.state in (model.CREATING, model.DELETING, model.ERROR):
+            # Whoever created or deleted it is gone, or its lock would not be ours: nothing on it is wanted.
             self.remove(old)
             old = None
         if old is None:
             entry = entry or self.core.config.backend(None)
             return None, self._create(caller, owner, name, wanted, entry.name)
         volume = self._recovered(old)
-        if volume.state == model.DELETING:
-            raise FailedPreconditionError(
-                f"volume {name!r} of {owner} is half deleted ({volume.error}); delete it again before creating it"
-            )
-        self._compare(volume, wanted)
+        wanted.check(volume, self._source(owner, wanted))
         if volume.size < wanted.size:
             volume = self._grow(caller, volume, wanted.size)
         return old, volume
@@ -206,32 +185,6 @@ class Volumes:
             raise NotFoundError(f"backend {volume.backend!r} has no volume {volume.id} any more; look for it there")
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
 
-    def _compare(self, volume: Volume, wanted: Wanted) -> None:
-        """Refuse what an existing volume cannot become, naming every difference."""
-        differs: dict[str, Any] = {}
-        if wanted.backend is not None and wanted.backend != volume.backend:
-            differs["backend"] = [volume.backend, wanted.backend]
-        if wanted.source is not None:
-            have, kind, source_name = volume.source or {}, wanted.source["kind"], wanted.source["name"]
-            now = self._source(volume.owner, kind, source_name)
-            # The source may be gone since; another one of its name is not the same source.
-            if (have.get("kind"), have.get("name")) != (kind, source_name) or (now is not None and now.id != have.get("id")):
-                differs["source"] = [dict(have) or None, wanted.source]
-        if wanted.size > volume.size and not wanted.resize:
-            differs["size"] = [volume.size, wanted.size]
-        if differs:
-            listed = "; ".join(f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items())
-            raise AlreadyExistsError(
-                f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}", field=next(iter(differs)), details=differs
-            )
-        if wanted.size < volume.size:
-            raise OutOfRangeError(
-                f"volume {volume.name!r} of {volume.owner} has {volume.size} GiB and cannot shrink to {wanted.size} GiB;"
-                " ask for at least its size, or make a new volume and copy",
-                field="size",
-                details={"size": [volume.size, wanted.size]},
-            )
-
     def source_lock(self, owner: str, wanted: Wanted) -> list[tuple[str, str]]:
         """Return the identity of the volume that a copy is made of: it is locked too, so that nobody deletes it meanwhile."""
         if wanted.source is None:
@@ -247,20 +200,22 @@ class Volumes:
         if wanted.source is None:
             return None, None
         kind, name = wanted.source["kind"], wanted.source["name"]
-        found = self._source(owner, kind, name)
+        found = self._source(owner, wanted)
         if found is None:
             raise NotFoundError(f"the source {kind} {name!r} of {owner} does not exist", field="source")
         if found.state != model.AVAILABLE:
             raise FailedPreconditionError(f"the source {kind} {name!r} is {found.state}", field="source")
         if found.backend != backend:
             raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
-        if wanted.size < found.size:
-            raise OutOfRangeError(f"the source {kind} {name!r} has {found.size} GiB; the new volume needs at least that", field="size")
+        wanted.check_source(found)
         record = {"kind": kind, "id": found.id, "name": name}
         return (as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)), record
 
-    def _source(self, owner: str, kind: str, name: str) -> Volume | Snapshot | None:
-        return self.core.catalog.volume(owner, name) if kind == "volume" else self.core.catalog.snapshot(owner, name)
+    def _source(self, owner: str, wanted: Wanted) -> Volume | Snapshot | None:
+        if wanted.source is None:
+            return None
+        name = wanted.source["name"]
+        return self.core.catalog.volume(owner, name) if wanted.source["kind"] == "volume" else self.core.catalog.snapshot(owner, name)
 
     def _check_unused(self, volume: Volume) -> None:
         connections = self.core.catalog.connections(volume_id=volume.id)

@@ -1,0 +1,106 @@
+"""What the controller has for this minion, asked for once in a state run and kept up to date by the run's own changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from .. import validate
+from ..bus.local import Controller
+from ..errors import InvalidArgumentError, PermissionDeniedError
+from ..model import Connection, Snapshot, Volume
+
+_CONTEXT_KEY = "saltstorage.inventory"
+#: A state run may take hours; what others did meanwhile must be seen at some point.
+MAX_AGE = 300.0
+
+
+class Inventory:
+    """Volumes, snapshots and connections that this minion may see.
+
+    :param data: what the controller's operation ``inventory`` returned.
+    """
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.read = time.monotonic()
+        self._volumes = {(v["owner"], v["name"]): Volume.from_wire(v) for v in data["volumes"]}
+        self._snapshots = {(s["owner"], s["name"]): Snapshot.from_wire(s) for s in data["snapshots"]}
+        self._connections = {(c["volume_id"], c["host"]): Connection.from_wire(c) for c in data["connections"]}
+        self.backends: Mapping[str, Any] = data["backends"]
+        self.default_backend: str | None = data["default_backend"]
+
+    def volume(self, owner: str, name: str) -> Volume | None:
+        """Return a volume, or None."""
+        return self._volumes.get((owner, name))
+
+    def snapshot(self, owner: str, name: str) -> Snapshot | None:
+        """Return a snapshot, or None."""
+        return self._snapshots.get((owner, name))
+
+    def snapshots_of(self, volume: Volume) -> list[Snapshot]:
+        """Return the snapshots of a volume."""
+        return [s for s in self._snapshots.values() if s.volume_id == volume.id]
+
+    def connections_of(self, volume: Volume) -> list[Connection]:
+        """Return the connections of a volume, to any host."""
+        return [c for c in self._connections.values() if c.volume_id == volume.id]
+
+    def check_backend(self, backend: str | None) -> str:
+        """Return the backend for a new volume.
+
+        :raises InvalidArgumentError: there is none of that name, or none was named and there is no default.
+        :raises PermissionDeniedError: nothing may be used.
+        """
+        if not self.backends:
+            raise PermissionDeniedError("the controller's policy lets this minion use no backend")
+        wanted = self.default_backend if backend is None else validate.name(backend, "backend")
+        known = ", ".join(self.backends)
+        if wanted is None:
+            raise InvalidArgumentError(f"name a backend, since the controller has no default_backend; known: {known}", field="backend")
+        if wanted not in self.backends:
+            raise InvalidArgumentError(f"backend {wanted!r} is not one that this minion may use: {known}", field="backend")
+        return wanted
+
+    # Changes that this run made.
+
+    def put(self, record: Volume | Snapshot | Connection) -> None:
+        """Take up a record as the controller returned it."""
+        if isinstance(record, Connection):
+            self._connections[record.volume_id, record.host] = record
+        elif isinstance(record, Volume):
+            self._volumes[record.owner, record.name] = record
+        else:
+            self._snapshots[record.owner, record.name] = record
+
+    def drop(self, record: Volume | Snapshot | Connection) -> None:
+        """Forget a record that the controller has no more."""
+        if isinstance(record, Connection):
+            self._connections.pop((record.volume_id, record.host), None)
+        elif isinstance(record, Volume):
+            self._volumes.pop((record.owner, record.name), None)
+        else:
+            self._snapshots.pop((record.owner, record.name), None)
+
+
+def current(context: MutableMapping[str, Any], run: str | None) -> Inventory | None:
+    """Return the inventory of this state run when it was asked for already.
+
+    :param context: ``__context__``.
+    :param run: what tells this run from others, ``__instance_id__``; None outside of states, where nothing is kept.
+    """
+    kept = context.get(_CONTEXT_KEY)
+    if run is None or kept is None or kept[0] != run or time.monotonic() - kept[1].read > MAX_AGE:
+        return None
+    inventory: Inventory = kept[1]
+    return inventory
+
+
+def fetch(controller: Controller, context: MutableMapping[str, Any], run: str | None) -> Inventory:
+    """Return the inventory of this state run, asking the controller at most once."""
+    found = current(context, run)
+    if found is None:
+        found = Inventory(controller.call("inventory", {}))
+        if run is not None:
+            context[_CONTEXT_KEY] = (run, found)
+    return found

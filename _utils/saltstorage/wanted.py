@@ -1,0 +1,87 @@
+"""What a volume shall be like, and whether an existing one is or can become so: the same rules on both ends of the bus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import validate
+from .errors import AlreadyExistsError, InvalidArgumentError, OutOfRangeError
+from .model import Snapshot, Volume
+
+
+class Wanted:
+    """What a volume shall be like, checked but not yet compared with what is there.
+
+    :param size: see :func:`saltstorage.validate.size_gib`.
+    :param backend: name of a backend; None for the default one (of an existing volume: whichever it is on).
+    :param source: ``{"volume": NAME}`` or ``{"snapshot": NAME}`` of the same owner to copy from; None for an empty volume.
+    :param resize: whether an existing, smaller volume is grown.
+    :raises InvalidArgumentError: a value is wrong; ``field`` says which.
+
+    >>> Wanted(size="20GiB").size
+    20
+    """
+
+    PARAMETERS = ("size", "backend", "source", "resize")
+
+    def __init__(self, *, size: Any, backend: Any = None, source: Any = None, resize: Any = True) -> None:
+        if size is None:
+            raise InvalidArgumentError("size is missing", field="size")
+        self.size = validate.size_gib(size)
+        self.backend: str | None = None if backend is None else validate.name(backend, "backend")
+        self.source = _source(source)
+        self.resize = validate.boolean(resize, "resize")
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the parameters that make the same at the other end."""
+        source = {self.source["kind"]: self.source["name"]} if self.source else None
+        return {"size": self.size, "backend": self.backend, "source": source, "resize": self.resize}
+
+    def check(self, volume: Volume, source: Volume | Snapshot | None) -> None:
+        """Refuse what an existing volume cannot become, naming every difference; growing it is no difference.
+
+        :param source: what the name of the wanted source means now, None when there is no such thing any more.
+        :raises AlreadyExistsError: backend or source differ, or it is smaller and may not be grown.
+        :raises OutOfRangeError: it is larger than asked for.
+        """
+        differs: dict[str, Any] = {}
+        if self.backend is not None and self.backend != volume.backend:
+            differs["backend"] = [volume.backend, self.backend]
+        if self.source is not None:
+            have = volume.source or {}
+            same_name = (have.get("kind"), have.get("name")) == (self.source["kind"], self.source["name"])
+            # The source may be gone since; another one of its name is not the same source.
+            if not same_name or (source is not None and source.id != have.get("id")):
+                differs["source"] = [dict(have) or None, self.source]
+        if self.size > volume.size and not self.resize:
+            differs["size"] = [volume.size, self.size]
+        if differs:
+            listed = "; ".join(f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items())
+            text = f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}"
+            raise AlreadyExistsError(text, field=next(iter(differs)), details=differs)
+        if self.size < volume.size:
+            raise OutOfRangeError(
+                f"volume {volume.name!r} of {volume.owner} has {volume.size} GiB and cannot shrink to {self.size} GiB;"
+                " ask for at least its size, or make a new volume and copy",
+                field="size",
+                details={"size": [volume.size, self.size]},
+            )
+
+    def check_source(self, source: Volume | Snapshot) -> None:
+        """Refuse a size below that of the source.
+
+        :raises OutOfRangeError: the new volume would be smaller.
+        """
+        if self.size < source.size:
+            raise OutOfRangeError(f"the source {source.name!r} has {source.size} GiB; the new volume needs at least that", field="size")
+
+
+def _source(value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    given = validate.mapping(value, "source")
+    validate.no_unknown(given, ("volume", "snapshot"), "source")
+    if len(given) != 1:
+        raise InvalidArgumentError("source must be {'volume': NAME} or {'snapshot': NAME}", field="source")
+    ((kind, name),) = given.items()
+    return {"kind": kind, "name": validate.name(name, f"source:{kind}")}
