@@ -1,0 +1,261 @@
+"""The adapter to os-brick: imported when something is attached or detached, and never for a look.
+
+os-brick's functions run in this process, as root, without its privilege daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    StorageError,
+    UnavailableError,
+    UnimplementedError,
+)
+from .config import ConsumerConfig
+
+_SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encryption_key", re.IGNORECASE)
+_import_lock = threading.Lock()
+
+
+class Brick:
+    """os-brick with the settings of one consumer.
+
+    :param config: gives the host's name, the lock path and the multipath settings.
+    """
+
+    def __init__(self, config: ConsumerConfig) -> None:
+        self.config = config
+
+    def connector_properties(self) -> dict[str, Any]:
+        """Return what a controller must know of this host to map a volume to it.
+
+        :returns: such as ``{"host": "db1", "ip": "10.0.0.5", "initiator": "iqn.1994-05.com.redhat:1", "multipath": False, …}``.
+        :raises FailedPreconditionError: multipath is enforced and multipathd does not run.
+        """
+        with translated("read the initiator's properties"):
+            connector = _load(self.config.lock_path)
+            from os_brick import utils
+            from oslo_utils import importutils
+
+            # The loop of os-brick's get_connector_properties, less the connectors that would write to /etc for
+            # hardware that the host cannot have.
+            properties: dict[str, Any] = {
+                "platform": os.uname().machine,
+                "os_type": sys.platform,
+                "ip": _address(),
+                "host": self.config.host,
+            }
+            for path in connector.unix_connector_list:
+                cls = importutils.import_class(path)
+                if not utils.platform_matches(properties["platform"], cls.platform) or not utils.os_matches(
+                    properties["os_type"], cls.os_type
+                ):
+                    continue
+                if cls.__name__ == "LightOSConnector" and not (os.path.exists("/etc/nvme/hostnqn") or shutil.which("nvme")):
+                    continue
+                found = cls.get_connector_properties(
+                    "",
+                    host=self.config.host,
+                    multipath=self.config.multipath,
+                    enforce_multipath=self.config.enforce_multipath,
+                    execute=None,
+                )
+                properties = utils.merge_dict(properties, found)
+            return properties
+
+    def connect(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> dict[str, Any]:
+        """Attach and return os-brick's ``device_info``, such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``."""
+        with translated("attach", connection_info):
+            device_info = self._connector(connection_info, use_multipath).connect_volume(dict(connection_info["data"]))
+            return _plain(device_info)
+
+    def disconnect(self, connection_info: Mapping[str, Any], device_info: Mapping[str, Any], *, use_multipath: bool, force: bool) -> None:
+        """Detach, with the very data that :meth:`connect` got and gave.
+
+        :param force: go on when data cannot be flushed, and lose it.
+        """
+        with translated("detach", connection_info):
+            connector = self._connector(connection_info, use_multipath)
+            # With force alone, os-brick still raises at the end what it went over.
+            connector.disconnect_volume(dict(connection_info["data"]), dict(device_info) or None, force=force, ignore_errors=force)
+
+    def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> None:
+        """Let every path of an attached volume show the present size."""
+        with translated("read the new size", connection_info):
+            self._connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
+
+    def _connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:
+        connector = _load(self.config.lock_path)
+        # The keyword is `use_multipath`; another is swallowed, and the volume silently gets one path.
+        return connector.InitiatorConnector.factory(connection_info["driver_volume_type"], "", use_multipath=use_multipath)
+
+
+def check_connection_info(connection_info: Any) -> dict[str, Any]:
+    """Return connection information in Cinder's format, ``{"driver_volume_type": …, "data": {…}}``.
+
+    :raises InvalidArgumentError: it has another form.
+    :raises UnimplementedError: the volume is encrypted by Cinder; the consumer has no key manager.
+    """
+    if (
+        not isinstance(connection_info, Mapping)
+        or not isinstance(connection_info.get("driver_volume_type"), str)
+        or not isinstance(connection_info.get("data"), Mapping)
+    ):
+        raise InvalidArgumentError(
+            "connection_info must have a driver_volume_type and data, as Cinder's drivers return it", field="connection_info"
+        )
+    if connection_info["data"].get("encrypted"):
+        raise UnimplementedError("the volume is encrypted by Cinder, which this consumer cannot open")
+    return dict(connection_info)
+
+
+@contextlib.contextmanager
+def translated(step: str, connection_info: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Turn errors of os-brick and oslo into ours, by their types, with all secrets masked.
+
+    :param step: what is being done: ``"attach"``.
+    :param connection_info: its secrets are masked wherever they appear.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        # `from None`: a traceback in a log must not show the original text.
+        raise _translate(error, step, connection_info or {}) from None
+
+
+def _translate(error: Exception, step: str, connection_info: Mapping[str, Any]) -> StorageError:
+    if isinstance(error, ImportError):
+        return FailedPreconditionError(
+            f"cannot {step}: os-brick cannot be loaded ({error.name} is missing); install os-brick for Salt's Python"
+        )
+    from os_brick import exception
+    from oslo_concurrency import processutils
+
+    text = _masked(error, connection_info)
+    message = f"cannot {step}: {text}"
+    if isinstance(error, exception.ExecutionTimeout):
+        return DeadlineExceededError(message)
+    if isinstance(error, processutils.ProcessExecutionError):
+        # os-brick turns "no such command" into this type and keeps the cause as the context.
+        if isinstance(error.__context__, FileNotFoundError) or error.exit_code == 127:
+            command = str(error.cmd or "").split(" ")[0]
+            return FailedPreconditionError(f"cannot {step}: the command {command} is missing; install the package that has it")
+        return UnavailableError(message)
+    if isinstance(error, exception.InvalidConnectorProtocol):
+        return UnimplementedError(
+            f"cannot {step}: os-brick has no connector for {connection_info.get('driver_volume_type')!r} on this host"
+        )
+    if isinstance(error, exception.VolumeEncryptionNotSupported | exception.VolumeLocalCacheNotSupported):
+        return UnimplementedError(message)
+    if isinstance(error, exception.NoFibreChannelHostsFound | exception.BlockDeviceReadOnly):
+        return FailedPreconditionError(message)
+    if isinstance(error, exception.BrickException | OSError):
+        # Targets, portals, paths and devices that do not come or do not go: the storage network decides.
+        return UnavailableError(message)
+    if isinstance(error, KeyError | TypeError | ValueError | AttributeError | NotImplementedError):
+        # What was wrong with the data may be quoted in the text, so name the type only.
+        return InternalError(
+            f"cannot {step}: os-brick raised {type(error).__name__} for this {connection_info.get('driver_volume_type')!r} connection"
+        )
+    return InternalError(message)
+
+
+def _masked(error: Exception, connection_info: Mapping[str, Any]) -> str:
+    from oslo_utils import strutils
+
+    text = str(strutils.mask_password(str(error)))
+    for secret in secrets_of(connection_info):
+        text = text.replace(secret, "***")
+    # ExceptionChainer prints tracebacks; the end of it says what happened.
+    return text.strip()[-1000:]
+
+
+def secrets_of(data: Any, *, secret: bool = False) -> set[str]:
+    """Return the values in connection information that must never be shown.
+
+    >>> secrets_of({"data": {"auth_username": "u", "auth_password": "geheim"}})
+    {'geheim'}
+    """
+    if isinstance(data, Mapping):
+        return {s for key, value in data.items() for s in secrets_of(value, secret=secret or bool(_SECRET_KEY.search(str(key))))}
+    if isinstance(data, list | tuple):
+        return {s for value in data for s in secrets_of(value, secret=secret)}
+    return {data} if secret and isinstance(data, str) and data else set()
+
+
+def _load(lock_path: str) -> Any:
+    """Import os-brick, prepare it once, and return its connector module."""
+    with _import_lock:
+        connector = _import()
+        _setup(lock_path)
+        return connector
+
+
+@functools.cache
+def _import() -> Any:
+    # os-brick needs no eventlet, but oslo.privsep and oslo.service import it when they can: a third of the time, and
+    # a deprecation warning. Keep it out while os-brick loads, unless someone else in this process has chosen it.
+    quick = "eventlet" not in sys.modules and "oslo_service" not in sys.modules and importlib.util.find_spec("cotyledon") is not None
+    if quick:
+        from oslo_service import backend
+
+        backend.register_backend_default_hook(lambda: backend.BackendType.THREADING)
+        sys.modules["eventlet"] = None  # type: ignore[assignment]
+    try:
+        from os_brick import privileged
+        from os_brick.initiator import connector
+    finally:
+        if quick:
+            del sys.modules["eventlet"]
+    privileged.default.set_client_mode(False)
+    privileged.brick_privsep_hide_output.set_client_mode(False)
+    return connector
+
+
+@functools.cache
+def _setup(lock_path: str) -> None:
+    import os_brick
+    from oslo_concurrency import lockutils
+    from oslo_config import cfg
+
+    os.makedirs(lock_path, mode=0o700, exist_ok=True)
+    # os-brick reads the global configuration, so that is the one to set; a lock path that is there was set by Cinder
+    # in the same process, and is overridden for os-brick alone.
+    conf = cfg.CONF
+    lockutils.set_defaults(conf.oslo_concurrency.lock_path or lock_path)
+    os_brick.setup(conf)
+    conf.set_override("lock_path", lock_path, "os_brick")
+
+
+def _address() -> str:
+    """Return the address that this host uses towards others; nothing is sent."""
+    for family, far in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((far, 9))
+            return str(probe.getsockname()[0])
+    return "127.0.0.1"
+
+
+def _plain(device_info: Any) -> dict[str, Any]:
+    """Return os-brick's answer as data that JSON keeps as it is."""
+    result: dict[str, Any] = {}
+    for key, value in dict(device_info or {}).items():
+        result[str(key)] = value.decode() if isinstance(value, bytes) else value
+    return result

@@ -1,0 +1,204 @@
+"""Facts about block devices, read from the kernel: who a device is, how large, and whether it can be read."""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import glob
+import os
+import stat
+import struct
+
+from ..errors import DataLossError, UnavailableError
+from . import loop
+from .records import Identity
+
+_BLKROSET = 0x125D
+_BLKFLSBUF = 0x1261
+_BLKGETSIZE64 = 0x80081272
+#: Blocks are read past the page cache, so that the device itself answers; 4096 suits every sector size in use.
+_BLOCK = 4096
+
+GIB = 2**30
+#: Arrays deliver volumes in larger steps than asked for; 8 GiB (PowerFlex) is the largest of the drivers' steps.
+LARGEST_STEP = 8 * GIB
+
+
+def is_block(path: str) -> bool:
+    """Return whether the path is a block device that exists."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def number(path: str) -> tuple[int, int]:
+    """Return the major and minor number of a block device."""
+    rdev = os.stat(path).st_rdev
+    return os.major(rdev), os.minor(rdev)
+
+
+def sysfs(path: str) -> str:
+    """Return the directory of a block device under ``/sys``."""
+    major, minor = number(path)
+    return os.path.realpath(f"/sys/dev/block/{major}:{minor}")
+
+
+def size(path: str) -> int:
+    """Return the size of a block device in bytes, as the kernel has it now."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        buffer = array.array("Q", [0])
+        fcntl.ioctl(fd, _BLKGETSIZE64, buffer)
+        return buffer[0]
+    finally:
+        os.close(fd)
+
+
+def identity(path: str) -> Identity:
+    """Return what the kernel knows of who a device is."""
+    status = loop.status(path)
+    if status is not None:
+        return Identity(size=size(path), backing_file=status.backing_file, backing_inode=status.inode)
+    base = sysfs(path)
+    return Identity(
+        size=size(path),
+        wwn=_first(base, "wwid", "device/wwid", "nguid", "device/nguid"),
+        serial=_first(base, "serial", "device/serial") or _scsi_serial(base),
+        dm_uuid=_first(base, "dm/uuid"),
+    )
+
+
+def differences(recorded: Identity, found: Identity) -> list[str]:
+    """Return how a device differs from the recorded one, in words; empty when it is the same.  Sizes are not compared.
+
+    A property that was recorded and is now missing differs too: the device then cannot prove who it is.
+    """
+    fields = (("wwn", "WWN"), ("serial", "serial number"), ("dm_uuid", "device mapper UUID"), ("backing_file", "backing file"))
+    result = [
+        f"{label} is {getattr(found, key) or 'missing'}, not {getattr(recorded, key)}"
+        for key, label in fields
+        if getattr(recorded, key) and getattr(recorded, key) != getattr(found, key)
+    ]
+    if recorded.backing_inode and recorded.backing_inode != found.backing_inode:
+        result.append(f"inode of the backing file is {found.backing_inode}, not {recorded.backing_inode}")
+    return result
+
+
+def check_readable(path: str) -> None:
+    """Read the first and the last block from the device itself.
+
+    :raises UnavailableError: it cannot be read.
+    """
+    try:
+        end = size(path)
+        read(path, 0, min(_BLOCK, end), direct=True)
+        read(path, max(0, end - _BLOCK), min(_BLOCK, end), direct=True)
+    except OSError as error:
+        raise UnavailableError(f"the device {path} cannot be read: {error.strerror}; check the path to the storage") from None
+
+
+def read(path: str, offset: int, length: int, *, direct: bool = False) -> bytes:
+    """Return ``length`` bytes of a device.
+
+    :param direct: read past the page cache, where the device can do so.
+    :raises OSError: the device cannot be read, or ends too early.
+    """
+    import mmap
+
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | (os.O_DIRECT if direct else 0))
+    except OSError as error:
+        if not direct or error.errno != errno.EINVAL:
+            raise
+        fd = os.open(path, flags)
+    try:
+        with mmap.mmap(-1, max(length, 1)) as buffer:  # Page aligned, as O_DIRECT wants it.
+            done = os.preadv(fd, [memoryview(buffer)[:length]], offset) if length else 0
+            if done != length:
+                raise OSError(errno.EIO, f"{done} of {length} bytes read at {offset}")
+            return buffer[:length]
+    finally:
+        os.close(fd)
+
+
+def check_size(path: str, size_gib: int, *, grown: bool = False) -> int:
+    """Return the size of a device in bytes when it can be a volume of ``size_gib`` GiB.
+
+    A loop device has exactly the size of its volume.  Arrays may round up.
+
+    :param grown: whether it may be larger, since the identity proves that it is the volume.
+    :raises DataLossError: it is smaller, or larger than rounding explains: it is another volume, or an old size.
+    """
+    found = size(path)
+    expected = size_gib * GIB
+    step = 1 if loop.status(path) is not None else LARGEST_STEP
+    if found < expected or (found >= expected + step and not grown):
+        raise DataLossError(
+            f"the device {path} has {found} bytes and the volume {expected}: it may be another volume; "
+            "look for a stale device of the same LUN, and disconnect and connect the volume",
+            details={"found": found, "expected": expected},
+        )
+    return found
+
+
+def set_read_only(path: str) -> None:
+    """Let the kernel refuse writes to a device."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, _BLKROSET, struct.pack("i", 1))
+    finally:
+        os.close(fd)
+
+
+def flush(path: str) -> None:
+    """Write what is cached of a device to the storage, and drop the cache.
+
+    :raises OSError: something could not be written.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+        fcntl.ioctl(fd, _BLKFLSBUF, 0)
+    finally:
+        os.close(fd)
+
+
+def top(path: str) -> str:
+    """Return the multipath device that has taken a path, else the path.
+
+    multipathd may take a device that was attached with a single path; then only its device may be used.
+    """
+    for holder in glob.glob(os.path.join(sysfs(path), "holders", "dm-*")):
+        if _first(holder, "dm/uuid").startswith("mpath-"):
+            return f"/dev/mapper/{_first(holder, 'dm/name')}"
+    return path
+
+
+def boot_id() -> str:
+    """Return the id of this boot; names such as ``/dev/sdc`` mean nothing in another."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _first(base: str, *names: str) -> str:
+    for name in names:
+        try:
+            with open(os.path.join(base, name), encoding="utf-8", errors="replace") as file:
+                text = " ".join(file.read().split())
+        except OSError:
+            continue
+        if text.strip("0- "):  # An array without an NGUID shows zeros.
+            return text
+    return ""
+
+
+def _scsi_serial(base: str) -> str:
+    """Return the unit serial number of a SCSI device (its page 0x80: a header of four bytes, then text)."""
+    try:
+        with open(os.path.join(base, "device/vpd_pg80"), "rb") as file:
+            return file.read()[4:].decode("ascii", "replace").strip(" \0")
+    except OSError:
+        return ""

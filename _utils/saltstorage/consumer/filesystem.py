@@ -1,0 +1,189 @@
+"""Making file systems on empty devices, and letting them grow."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError
+from . import commands, devices
+from .probe import EMPTY, FILESYSTEM, UNKNOWN, Probe, probe
+
+
+@dataclass(frozen=True)
+class _Kind:
+    #: Option that sets the label.
+    label: str
+    #: Longest label, bytes.
+    label_bytes: int
+    #: Options that keep mkfs from asking or refusing; given only when the device may be written.
+    quiet: tuple[str, ...]
+    #: Options that let mkfs go over what an interrupted mkfs left.
+    force: tuple[str, ...]
+
+
+_KINDS = {
+    **dict.fromkeys(("ext2", "ext3", "ext4"), _Kind("-L", 16, ("-q", "-F"), ("-F",))),
+    "xfs": _Kind("-L", 12, ("-q",), ("-f",)),
+    "btrfs": _Kind("-L", 255, ("-q",), ("-f",)),
+    "vfat": _Kind("-n", 11, ("-I",), ()),
+}
+FSTYPES = tuple(_KINDS)
+
+
+def check(fstype: str, options: Sequence[str] = (), label: str | None = None) -> None:
+    """Check what :func:`make` would be given, before anything is done.
+
+    :raises InvalidArgumentError: an unknown type, a label that is too long, or options that are no list of strings.
+    :raises FailedPreconditionError: the command is not installed; the package is named.
+    """
+    if fstype not in _KINDS:
+        raise InvalidArgumentError(f"fstype {fstype!r} is not known; one of {', '.join(_KINDS)}", field="fstype")
+    if isinstance(options, str) or not all(isinstance(option, str) for option in options):
+        raise InvalidArgumentError("mkfs options must be a list of strings", field="mkfs_options")
+    if label is not None and (not label or len(label.encode()) > _KINDS[fstype].label_bytes):
+        raise InvalidArgumentError(f"label {label!r} must have 1 to {_KINDS[fstype].label_bytes} bytes for {fstype}", field="label")
+    commands.find(f"mkfs.{fstype}")
+
+
+def make(
+    device: str, fstype: str, *, options: Sequence[str] = (), label: str | None = None, resume: bool = False, timeout: float = 3600.0
+) -> Probe:
+    """Make a file system on an empty device, sync it, and return what is now on it.
+
+    The caller makes sure that the volume was never formatted before; this function that there is nothing on it.
+
+    :param device: a block device.
+    :param fstype: ext2, ext3, ext4, xfs, btrfs or vfat.
+    :param options: further options for mkfs, one string each: ``["-m", "0"]``.
+    :param label: label of the file system.
+    :param resume: this host's record says that it was making a file system here and did not finish, so what it left may
+        be overwritten; another type of file system may not.
+    :param timeout: how long mkfs may run, seconds.
+    :raises AlreadyExistsError: there is a file system already.
+    :raises FailedPreconditionError: there is something else, or mkfs is not installed.
+    :raises UnavailableError: the device cannot be read.
+    """
+    check(fstype, options, label)
+    found = probe(device)
+    left_over = resume and (found.kind == UNKNOWN or (found.kind == FILESYSTEM and found.fstype == fstype))
+    if found.kind == FILESYSTEM and not left_over:
+        raise AlreadyExistsError(f"the device {device} has {found} already; it is never formatted again")
+    if found.kind != EMPTY and not left_over:
+        raise FailedPreconditionError(
+            f"the device {device} holds {found}, and is not formatted; empty it with wipefs or dd if it is not needed"
+        )
+    kind = _KINDS[fstype]
+    force = tuple(option for option in kind.force if left_over and option not in kind.quiet)
+    labels = (kind.label, label) if label is not None else ()
+    commands.run(
+        f"make a file system of type {fstype} on {device}",
+        [f"mkfs.{fstype}", *kind.quiet, *force, *labels, *options, device],
+        timeout=timeout,
+    )
+    devices.flush(device)
+    made = probe(device)
+    if made.kind != FILESYSTEM or made.fstype != fstype:
+        raise InternalError(f"mkfs.{fstype} ended well, and {device} now holds {made}")
+    return made
+
+
+def size(device: str, fstype: str, mount_point: str) -> tuple[int, int]:
+    """Return the size of a mounted file system and the smallest step by which it can grow, both in bytes.
+
+    Runs no command, so that a state may ask each time.
+
+    :raises FailedPreconditionError: the type of file system cannot grow.
+    """
+    reader = _SIZES.get(fstype)
+    if reader is None:
+        raise FailedPreconditionError(f"a file system of type {fstype} cannot grow; make a new one on a larger volume")
+    return reader(device, mount_point)
+
+
+def can_grow(device: str, fstype: str, mount_point: str) -> bool:
+    """Return whether a mounted file system is smaller than its device.
+
+    False also for a type that cannot grow.
+    """
+    if fstype not in _SIZES:
+        return False
+    used, step = size(device, fstype, mount_point)
+    return devices.size(device) - used >= step
+
+
+def grow(device: str, fstype: str, mount_point: str, *, timeout: float = 3600.0) -> bool:
+    """Let a mounted file system fill its device and return whether it had to grow.
+
+    :raises FailedPreconditionError: its type cannot grow, or the command is not installed.
+    """
+    used, step = size(device, fstype, mount_point)
+    if devices.size(device) - used < step:
+        return False
+    command = {"xfs": ["xfs_growfs", mount_point], "btrfs": ["btrfs", "filesystem", "resize", "max", mount_point]}.get(
+        fstype, ["resize2fs", device]
+    )
+    commands.run(f"grow the file system on {device}", command, timeout=timeout)
+    now, _ = size(device, fstype, mount_point)
+    if now <= used:
+        raise InternalError(f"{command[0]} ended well, and the file system on {device} still has {now} bytes")
+    return True
+
+
+def _ext_size(device: str, mount_point: str) -> tuple[int, int]:
+    # The superblock lies at 1024; ext4 keeps it in the page cache of the device, so this read sees the present one.
+    block = devices.read(device, 0, 2048)[1024:]
+    blocks_low, log_block_size, per_group = struct.unpack_from("<4xI16xI4xI", block)
+    magic, incompat = struct.unpack_from("<H", block, 0x38)[0], struct.unpack_from("<I", block, 0x60)[0]
+    if magic != 0xEF53:
+        raise InternalError(f"{device} has no ext superblock, but was expected to")
+    blocks_high = struct.unpack_from("<I", block, 0x150)[0] if incompat & 0x80 else 0
+    block_size = 1024 << log_block_size
+    # resize2fs leaves out a last group that would be too small for its own tables.
+    return ((blocks_high << 32) + blocks_low) * block_size, per_group * block_size
+
+
+def _xfs_size(device: str, mount_point: str) -> tuple[int, int]:
+    # Asked of the kernel: XFS keeps the superblock in a cache of its own, and what is on the device may be old.
+    class Geometry(ctypes.Structure):  # struct xfs_fsop_geom_v1
+        _fields_ = [("words", ctypes.c_uint32 * 8), ("datablocks", ctypes.c_uint64), ("rest", ctypes.c_uint8 * 72)]
+
+    geometry = Geometry()
+    _ioctl(mount_point, 0x80705864, geometry)  # XFS_IOC_FSGEOMETRY_V1
+    block_size = geometry.words[0]
+    # XFS makes no allocation group of fewer than 64 blocks.
+    return geometry.datablocks * block_size, 64 * block_size
+
+
+def _btrfs_size(device: str, mount_point: str) -> tuple[int, int]:
+    class DeviceInfo(ctypes.Structure):  # struct btrfs_ioctl_dev_info_args
+        _fields_ = [
+            ("devid", ctypes.c_uint64),
+            ("uuid", ctypes.c_uint8 * 16),
+            ("bytes_used", ctypes.c_uint64),
+            ("total_bytes", ctypes.c_uint64),
+            ("rest", ctypes.c_uint8 * (4096 - 40)),
+        ]
+
+    info = DeviceInfo(devid=1)
+    _ioctl(mount_point, 0xD000941E, info)  # BTRFS_IOC_DEV_INFO
+    return info.total_bytes, 2**20
+
+
+def _ioctl(mount_point: str, request: int, argument: ctypes.Structure) -> None:
+    fd = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, request, argument)
+    finally:
+        os.close(fd)
+
+
+_SIZES: dict[str, Callable[[str, str], tuple[int, int]]] = {
+    **dict.fromkeys(("ext2", "ext3", "ext4"), _ext_size),
+    "xfs": _xfs_size,
+    "btrfs": _btrfs_size,
+}

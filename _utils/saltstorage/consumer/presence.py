@@ -1,0 +1,95 @@
+"""Which device of this host is a recorded volume's now, if any.
+
+Names such as ``/dev/sdc`` and ``/dev/loop3`` are given anew in each boot and reused within one, so a recorded name
+is only where to look; the identity decides.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import devices, loop
+from .attachment import GONE, OK, WRONG, Status
+from .records import AttachmentRecord, Identity
+
+
+def look(record: AttachmentRecord, identity: Identity, link: str) -> Status:
+    """Compare the recorded device with what is there now.
+
+    :param record: of an attached volume.
+    :param identity: its identity.
+    :param link: path of the volume's link.
+    :returns: ``ok``, ``gone`` or ``wrong``; sizes are not compared.
+    """
+    same_boot = record.boot_id == devices.boot_id()
+    device = record.device if same_boot else os.path.realpath(record.path)
+    gone = Status(state=GONE, path=link, device=device, detail=f"the device {device} is gone")
+    if not devices.is_block(device):
+        return gone
+    try:
+        found = devices.identity(device)
+    except OSError:
+        return gone
+    if identity.backing_file and not found.backing_file:
+        return gone
+    wrong = devices.differences(identity, found)
+    if wrong and not same_boot:
+        # This is some other device, and ours has not come yet.
+        return gone
+    if not wrong and found.backing_file and _inode(found.backing_file) != found.backing_inode:
+        wrong = [f"the file {found.backing_file} was replaced by another, and the device is over the former one"]
+    if wrong:
+        return Status(state=WRONG, path=link, device=device, size=found.size, detail="; ".join(wrong))
+    return Status(state=OK, path=link, device=device, size=found.size)
+
+
+def current(record: AttachmentRecord, tag: str) -> list[str]:
+    """Return the devices that are this volume's now: none, one, or, after a crash, perhaps more.
+
+    :param tag: tag of this consumer's loop devices.
+    """
+    file = backing_file(record)
+    if file:
+        return _loops(record, file, tag)
+    paths = [os.path.realpath(record.path)] if record.path.startswith("/dev/disk/") else []
+    if record.device and record.boot_id == devices.boot_id():
+        paths.append(record.device)
+    return [path for path in dict.fromkeys(paths) if devices.is_block(path) and _same(record.identity, path)]
+
+
+def backing_file(record: AttachmentRecord) -> str:
+    """Return the file of a volume that is attached as a loop device; empty for all others."""
+    path = record.device_info.get("path")
+    if isinstance(path, str) and path and not path.startswith("/dev/"):
+        return path
+    return record.identity.backing_file if record.identity is not None else ""
+
+
+def _loops(record: AttachmentRecord, file: str, tag: str) -> list[str]:
+    found: list[str] = []
+    if os.path.exists(file):
+        found += [status.path for status in loop.find(file, tag) if status.tag == tag]
+    # The file may have been deleted or replaced under the device.
+    if record.device and record.boot_id == devices.boot_id():
+        status = loop.status(record.device)
+        if status is not None and status.tag == tag:
+            inode = record.identity.backing_inode if record.identity is not None else 0
+            if status.inode == inode or status.backing_file.removesuffix(" (deleted)") == os.path.realpath(file):
+                found.append(record.device)
+    return list(dict.fromkeys(found))
+
+
+def _same(identity: Identity | None, path: str) -> bool:
+    if identity is None:
+        return True
+    try:
+        return not devices.differences(identity, devices.identity(path))
+    except OSError:
+        return False
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0

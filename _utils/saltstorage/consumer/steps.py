@@ -1,0 +1,152 @@
+"""The steps of attaching and detaching one volume, each recorded before it is done, so that a crash at any point is resumed.
+
+The caller holds the volume's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from ..errors import DataLossError, FailedPreconditionError, InternalError, StorageError
+from . import commands, devices, links, loop, presence
+from .brick import Brick
+from .holders import Holder, describe
+from .holders import find as find_holders
+from .records import ATTACHED, DETACHED, DETACHING, AttachmentRecord, Identity, RecordStore
+
+
+class Steps:
+    """What is done to this host for one volume.
+
+    :param tag: tag of this consumer's loop devices.
+    :param step: called with the name of each step before it is done.
+    """
+
+    def __init__(self, store: RecordStore, device_links: links.DeviceLinks, brick: Brick, tag: str, step: Callable[[str], None]) -> None:
+        self.records = store
+        self.links = device_links
+        self.brick = brick
+        self.tag = tag
+        self._step = step
+
+    def attach(self, record: AttachmentRecord) -> AttachmentRecord:
+        """Attach by the record, which has all that is needed, check the device, link it, and return the record as it is then."""
+        self._step("record attaching")
+        record = self.records.save(record)
+        self._step("connect")
+        device_info = self.brick.connect(record.connection_info, use_multipath=record.use_multipath)
+        record = self.records.save(record.replace(device_info=device_info))
+        path = device_info.get("path")
+        if not isinstance(path, str) or not path:
+            raise InternalError(f"os-brick returned no path for the volume {record.name!r}")
+        self._step("device")
+        device = self._block_device(record, path)
+        # Before it is checked: a crash must not leave a device that no record names.
+        record = self.records.save(
+            record.replace(device=os.path.realpath(device), path=links.stable_path(device), boot_id=devices.boot_id())
+        )
+        self._step("check")
+        try:
+            identity = self._verified(record)
+        except DataLossError:
+            self._let_go(record)
+            raise
+        self._step("link")
+        self.links.make(record.name, record.path)
+        self._step("record attached")
+        return self.records.save(record.replace(state=ATTACHED, identity=identity))
+
+    def _block_device(self, record: AttachmentRecord, path: str) -> str:
+        if devices.is_block(path):
+            path = devices.top(path)
+            if record.read_only:
+                devices.set_read_only(path)
+            return path
+        if os.path.isfile(path) or not os.path.exists(path):
+            device = loop.attach(path, self.tag, read_only=record.read_only)
+            loop.refresh_size(device)  # One that was there may have been made before the volume grew.
+            return device
+        raise InternalError(f"os-brick returned {path} for the volume {record.name!r}, which is neither a device nor a file")
+
+    def _verified(self, record: AttachmentRecord) -> Identity:
+        """Return the identity of the recorded device when it is readable and the volume."""
+        devices.check_readable(record.device)
+        found = devices.identity(record.device)
+        wrong = devices.differences(record.identity, found) if record.identity is not None else []
+        if wrong:
+            raise DataLossError(
+                f"the device {record.device} that appeared for the volume {record.name!r} is another one: {'; '.join(wrong)}; "
+                "it was not linked. Look for a stale device of the same LUN on this host"
+            )
+        # One that has proven who it is may have grown while this host was down.
+        devices.check_size(record.device, record.size, grown=record.identity is not None)
+        return found
+
+    def _let_go(self, record: AttachmentRecord) -> None:
+        """Detach a device that turned out to be wrong, unless somebody uses it."""
+        self.links.remove(record.name)
+        with contextlib.suppress(StorageError, OSError):
+            if not self.used(record.replace(identity=None)):
+                self._disconnect(record.replace(identity=None), force=False)
+
+    def detach(self, record: AttachmentRecord, force: bool) -> list[str]:
+        """Detach what is attached of a record when nobody uses it, and return what was lost by ``force``."""
+        used = self.used(record)
+        if used:
+            raise FailedPreconditionError(
+                f"the volume {record.name!r} is in use: {describe(used)}; stop that first",
+                details={"holders": [str(holder) for holder in used]},
+            )
+        warnings = self._flush(record, force)
+        self._step("record detaching")
+        record = self.records.save(record.replace(state=DETACHING))
+        self._step("unlink")
+        self.links.remove(record.name)
+        self._disconnect(record, force=force)
+        self._step("record detached")
+        self.records.save(record.replace(state=DETACHED, device="", path=""))
+        return warnings
+
+    def _flush(self, record: AttachmentRecord, force: bool) -> list[str]:
+        warnings = []
+        for device in presence.current(record, self.tag):
+            self._step("flush")
+            try:
+                devices.flush(device)
+            except OSError as error:
+                text = f"cached data of the volume {record.name!r} cannot be written: {error.strerror}"
+                if not force:
+                    raise DataLossError(f"{text}; it stays attached. With force: true it is detached and that data is lost") from None
+                warnings.append(f"{text}; data may be lost")
+        return warnings
+
+    def _disconnect(self, record: AttachmentRecord, *, force: bool) -> None:
+        """Undo what :meth:`attach` did to the kernel, and check that it is undone."""
+        if presence.backing_file(record):
+            for device in presence.current(record, self.tag):
+                self._step("detach loop")
+                if not loop.detach(device):
+                    raise FailedPreconditionError(
+                        f"the device {device} of the volume {record.name!r} was opened while it was being detached"
+                    )
+        self._step("disconnect")
+        if record.connection_info:
+            self.brick.disconnect(record.connection_info, record.device_info, use_multipath=record.use_multipath, force=force)
+        left = presence.current(record, self.tag)
+        if left:
+            raise InternalError(f"os-brick detached the volume {record.name!r}, and its device {left[0]} is still there")
+
+    def used(self, record: AttachmentRecord) -> list[Holder]:
+        """Return who uses the device of a record; nobody when it is gone."""
+        present = presence.current(record, self.tag)
+        if not present:
+            return []
+        self._settle()
+        return [holder for device in present for holder in find_holders(device)]
+
+    def _settle(self) -> None:
+        """Let udev end looking at the device; it would be found as a holder."""
+        if os.path.exists("/run/udev/control"):
+            commands.run("wait for udev", ["udevadm", "settle", "--timeout=30"], timeout=60, ok=(0, 1))
