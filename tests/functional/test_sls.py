@@ -1,0 +1,120 @@
+"""The SLS files, rendered by Salt's own compiler with ordinary and with hostile pillar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Render = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+HOSTILE = [
+    "pg data",
+    'it\'s "quoted"',
+    "-rf",
+    "{{ salt['cmd.run']('touch owned') }}",
+    "{% raw %}",
+    "{# #}",
+    "a: [b, &c *d !!python:os.system ['id']]",
+    "#!py",
+    "- list",
+    "yes",
+    "null",
+    "%YAML 1.2",
+    "$(id) `id` ; id | id",
+    "..data",
+    "a.b",
+    "__id__",
+    "include",
+    "[a-z]*?",
+    "🗄️ Дані",
+    "\u202eright to left",
+    "é" * 64,
+    "n" * 128,
+    "_|-",
+]
+
+
+def arguments(body: dict[str, Any], function: str) -> dict[str, Any]:
+    module, name = function.split(".")
+    items = body[module]
+    assert name in items
+    return {key: value for item in items if isinstance(item, dict) for key, value in item.items() if key != "order"}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_reach_the_state_unchanged(name: str, render: Render) -> None:
+    high = render("storage.volumes", {"storage": {"volumes": {name: {"size": 1, "mount": f"/srv/{name}"}}}})
+    [body] = high.values()
+    assert arguments(body, "storage_volume.mounted") == {"name": name, "size": 1, "mount": f"/srv/{name}"}
+
+
+def test_all_hostile_names_at_once(render: Render) -> None:
+    high = render("storage", {"storage": {"volumes": {name: {"size": 1} for name in HOSTILE}}})
+    assert [arguments(body, "storage_volume.connected")["name"] for body in high.values()] == HOSTILE
+
+
+def test_slots_in_pillar_are_not_called(render: Render, tmp_path: Path) -> None:
+    call = f"__slot__:salt:file.touch({tmp_path}/owned)"
+    high = render("storage.volumes", {"storage": {"volumes": {call: {"size": 1}, "data": {"size": 1, "backend": call}}}})
+    assert [arguments(body, "storage_pillar.invalid")["comment"][:16] for body in high.values()] == ["INVALID_ARGUMENT"] * 2
+
+
+@pytest.mark.parametrize("storage", [["data"], {"volumes": ["data"]}, {"volumes": {"data": []}}])
+def test_a_list_where_a_mapping_is_due(storage: Any, render: Render) -> None:
+    [body] = render("storage.volumes", {"storage": storage}).values()
+    assert arguments(body, "storage_pillar.invalid")["comment"].startswith("INVALID_ARGUMENT: storage")
+
+
+def test_the_example_pillar_renders_every_volume(render: Render, checkout: Path) -> None:
+    pillar = yaml.safe_load((checkout / "pillar.example").read_text())
+    high = render("storage.volumes", pillar)
+    assert len(high) >= len(pillar["storage"]["volumes"])
+    assert not [state_id for state_id in high if "invalid" in state_id]
+    assert "storage-controller-config" in render("storage.controller", pillar)
+
+
+def controller(tmp_path: Path, **settings: Any) -> dict[str, Any]:
+    lookup = {"config": str(tmp_path / "master.d" / "storage.conf"), "user": "root", "group": "root", "service": "", **settings}
+    config = {
+        "state_dir": str(tmp_path / "state"),
+        "backends": {"local": {"volume_driver": "x.Y", "san_password": "yes: {{ 'no' }} 'secret'"}},
+    }
+    return {"storage": {"controller": config, "lookup": {"controller": lookup}}}
+
+
+@pytest.mark.root
+def test_controller_writes_the_masters_configuration(loaded: dict[str, Any], tmp_path: Path) -> None:
+    pillar = controller(tmp_path)
+    apply = loaded["modules"]["state.apply"]
+    first = apply("storage.controller", pillar=pillar)
+    assert all(state["result"] is True for state in first.values()), first
+    path = tmp_path / "master.d" / "storage.conf"
+    assert yaml.safe_load(path.read_text()) == {"engines": [{"storage": {}}], "storage": pillar["storage"]["controller"]}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert "secret" not in str(first), "passwords stay out of what the master records"
+    second = apply("storage.controller", pillar=pillar)
+    assert [state["changes"] for state in second.values()] == [{}, {}]
+    apply("storage.controller.clean", pillar=pillar)
+    assert not path.exists()
+
+
+@pytest.mark.root
+def test_controller_without_the_engine_list(loaded: dict[str, Any], tmp_path: Path) -> None:
+    loaded["modules"]["state.apply"]("storage.controller", pillar=controller(tmp_path, engine=False))
+    assert "engines" not in yaml.safe_load((tmp_path / "master.d" / "storage.conf").read_text())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("wrong", [[], {"backends": ["local"]}, {"backend": {}}])
+def test_wrong_controller_pillar_changes_nothing(wrong: Any, loaded: dict[str, Any], tmp_path: Path) -> None:
+    pillar = controller(tmp_path)
+    pillar["storage"]["controller"] = wrong
+    [state] = loaded["modules"]["state.apply"]("storage.controller", pillar=pillar).values()
+    assert state["result"] is False
+    assert state["comment"].startswith(("INVALID_ARGUMENT: ", "FAILED_PRECONDITION: "))
+    assert list(tmp_path.iterdir()) == []
