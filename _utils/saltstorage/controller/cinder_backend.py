@@ -34,9 +34,8 @@ class Backend(cinderlib.Backend):  # type: ignore[misc]
     def _set_cinder_config(cls, host: str, locks_path: str, cinder_config_params: dict[str, Any]) -> None:
         parse_args = cfg._CachedArgumentParser.parse_args
         super()._set_cinder_config(host, locks_path, cinder_config_params)
-        # cinderlib makes every parser of oslo.config ignore its arguments; instead, give Cinder's own none.
+        # cinderlib makes every parser of oslo.config in the process ignore its arguments; nothing here parses any.
         cfg._CachedArgumentParser.parse_args = parse_args
-        cfg.CONF([], project="cinder", default_config_files=[], default_config_dirs=[], use_env=False)
         # cinderlib assigns these two, which lasts until oslo.config drops its cache.
         cfg.CONF.set_override("lock_path", locks_path, "oslo_concurrency")
         cfg.CONF.set_override("backend_url", f"file://{locks_path}", "coordination")

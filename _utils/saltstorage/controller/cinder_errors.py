@@ -11,16 +11,17 @@ import errno
 import functools
 import logging
 import os
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from .. import errors
 from . import cinder_logging
+from .cinder_logging import describe
 
 log = logging.getLogger(__name__)
 
-_MAX_MESSAGE = 600
+#: Exceptions that tell of a fault in code rather than of a backend that does not answer.
+_FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
 
 @contextlib.contextmanager
@@ -39,9 +40,8 @@ def translated(doing: str, *, default: type[errors.StorageError] = errors.Intern
         raise
     except Exception as error:
         new = translate(error, doing, default=default)
-        # The traceback goes to the log, masked; it is not chained, since whoever prints a chain prints secrets.
-        trace = cinder_logging.mask(logging.Formatter().formatException((type(error), error, error.__traceback__)))
-        log.debug("storage: could not %s\n%s", doing, trace)
+        log.log(logging.ERROR if new.code == "INTERNAL" else logging.DEBUG, "storage: %s\n%s", new, cinder_logging.trace(error))
+        # Not chained: whoever prints a chain prints what the library said, secrets included.
         raise new from None
 
 
@@ -59,20 +59,9 @@ def translate(error: BaseException, doing: str, *, default: type[errors.StorageE
             return (cls or default)(f"could not {doing}: {hint + ': ' if hint else ''}{describe(error)}")
     if isinstance(error, OSError):
         return _os_error(error, doing)
+    if isinstance(error, _FAULTS):
+        default = errors.InternalError
     return default(f"could not {doing}: {describe(error)}")
-
-
-def describe(error: BaseException) -> str:
-    """Return an exception's type and message without secrets, on one line, at most 600 characters."""
-    from oslo_concurrency import processutils
-    from oslo_db import exception as db_exception
-
-    if isinstance(error, processutils.ProcessExecutionError):
-        return f"the command {_program(error.cmd)!r} failed with exit code {error.exit_code}"
-    if isinstance(error, db_exception.DBError):
-        return f"the metadata database failed ({type(error).__name__})"
-    text = " ".join(cinder_logging.mask(str(error)).split())
-    return f"{type(error).__name__}: {text}"[:_MAX_MESSAGE] if text else type(error).__name__
 
 
 def is_gone(error: BaseException) -> bool:
@@ -80,17 +69,6 @@ def is_gone(error: BaseException) -> bool:
     from cinder import exception
 
     return isinstance(error, exception.VolumeNotFound | exception.SnapshotNotFound | exception.VolumeSnapshotNotFound)
-
-
-def _program(command: Any) -> str:
-    """Return the name of the program in a command line, without its arguments and without what it was run by."""
-    try:
-        words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command or ()]
-    except ValueError:
-        words = str(command).split()
-    names = [os.path.basename(word) for word in words if "=" not in word and not word.startswith("-")]
-    wrappers = {"sudo", "doas", "env", "cinder-rootwrap", "rootwrap.conf", "nice", "ionice"}
-    return next((name for name in names if name not in wrappers), "?")
 
 
 def _os_error(error: OSError, doing: str) -> errors.StorageError:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import sys
 import threading
+import traceback
 from typing import Any
 
 #: Loggers of the libraries below the providers, by their first name.
@@ -58,17 +61,57 @@ def mask(text: str) -> str:
     return str(strutils.mask_password(text, secret=MASK))
 
 
+def describe(error: BaseException) -> str:
+    """Return an exception's type and message without secrets, on one line, at most 600 characters.
+
+    Of a failed command only the program's name is told, and of a failed SQL statement nothing: their arguments hold CHAP secrets.
+    """
+    from oslo_concurrency import processutils
+    from oslo_db import exception as db_exception
+
+    if isinstance(error, processutils.ProcessExecutionError):
+        return f"the command {_program(error.cmd)!r} failed with exit code {error.exit_code}"
+    if isinstance(error, db_exception.DBError):
+        return f"the metadata database failed ({type(error).__name__})"
+    text = " ".join(mask(str(error)).split())
+    return f"{type(error).__name__}: {text}"[:600] if text else type(error).__name__
+
+
+def trace(error: BaseException) -> str:
+    """Return the traceback of an exception and of those it came from, each with :func:`describe`, oldest first."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < 8:
+        parts.append("".join(traceback.format_tb(current.__traceback__, limit=-25)) + describe(current))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "\n\nthen:\n\n".join(reversed(parts))
+
+
+def _program(command: Any) -> str:
+    """Return the name of the program in a command line, without its arguments and without what it was run by."""
+    try:
+        words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command or ()]
+    except ValueError:
+        words = str(command).split()
+    names = [os.path.basename(word) for word in words if "=" not in word and not word.startswith("-")]
+    wrappers = {"sudo", "doas", "env", "cinder-rootwrap", "rootwrap.conf", "nice", "ionice"}
+    return next((name for name in names if name not in wrappers), "?")
+
+
 class MaskSecrets(logging.Filter):
     """Masks the message and the traceback of a record; it only sees records that are to be written."""
 
-    _formatter = logging.Formatter()
-
     def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record in place and let it pass."""
         try:
+            if isinstance(record.args, tuple):
+                record.args = tuple(describe(arg) if isinstance(arg, BaseException) else arg for arg in record.args)
+            elif isinstance(record.args, dict):
+                record.args = {key: describe(arg) if isinstance(arg, BaseException) else arg for key, arg in record.args.items()}
             record.msg, record.args = mask(record.getMessage()), ()
-            if record.exc_info and record.exc_info[0] is not None:
+            if record.exc_info and record.exc_info[1] is not None:
                 # Formatters take this text instead of making their own.
-                record.exc_text = mask(self._formatter.formatException(record.exc_info))
+                record.exc_text = trace(record.exc_info[1])
         except Exception:
             # A record that cannot be read could hold anything.
             record.msg, record.args, record.exc_info = "(a log record that could not be formatted)", (), None

@@ -1,0 +1,95 @@
+"""Checks the options of a Cinder driver before the driver sees them, and finds out what its module lacks."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import FailedPreconditionError, InvalidArgumentError
+from .. import cinder_bridge, cinder_logging
+
+_TRY_IMPORT = re.compile(r"^\s*(\w+)\s*=\s*(?:importutils\.)?try_import\(\s*['\"]([\w.]+)['\"]", re.MULTILINE)
+
+
+def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
+    """Return the driver's class when all options are known, valid and complete.
+
+    Values of options that the driver calls secret are masked in logs and messages from then on.
+
+    :raises InvalidArgumentError: naming the option.
+    :raises FailedPreconditionError: naming the Python package that the driver lacks.
+    """
+    driver = find_driver(backend, options)
+    from .. import cinder_backend
+
+    known = cinder_backend.option_names()
+    for name, value in options.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidArgumentError(f"backend {backend!r} has the option {name!r}, which its driver does not have{hint}", field=name)
+        option = cinder_backend.option(name)
+        secret = option is not None and option.secret
+        if secret:
+            cinder_logging.add_secret(value)
+        try:
+            cinder_backend.check_option(name, value)
+        except (ValueError, TypeError) as error:
+            shown = "" if secret else f": {cinder_logging.mask(str(error))}"
+            raise InvalidArgumentError(f"backend {backend!r} has a wrong value for the option {name!r}{shown}", field=name) from None
+    for option in driver.get_driver_options():
+        if option.required and option.default is None and options.get(option.dest) in (None, ""):
+            raise InvalidArgumentError(f"backend {backend!r} lacks the option {option.dest!r}: {option.help}", field=option.dest)
+    return driver
+
+
+def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
+    """Return the class that the option ``volume_driver`` names."""
+    path = options.get("volume_driver")
+    if not isinstance(path, str) or "." not in path:
+        raise InvalidArgumentError(
+            f"backend {backend!r} needs the option 'volume_driver': the dotted path of a Cinder driver, as storage.drivers lists them",
+            field="volume_driver",
+        )
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        driver = getattr(cinder_bridge.import_driver_module(module_name), class_name, None)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            driver = None
+        else:
+            raise FailedPreconditionError(
+                f"the driver of backend {backend!r} needs the Python package {str(error.name).partition('.')[0]!r} on the controller",
+                details={"packages": [error.name]},
+            ) from None
+    if not inspect.isclass(driver) or not hasattr(driver, "get_driver_options"):
+        raise InvalidArgumentError(
+            f"backend {backend!r} has the volume_driver {path!r}, which does not exist; storage.drivers lists the drivers", field="volume_driver"
+        )
+    return driver
+
+
+def missing_modules(driver: type[Any]) -> list[str]:
+    """Return the Python modules that the driver's code tried to import in vain.
+
+    Many drivers go on without the library of their vendor and fail later, with an error that does not tell.
+    """
+    package = driver.__module__.rpartition(".")[0]
+    if package == "cinder.volume.drivers":  # drivers of one file; their siblings are of other vendors
+        package = driver.__module__
+    missing = set()
+    for name in [name for name in sys.modules if name == driver.__module__ or name.startswith(f"{package}.")]:
+        module = importlib.import_module(name)
+        try:
+            source = inspect.getsource(module)
+        except (OSError, TypeError):
+            continue
+        for variable, wanted in _TRY_IMPORT.findall(source):
+            if getattr(module, variable, ...) is None:
+                missing.add(wanted.partition(".")[0])
+    return sorted(missing)
