@@ -1,0 +1,63 @@
+"""Find and take away what runs, is mounted or is attached below a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+def mounts(root: Path) -> list[str]:
+    """Return the mount points below ``root``, innermost first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        # Blanks and the like are written as octal numbers.
+        path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
+        if Path(path).is_relative_to(root):
+            found.append(path)
+    return sorted(found, reverse=True)
+
+
+def loops(root: Path) -> list[str]:
+    """Return the loop devices over files below ``root``."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # gone since
+            if backing.read_text().startswith(f"{root}/"):
+                found.append(f"/dev/{backing.parts[3]}")
+    return found
+
+
+def processes(root: Path) -> list[int]:
+    """Return the processes that work in ``root``, other than this one."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone since
+            if int(entry.name) != os.getpid() and Path(entry / "cwd").readlink().is_relative_to(root):
+                found.append(int(entry.name))
+    return found
+
+
+def clean(root: Path) -> list[str]:
+    """Stop, unmount and detach everything below ``root``, and return what could not be."""
+    # Daemons first, or they attach again. Ask, then insist.
+    for signum, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+        for pid in processes(root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+        deadline = time.monotonic() + patience
+        while processes(root) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    for path in mounts(root):
+        subprocess.run(["umount", path], check=False)
+    for device in loops(root):
+        subprocess.run(["losetup", "--detach", device], check=False)
+    # The kernel detaches a loop device when its last user has let go, which may be a moment later.
+    deadline = time.monotonic() + 5
+    while loops(root) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [*mounts(root), *loops(root), *(f"process {pid}" for pid in processes(root))]
