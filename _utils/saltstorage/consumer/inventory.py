@@ -24,6 +24,7 @@ class Inventory:
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.read = time.monotonic()
+        self.wire = data
         self._volumes = {(v["owner"], v["name"]): Volume.from_wire(v) for v in data["volumes"]}
         self._snapshots = {(s["owner"], s["name"]): Snapshot.from_wire(s) for s in data["snapshots"]}
         self._connections = {(c["volume_id"], c["host"]): Connection.from_wire(c) for c in data["connections"]}

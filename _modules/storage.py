@@ -1,0 +1,220 @@
+"""
+The volumes of this minion: connect, disconnect, look.
+
+The states ``storage_volume`` do most of this better; these functions are for a look, for scripts, and for templates and slots in
+other states. The device of an attached volume is always ``/dev/storage/<name>``.
+
+Functions that attach or detach need root. None needs credentials, or a way to the storage array's management.
+"""
+
+from saltstorage import validate
+from saltstorage.consumer import inventory as inventories
+from saltstorage.consumer.flow import Flow
+from saltstorage.errors import StorageError
+from saltstorage.wanted import Wanted
+
+__virtualname__ = "storage"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _flow():
+    return Flow(__opts__, __context__)
+
+
+def connector():
+    """
+    Return what the controller is told of this host: initiator names, addresses, whether it has multipath.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' storage.connector
+    """
+    return _flow().consumer.connector_properties()
+
+
+def volumes():
+    """
+    Return the volumes that this minion owns, and the shared ones that it may use, as the controller has them.
+
+    Returns a list of ``id``, ``owner``, ``name``, ``backend``, ``size`` (GiB), ``state``, ``source``, ``formatted``, ``created`` (seconds
+    since the epoch) and ``error``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' storage.volumes
+    """
+    flow = _flow()
+    return inventories.fetch(flow.controller, __context__, None).wire["volumes"]
+
+
+def connect(name, size=None, backend=None, source=None, resize=True, owner=None, read_only=False):
+    """
+    Attach a volume to this minion, and return what is attached.
+
+    name
+        Name of the volume.
+    size : None
+        Size in whole GiB, or as a string such as ``20GiB``: it is created or grown first. None connects a volume that exists.
+    backend : None
+        Name of a backend, for a volume that is created.
+    source : None
+        ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
+    resize : True
+        Grow a volume that is smaller.
+    owner : None
+        None or this minion's id for its own volume, or ``shared``.
+    read_only : False
+        Attach it for reading only.
+
+    Returns ``path`` (the link in ``/dev/storage``), ``device``, ``protocol``, ``size`` (GiB), ``volume_id``, ``connection_id`` and more;
+    see :py:func:`attachment`.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.connect data size=20GiB
+    """
+    flow = _flow()
+    name = validate.name(name)
+    wanted = None if size is None else Wanted(size=size, backend=backend, source=source, resize=resize)
+    done = flow.connect(flow.owner(owner), name, wanted=wanted, read_only=validate.boolean(read_only, "read_only"))
+    return done.attachment.to_wire()
+
+
+def disconnect(name, owner=None, force=False):
+    """
+    Detach a volume that nobody uses from this minion, and have it unmapped.
+
+    Refused while it is mounted or held open; the holders are named.
+
+    name
+        Name of the volume.
+    owner : None
+        None or this minion's id for its own volume, or ``shared``.
+    force : False
+        Go on when cached data cannot be written to the volume any more, and lose that data.
+
+    Returns True when something was detached or unmapped, False when there was nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.disconnect data
+    """
+    flow = _flow()
+    path, _ = flow.disconnect(flow.owner(owner), validate.name(name), force=validate.boolean(force, "force"))
+    return bool(path)
+
+
+def device(name):
+    """
+    Return the path of an attached volume, for slots and templates.
+
+    name
+        Name of the volume.
+
+    Returns a path such as ``/dev/storage/data``. Fails with NOT_FOUND when it is not attached.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.device data
+    """
+    return _flow().consumer.device(validate.name(name))
+
+
+def attachment(name):
+    """
+    Return an attachment of this minion and how its device is, or an empty dictionary.
+
+    name
+        Name of the volume.
+
+    Returns what is recorded (``owner``, ``name``, ``state``, ``volume_id``, ``connection_id``, ``size`` in GiB, ``path``, ``device``,
+    ``protocol``, ``read_only``, ``wwn``, ``mount_points``, …) and ``status``: ok, pending, gone, wrong or size, with ``detail``. Never
+    secrets.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.attachment data
+    """
+    consumer = _flow().consumer
+    found = consumer.attachment(validate.name(name))
+    return _with_status(consumer, found) if found else {}
+
+
+def attachments():
+    """
+    Return all attachments of this minion, by the volume's name.
+
+    Returns a list of what :py:func:`attachment` returns; a damaged record is an entry with ``error`` alone.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' storage.attachments
+    """
+    consumer = _flow().consumer
+    found, errors = consumer.attachments()
+    return [*(_with_status(consumer, a) for a in found), *({"error": str(e)} for e in errors)]
+
+
+def holders(name):
+    """
+    Return who uses an attached volume: mounts, swap, devices on top of it, processes.
+
+    name
+        Name of the volume.
+
+    Returns a list of texts, such as ``mounted on /srv``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.holders data
+    """
+    return [str(holder) for holder in _flow().consumer.holders(validate.name(name))]
+
+
+def reattach():
+    """
+    Attach every recorded volume whose device is gone, as after a boot. Needs no controller.
+
+    Returns a list of ``name``, ``state`` (ok, attached, skipped or failed), ``path`` and, where it failed, ``error``; the exit code is 1
+    when one failed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local storage.reattach
+    """
+    results = _flow().consumer.reattach()
+    if any(result.error for result in results):
+        __context__["retcode"] = 1
+    return [
+        {"name": result.name, "state": result.state, "path": result.path, **({"error": str(result.error)} if result.error else {})}
+        for result in results
+    ]
+
+
+def _with_status(consumer, found):
+    try:
+        status = consumer.check(found.name)
+    except StorageError as error:
+        return {**found.to_wire(), "error": str(error)}
+    return {**found.to_wire(), "status": status.state, "detail": status.detail}

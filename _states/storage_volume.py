@@ -1,0 +1,223 @@
+"""
+Block volumes on a storage array: created, attached to this minion, and mounted.
+
+The controller on the master creates volumes and maps them to this minion; the minion attaches them with os-brick. An attached
+volume is found at ``/dev/storage/<name>``. Every state can be applied again: what is done already is not done again, and what a
+crash left half done is finished. With ``test=True`` only reading operations are called.
+
+A failed state's comment begins with a code, such as ``NOT_FOUND``, and says what to do next.
+"""
+
+from saltstorage.consumer.flow import Flow
+from saltstorage.states import attachment, mount, skeleton, volume
+from saltstorage.states.mount import Mount
+from saltstorage.states.request import Request
+
+__virtualname__ = "storage_volume"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _flow():
+    # Tells the runs of one minion process apart; what was read in one run is not used in another.
+    return Flow(__opts__, __context__, globals().get("__instance_id__"))
+
+
+def _run(function, name, kwargs, plan):
+    return skeleton.run(name, __opts__["test"], plan, kwargs, function)
+
+
+def present(name, size=None, backend=None, source=None, resize=True, owner=None, **kwargs):
+    """
+    Make sure that a volume exists, and is at least as large as asked.
+
+    name
+        Name of the volume, 1 to 128 bytes of any characters but ``/`` and controls; unique for its owner.
+    size : None
+        Size in whole GiB, or as a string such as ``20GiB`` or ``1TiB``, which is rounded up to whole GiB. Must be given.
+    backend : None
+        Name of a backend in the controller's configuration. None is the default one, and fits any for a volume that exists.
+    source : None
+        ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
+    resize : True
+        Grow a volume that is smaller. With False, another size is an error.
+    owner : None
+        Minion that the volume belongs to: None or this minion's id. A volume of ``shared`` is only checked.
+
+    A volume never shrinks, and is never made anew: other properties than those asked for are an error.
+
+    .. code-block:: yaml
+
+        pg-data:
+          storage_volume.present:
+            - size: 20GiB
+            - backend: ceph
+    """
+    return _run(present, name, kwargs, lambda: volume.present(_flow(), name, size, backend, source, resize, owner))
+
+
+def absent(name, owner=None, **kwargs):
+    """
+    Make sure that a volume does not exist. All data on it is lost.
+
+    Refused while it is connected to a host, or has snapshots.
+
+    name
+        Name of the volume.
+    owner : None
+        Minion that the volume belongs to: None or this minion's id.
+
+    .. code-block:: yaml
+
+        old-data:
+          storage_volume.absent: []
+    """
+    return _run(absent, name, kwargs, lambda: volume.absent(_flow(), name, owner))
+
+
+def connected(name, size=None, backend=None, source=None, resize=True, owner=None, read_only=False, **kwargs):
+    """
+    Make sure that a volume is attached to this minion, as ``/dev/storage/<name>``, now and after every boot.
+
+    With ``size``, the volume is created or grown first, as by :py:func:`present`, in the same request.
+
+    name
+        Name of the volume.
+    size : None
+        Size in whole GiB, or as a string such as ``20GiB``. None connects a volume that exists, as it is.
+    backend : None
+        Name of a backend, for a volume that is created.
+    source : None
+        ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
+    resize : True
+        Grow a volume that is smaller. With False, another size is an error.
+    owner : None
+        None or this minion's id for its own volume, or ``shared``.
+    read_only : False
+        Attach it for reading only.
+
+    Changes have ``path`` (``old`` is None, or the former device), and as by :py:func:`present` what was created or grown.
+
+    .. code-block:: yaml
+
+        pg-data:
+          storage_volume.connected:
+            - size: 20GiB
+    """
+    return _run(
+        connected,
+        name,
+        kwargs,
+        lambda: attachment.connected(_flow(), _request(name, size, backend, source, resize, owner, read_only), __opts__["test"]),
+    )
+
+
+def disconnected(name, owner=None, force=False, **kwargs):
+    """
+    Make sure that a volume is not attached to this minion, and not mapped to it. The volume and its data stay.
+
+    What :py:func:`mounted` mounted is unmounted first. A volume that anything else uses is not detached; the users are named.
+
+    name
+        Name of the volume.
+    owner : None
+        None or this minion's id for its own volume, or ``shared``.
+    force : False
+        Go on when cached data cannot be written to the volume any more, and lose that data.
+
+    .. code-block:: yaml
+
+        pg-data:
+          storage_volume.disconnected: []
+    """
+    return _run(disconnected, name, kwargs, lambda: attachment.disconnected(_flow(), name, owner, force, __opts__["test"]))
+
+
+def mounted(
+    name,
+    mount=None,
+    size=None,
+    backend=None,
+    fstype=None,
+    mkfs_options=None,
+    mount_options="defaults",
+    source=None,
+    resize=True,
+    owner=None,
+    read_only=False,
+    **kwargs,
+):
+    """
+    Make sure that a volume is attached and mounted, now and at every boot, and that its file system is as large as it.
+
+    Does what :py:func:`connected` does first. A file system is made only on a device that was read and found empty, of a volume that
+    never had one; anything else on it is left alone.
+
+    name
+        Name of the volume.
+    mount : None
+        Absolute path of the mount point, which is created when missing. Must be given.
+    size : None
+        Size in whole GiB, or as a string such as ``20GiB``. None takes a volume that exists, as it is.
+    backend : None
+        Name of a backend, for a volume that is created.
+    fstype : None
+        ext2, ext3, ext4, xfs, btrfs or vfat. None takes the file system that is there, and makes ext4 where there is none.
+    mkfs_options : None
+        List of further options for mkfs, such as ``['-m', '0']``.
+    mount_options : defaults
+        Options for mount, as a string or list. What makes the boot wait for the volume is added in the table of file systems.
+    source : None
+        ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
+    resize : True
+        Grow volume and file system. With False, another size is an error.
+    owner : None
+        None or this minion's id for its own volume, or ``shared``.
+    read_only : False
+        Attach and mount it for reading only.
+
+    Changes have ``mount``, ``filesystem`` and ``fstab``, and what :py:func:`connected` has.
+
+    .. code-block:: yaml
+
+        pg-data:
+          storage_volume.mounted:
+            - mount: /var/lib/postgresql
+            - size: 20GiB
+            - fstype: xfs
+            - mount_options: noatime
+    """
+
+    def plan():
+        request = _request(name, size, backend, source, resize, owner, read_only)
+        wanted = Mount(mount, fstype, mkfs_options, mount_options)
+        return _mount.mounted(_flow(), request, wanted, __opts__["test"])
+
+    return _run(mounted, name, kwargs, plan)
+
+
+def unmounted(name, owner=None, **kwargs):
+    """
+    Make sure that a volume is not mounted, now or at boot. It stays attached.
+
+    name
+        Name of the volume.
+    owner : None
+        None or this minion's id for its own volume, or ``shared``.
+
+    .. code-block:: yaml
+
+        pg-data:
+          storage_volume.unmounted: []
+    """
+    return _run(unmounted, name, kwargs, lambda: _mount.unmounted(_flow(), name, owner))
+
+
+# The state's parameter has the name of the module.
+_mount = mount
+
+
+def _request(*args):
+    return Request(_flow(), *args)

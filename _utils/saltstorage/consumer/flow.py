@@ -1,0 +1,231 @@
+"""Attach and detach as a whole: the consumer's steps and the controller's, in the order that survives a crash at any point."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import model, validate
+from ..bus.local import Controller, controller_for
+from ..errors import (
+    DataLossError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    PermissionDeniedError,
+    StorageError,
+    UnavailableError,
+)
+from ..model import Connection, Volume
+from ..wanted import Wanted
+from . import attach, filesystem, records
+from .attach import Attachment, Consumer
+from .config import ConsumerConfig
+from .inventory import Inventory, current, fetch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connected:
+    """What connecting did.
+
+    :ivar volume: the volume as it is now.
+    :ivar old: the volume as it was; None when it was created.
+    :ivar new: whether the mapping is new.
+    :ivar attached: whether the device was attached now; it may have been so before, under this or another name.
+    :ivar before: the attachment as it was, None when there was none.
+    :ivar attachment: the attachment as it is now.
+    """
+
+    volume: Volume
+    old: Volume | None
+    new: bool
+    attached: bool
+    before: Attachment | None
+    attachment: Attachment
+
+
+class Flow:
+    """The operations of one minion on its volumes, with the controller.
+
+    :param opts: the minion's options.
+    :param context: ``__context__``; keeps the bus and, in a state run, the inventory.
+    :param run: what tells this state run from others (``__instance_id__``); None outside of states.
+
+    >>> Flow(__opts__, __context__).connect("data", create={"size": 20}).attachment.path  # doctest: +SKIP
+    '/dev/storage/data'
+    """
+
+    def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any], run: str | None = None) -> None:
+        self._opts = opts
+        self._context = context
+        self._run = run
+        self.minion = str(opts["id"])
+
+    @functools.cached_property
+    def controller(self) -> Controller:
+        """The way to the controller."""
+        return controller_for(self._opts, self._context)
+
+    @functools.cached_property
+    def consumer(self) -> Consumer:
+        """The volumes of this host."""
+        return Consumer(ConsumerConfig.from_opts(self._opts))
+
+    def owner(self, owner: Any) -> str:
+        """Return the owner that is meant: this minion for None.
+
+        :raises PermissionDeniedError: it is another minion.
+        """
+        if owner is None or owner == self.minion:
+            return self.minion
+        if validate.name(owner, "owner") != validate.SHARED_OWNER:
+            raise PermissionDeniedError(f"{self.minion} may not use volumes of {owner}; owner is this minion or 'shared'", field="owner")
+        return validate.SHARED_OWNER
+
+    # Reading.
+
+    def inventory(self) -> Inventory:
+        """Return what the controller has for this minion; asked for once in a state run."""
+        return fetch(self.controller, self._context, self._run)
+
+    # The controller's part alone.
+
+    def create(self, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
+        """Make sure that a volume exists; return it as it was (None: it was not) and as it is."""
+        reply = self.controller.call("create", {"name": name, **wanted.to_wire(), **self._other(owner)})
+        old = Volume.from_wire(reply["old"]) if reply["old"] else None
+        volume = Volume.from_wire(reply["volume"])
+        self._put(volume)
+        return old, volume
+
+    def delete(self, owner: str, name: str) -> tuple[Volume | None, bool]:
+        """Delete a volume; return it as it was, and whether only its record was left."""
+        reply = self.controller.call("delete", {"name": name, **self._other(owner)})
+        old = Volume.from_wire(reply["old"]) if reply["old"] else None
+        if old is not None and (kept := self._kept()) is not None:
+            kept.drop(old)
+        return old, bool(reply["record_only"])
+
+    # Both parts.
+
+    def connect(self, owner: str, name: str, *, wanted: Wanted | None = None, read_only: bool = False) -> Connected:
+        """Map a volume to this host and attach it, creating or growing it first when ``wanted`` says how it shall be.
+
+        Can be repeated after a crash or an error at any point: the record of what was intended is written first.
+
+        :raises StorageError: as the controller's operation ``connect`` and the consumer's ``attach`` say.
+        """
+        consumer = self.consumer
+        with consumer.lock(name):
+            before = consumer.attachment(name)
+            there = consumer.check(name).state in (attach.OK, attach.SIZE)
+            # The host is looked at before anything is recorded or asked for: what it lacks is an error that leaves nothing.
+            connector = consumer.connector_properties()
+            consumer.intend(owner, name, read_only=read_only)
+            request = {"name": name, "connector": connector, "read_only": read_only, **self._other(owner)}
+            if wanted is not None:
+                request["create"] = wanted.to_wire()
+            try:
+                reply = self.controller.call("connect", request)
+            except StorageError as error:
+                self._forget_intent(name, error)
+                raise
+            volume = Volume.from_wire(reply["volume"])
+            connection = Connection.from_wire(reply["connection"])
+            self._put(volume)
+            self._put(connection)
+            self._drop_former(name, volume, read_only)
+            attachment = consumer.attach(
+                volume,
+                connection_id=connection.id,
+                connection_info=reply["connection_info"],
+                connector=connector,
+                read_only=read_only,
+            )
+            if consumer.check(name, size=volume.size).state == attach.SIZE:
+                # It was attached and has been grown since.
+                consumer.resize(name)
+        old = Volume.from_wire(reply["old"]) if reply["old"] else None
+        return Connected(volume=volume, old=old, new=bool(reply["new"]), attached=not there, before=before, attachment=attachment)
+
+    def disconnect(self, owner: str, name: str, *, force: bool = False) -> tuple[str, tuple[str, ...]]:
+        """Detach a volume that nobody uses from this host and have it unmapped.
+
+        The mapping goes only after the device has gone: unmapped under a device in use, its data would be lost.
+
+        :returns: what was detached or unmapped: the device's former path, or ``mapping`` when there was no device, or an empty
+            string when there was neither; and warnings about what ``force`` lost.
+        :raises FailedPreconditionError: it is in use; all holders are named.
+        """
+        consumer = self.consumer
+        with consumer.lock(name):
+            before = consumer.attachment(name)
+            detached = consumer.detach(name, owner, force=force)
+            reply = self.controller.call("disconnect", {"name": name, **self._other(owner)})
+            consumer.forget(name)
+        if reply["connection"] and (kept := self._kept()) is not None:
+            kept.drop(Connection.from_wire(reply["connection"]))
+        if detached.changed and before is not None:
+            return before.device or before.path, detached.warnings
+        return ("mapping" if reply["connection"] else ""), detached.warnings
+
+    def format(self, owner: str, name: str, fstype: str, options: list[str]) -> None:
+        """Make a file system on an attached volume that is empty and was never formatted.
+
+        :raises DataLossError: the volume was formatted before, and its device reads as empty.
+        :raises StorageError: as :func:`saltstorage.consumer.filesystem.make` says.
+        """
+        consumer = self.consumer
+        with consumer.lock(name):
+            device = consumer.device(name)
+            resume = consumer.begin_format(name)
+            reply = self.controller.call("mark_formatted", {"name": name, **self._other(owner)})
+            if reply["was"] and not resume:
+                consumer.end_format(name)
+                raise DataLossError(
+                    f"volume {name!r} had a file system before, but {device} is empty; find out why. If nothing on it is needed, make the"
+                    f" file system by hand (mkfs.{fstype} {device}) and apply again"
+                )
+            filesystem.make(device, fstype, options=options, resume=resume, timeout=consumer.config.format_timeout)
+            consumer.end_format(name)
+
+    def _other(self, owner: str) -> dict[str, str]:
+        """Name the owner only when it is not the minion: the controller knows who asks."""
+        return {} if owner == self.minion else {"owner": owner}
+
+    def _kept(self) -> Inventory | None:
+        return current(self._context, self._run)
+
+    def _put(self, record: Volume | Connection) -> None:
+        if (kept := self._kept()) is not None:
+            kept.put(record)
+
+    def _forget_intent(self, name: str, error: StorageError) -> None:
+        """Remove the intent after a refusal. When the outcome is not known, it stays: the volume may be mapped."""
+        if isinstance(error, UnavailableError | DeadlineExceededError | InternalError):
+            return
+        now = self.consumer.attachment(name)
+        if now is not None and now.state == records.INTENT and not now.volume_id:
+            self.consumer.forget(name)
+
+    def _drop_former(self, name: str, volume: Volume, read_only: bool) -> None:
+        """Start a new record when the present one is of a former volume of the name and nothing of that is attached."""
+        now = self.consumer.attachment(name)
+        if now is not None and now.volume_id not in ("", volume.id) and now.state in (records.INTENT, records.DETACHED):
+            self.consumer.forget(name)
+            self.consumer.intend(volume.owner, name, read_only=read_only)
+
+
+def others(connections: list[Connection], minion: str) -> list[str]:
+    """Return the other hosts that a volume is connected to."""
+    return [c.host for c in connections if c.host != minion]
+
+
+def check_usable(volume: Volume) -> None:
+    """Raise FailedPreconditionError when a volume is half created or half deleted."""
+    if volume.state in (model.AVAILABLE, model.EXTENDING):
+        return
+    why = f" ({volume.error})" if volume.error else ""
+    raise FailedPreconditionError(f"volume {volume.name!r} is {volume.state}{why}; apply storage_volume.present or absent first")

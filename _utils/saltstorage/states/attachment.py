@@ -1,0 +1,73 @@
+"""``storage_volume.connected`` and ``disconnected``: the volume as a device of this host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import validate
+from ..consumer import holders
+from ..consumer.attach import Attachment
+from ..consumer.flow import Connected, Flow
+from ..errors import AlreadyExistsError, FailedPreconditionError
+from . import mount
+from .request import Request, connect_changes, look
+from .skeleton import Changes, Plan, change
+
+
+def connected(flow: Flow, request: Request, test: bool) -> Plan:
+    """Plan that a volume is attached here, after making sure that it exists when the request says how."""
+    found = look(flow, request, test)
+    if not found.changes:
+        return Plan(found.comment)
+    return Plan(found.comment, found.changes, lambda: connect(flow, request))
+
+
+def disconnected(flow: Flow, name: Any, owner: Any, force: Any, test: bool) -> Plan:
+    """Plan that a volume is not attached here."""
+    name = validate.name(name)
+    owner = flow.owner(owner)
+    force = validate.boolean(force, "force")
+    attached = flow.consumer.attachment(name)
+    if attached is not None and attached.owner != owner:
+        raise AlreadyExistsError(
+            f"the volume {name!r} that is attached here belongs to {attached.owner}; say owner: {attached.owner}", field="owner"
+        )
+    inventory = flow.inventory()
+    volume = inventory.volume(owner, name)
+    mapped = volume is not None and any(c.host == flow.minion for c in inventory.connections_of(volume))
+    if attached is None and not mapped and not flow.consumer.links.target(name):
+        return Plan(f"Volume {name!r} is not connected.")
+    if test:
+        # What our own mount holds is unmounted first; anything else would make the real run fail.
+        found = flow.consumer.holders(name) if not mount.own_mount_points(flow, name) else []
+        if found:
+            raise FailedPreconditionError(f"volume {name!r} is in use: {holders.describe(found)}")
+    changes = {"path": change(_path(attached), None)}
+    return Plan(f"Volume {name!r} would be disconnected.", changes, lambda: _disconnect(flow, owner, name, force))
+
+
+def connect(flow: Flow, request: Request) -> tuple[Changes, str]:
+    """Connect, and return the changes that were made."""
+    done = flow.connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only)
+    return connect_changes(request.name, done), _told(request.name, done)
+
+
+def _disconnect(flow: Flow, owner: str, name: str, force: bool) -> tuple[Changes, str]:
+    changes = mount.unmount_own(flow, name)
+    path, warnings = flow.disconnect(owner, name, force=force)
+    if path:
+        changes["path"] = change(path, None)
+    elif not changes:
+        return {}, f"Volume {name!r} is not connected."
+    return changes, " ".join([f"Volume {name!r} was disconnected.", *warnings])
+
+
+def _path(attached: Attachment | None) -> str | None:
+    return (attached.device or attached.path or None) if attached is not None else None
+
+
+def _told(name: str, done: Connected) -> str:
+    parts = ["created"] if done.old is None else []
+    if done.old is not None and done.old.size != done.volume.size:
+        parts.append(f"grown to {done.volume.size} GiB")
+    return f"Volume {name!r} was {', '.join([*parts, 'connected'])} at {done.attachment.path}."

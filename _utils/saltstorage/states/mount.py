@@ -1,0 +1,278 @@
+"""``storage_volume.mounted`` and ``unmounted``: the file system on the volume."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .. import validate
+from ..consumer import filesystem, mounting, mounts, probe
+from ..consumer.flow import Flow
+from ..consumer.fstab import Entry, Fstab, boot_options
+from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
+from ..model import Volume
+from .request import Look, Request, connect_changes, look
+from .skeleton import Changes, Plan, change
+
+DEFAULT_FSTYPE = "ext4"
+
+
+class Mount:
+    """The checked parameters of ``mounted`` beside those of ``connected``.
+
+    :param path: absolute path of the mount point.
+    :param fstype: type of file system; None takes what is there, and makes ext4 where nothing is.
+    :param mkfs_options: list of further options for mkfs.
+    :param options: options for mount, as one string or as a list.
+    """
+
+    def __init__(self, path: Any, fstype: Any, mkfs_options: Any, options: Any) -> None:
+        self.path = _mount_point(path)
+        self.fstype = None if fstype is None else validate.name(fstype, "fstype")
+        if not isinstance(mkfs_options, list | None) or not all(isinstance(o, str) for o in mkfs_options or ()):
+            raise InvalidArgumentError("mkfs_options must be a list of strings, such as ['-m', '0']", field="mkfs_options")
+        self.mkfs_options = list(mkfs_options or ())
+        filesystem.check(self.fstype or DEFAULT_FSTYPE, self.mkfs_options)
+        given = ",".join(options) if isinstance(options, list) and all(isinstance(o, str) for o in options) else options
+        if not isinstance(given, str) or not given or not given.isprintable() or " " in given:
+            raise InvalidArgumentError(
+                "mount_options must be mount options without spaces, such as 'defaults,noatime'", field="mount_options"
+            )
+        self.options = given
+
+
+def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
+    """Plan that a volume is attached, has a file system and is mounted, now and at every boot."""
+    found = look(flow, request, test)
+    changes = dict(found.changes)
+    if not found.changes or found.live:
+        changes.update(_compare(flow, request, wanted, found.volume))
+    elif _occupied(flow, request.name, wanted.path):
+        raise FailedPreconditionError(
+            f"something else is mounted on {wanted.path}; unmount it or choose another mount point", field="mount"
+        )
+    else:
+        changes["mount"] = change(None, wanted.path)
+    if not changes:
+        return Plan(f"Volume {request.name!r} is mounted on {wanted.path}.")
+    text = f"Volume {request.name!r} would be {'created, ' if found.creates else ''}mounted on {wanted.path}."
+    if set(changes) <= {"size", "filesystem"}:
+        text = f"Volume {request.name!r}, mounted on {wanted.path}, would be grown."
+    return Plan(text, changes, lambda: _apply(flow, request, wanted, found))
+
+
+def unmounted(flow: Flow, name: Any, owner: Any) -> Plan:
+    """Plan that a volume is not mounted, now or at boot. It stays attached."""
+    name = validate.name(name)
+    attached = flow.consumer.attachment(name)
+    if attached is not None and attached.owner != flow.owner(owner):
+        raise AlreadyExistsError(
+            f"the volume {name!r} that is attached here belongs to {attached.owner}; say owner: {attached.owner}", field="owner"
+        )
+    paths = [m.path for m in _live(flow, name)]
+    entries = own_mounts(flow, name)
+    if not paths and not entries:
+        return Plan(f"Volume {name!r} is not mounted.")
+    shown = paths or [e.mount_point for e in entries]
+    changes = {"mount": change(", ".join(dict.fromkeys(shown)), None)}
+    return Plan(f"Volume {name!r} would be unmounted from {', '.join(shown)}.", changes, lambda: _unmount(flow, name))
+
+
+def own_mounts(flow: Flow, name: str) -> list[Entry]:
+    """Return the entries of a volume in the table of file systems: what ``mounted`` made."""
+    return _fstab(flow).of_device(flow.consumer.links.path(name))
+
+
+def own_mount_points(flow: Flow, name: str) -> set[str]:
+    """Return where ``mounted`` mounted a volume."""
+    return {os.path.realpath(entry.mount_point) for entry in own_mounts(flow, name)}
+
+
+def unmount_own(flow: Flow, name: str) -> Changes:
+    """Undo what ``mounted`` did, and nothing that somebody else mounted; return the changes."""
+    own = own_mount_points(flow, name)
+    paths = [m.path for m in _live(flow, name) if m.path in own]
+    _undo(flow, name, paths)
+    return {"mount": change(", ".join(paths), None)} if paths else {}
+
+
+# Within.
+
+
+def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Changes, str]:
+    changes: Changes = {}
+    volume = found.volume
+    if found.changes:
+        done = flow.connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only)
+        changes, volume = connect_changes(request.name, done), done.volume
+    if volume is None:
+        raise InvalidArgumentError("the volume is not known", field="name")
+    name = request.name
+    with flow.consumer.lock(name):
+        device = flow.consumer.check(name).device
+        fstype = _mount(flow, request, wanted, device, volume, changes)
+        if _fstab(flow).set(_entry(flow, name, wanted, fstype, volume)):
+            changes.setdefault("fstab", change(None, wanted.path))
+        if _grows(request, device, fstype, wanted.path):
+            before, _ = filesystem.size(device, fstype, wanted.path)
+            filesystem.grow(device, fstype, wanted.path, timeout=flow.consumer.config.format_timeout)
+            after, _ = filesystem.size(device, fstype, wanted.path)
+            changes["filesystem"] = change(f"{before >> 20} MiB", f"{after >> 20} MiB")
+    return changes, f"Volume {name!r} {_told(changes)} on {wanted.path}."
+
+
+def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Volume, changes: Changes) -> str:
+    """Mount the device unless it is, making a file system where there is none; return the file system's type."""
+    state = _checked_state(flow, request.name, wanted, device)
+    if state.top is not None:
+        return state.top.fstype
+    fstype = _file_system(flow, request, wanted, device, changes)
+    flow.consumer.add_mount_point(request.name, wanted.path)
+    mounting.mount(
+        device, wanted.path, fstype, _options(wanted, fstype, volume, request.read_only), timeout=flow.consumer.config.step_timeout
+    )
+    changes["mount"] = change(None, wanted.path)
+    return fstype
+
+
+def _file_system(flow: Flow, request: Request, wanted: Mount, device: str, changes: Changes) -> str:
+    """Return the type of the file system on a device; one is made when the device was read and is empty."""
+    found = probe.probe(device, timeout=flow.consumer.config.step_timeout)
+    attached = flow.consumer.attachment(request.name)
+    cut_off = attached is not None and attached.formatting
+    if found.kind == probe.FILESYSTEM and not cut_off:
+        if wanted.fstype is not None and found.fstype != wanted.fstype:
+            raise AlreadyExistsError(
+                f"volume {request.name!r} has a file system of type {found.fstype}, not {wanted.fstype}; it is never formatted again",
+                field="fstype",
+            )
+        return found.fstype
+    if not found.empty and not cut_off:
+        raise AlreadyExistsError(f"volume {request.name!r} holds {found}, and is not formatted; empty it by hand if it is not needed")
+    if request.read_only:
+        raise FailedPreconditionError(f"volume {request.name!r} has no file system, and is connected read-only", field="read_only")
+    fstype = wanted.fstype or DEFAULT_FSTYPE
+    flow.format(request.owner, request.name, fstype, wanted.mkfs_options)
+    changes["filesystem"] = change(None, fstype)
+    return fstype
+
+
+def _compare(flow: Flow, request: Request, wanted: Mount, volume: Volume | None) -> Changes:
+    """Return what is not as it should be with the mount of an attached volume; only reads."""
+    device = flow.consumer.check(request.name).device
+    state = _checked_state(flow, request.name, wanted, device)
+    changes: Changes = {}
+    if state.top is None:
+        changes["mount"] = change(None, wanted.path)
+        return changes
+    fstype = state.top.fstype
+    entry = _entry(flow, request.name, wanted, fstype, volume)
+    have = _fstab(flow).find(wanted.path)
+    if have is None:
+        changes["fstab"] = change(None, wanted.path)
+    elif have.device == entry.device and have.options != entry.options:
+        raise AlreadyExistsError(
+            f"{wanted.path} is mounted with the options {have.options}, asked for is {entry.options}; apply storage_volume.unmounted first",
+            field="mount_options",
+        )
+    if _grows(request, device, fstype, wanted.path):
+        changes["filesystem"] = change("smaller than its device", "as large as its device")
+    return changes
+
+
+def _checked_state(flow: Flow, name: str, wanted: Mount, device: str) -> mounts.MountState:
+    """Return what is mounted on the mount point, after refusing what is in the way of ours."""
+    state = mounts.state(wanted.path, device)
+    if state.top is not None and not state.right:
+        text = f"{state.top.source} is mounted on {wanted.path}, not volume {name!r}; unmount it, or choose another mount point"
+        raise FailedPreconditionError(text, field="mount")
+    elsewhere = [m.path for m in _live(flow, name) if m.path != os.path.realpath(wanted.path)]
+    if elsewhere and state.top is None:
+        raise AlreadyExistsError(
+            f"volume {name!r} is mounted on {', '.join(elsewhere)}, not on {wanted.path}; unmount it first", field="mount"
+        )
+    if state.top is not None and wanted.fstype is not None and state.top.fstype != wanted.fstype:
+        raise AlreadyExistsError(
+            f"volume {name!r} has a file system of type {state.top.fstype}, not {wanted.fstype}; it is never formatted again",
+            field="fstype",
+        )
+    return state
+
+
+def _occupied(flow: Flow, name: str, path: str) -> bool:
+    return mounts.state(path).mounted and not any(m.path == os.path.realpath(path) for m in _live(flow, name))
+
+
+def _live(flow: Flow, name: str) -> list[mounts.Mount]:
+    status = flow.consumer.check(name)
+    if not status.device or not os.path.exists(status.device):
+        return []
+    return mounts.of_device(status.device)
+
+
+def _unmount(flow: Flow, name: str) -> tuple[Changes, str]:
+    paths = [m.path for m in _live(flow, name)]
+    entries = own_mounts(flow, name)
+    _undo(flow, name, paths)
+    shown = paths or [e.mount_point for e in entries]
+    return {"mount": change(", ".join(shown), None)}, f"Volume {name!r} was unmounted from {', '.join(shown)}."
+
+
+def _undo(flow: Flow, name: str, paths: list[str]) -> None:
+    with flow.consumer.lock(name):
+        # Stacked mounts come off in the reverse order.
+        for path in reversed(paths):
+            mounting.unmount(path, timeout=flow.consumer.config.format_timeout)
+        table = _fstab(flow)
+        for entry in own_mounts(flow, name):
+            table.remove(entry.mount_point, entry.device)
+        flow.consumer.remove_mount_points(name)
+
+
+def _entry(flow: Flow, name: str, wanted: Mount, fstype: str, volume: Volume | None) -> Entry:
+    attached = flow.consumer.attachment(name)
+    read_only = attached is not None and attached.read_only
+    options = boot_options(_options(wanted, fstype, volume, read_only))
+    return Entry(device=flow.consumer.links.path(name), mount_point=wanted.path, fstype=fstype, options=options)
+
+
+def _options(wanted: Mount, fstype: str, volume: Volume | None, read_only: bool) -> str:
+    options = wanted.options.split(",")
+    if fstype == "xfs" and volume is not None and volume.source and "nouuid" not in options:
+        # A copy has the UUID of its origin, and XFS mounts no two of one UUID without this.
+        options.append("nouuid")
+    if read_only and "ro" not in options:
+        options.append("ro")
+    return ",".join(options)
+
+
+def _grows(request: Request, device: str, fstype: str, path: str) -> bool:
+    if request.read_only or request.wanted is None or not request.wanted.resize:
+        return False
+    return filesystem.can_grow(device, fstype, path)
+
+
+def _fstab(flow: Flow) -> Fstab:
+    return Fstab(flow.consumer.config.fstab)
+
+
+def _mount_point(value: Any) -> str:
+    if value is None:
+        raise InvalidArgumentError("mount is missing; give the path of the mount point", field="mount")
+    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
+        raise InvalidArgumentError(f"mount must be an absolute path, not {value!r}", field="mount")
+    path = os.path.normpath(value)
+    if path.lstrip("/") == "":
+        raise InvalidArgumentError("mount may not be /", field="mount")
+    return "/" + path.lstrip("/")
+
+
+def _other_fstype(name: str, have: str, want: str) -> AlreadyExistsError:
+    return AlreadyExistsError(f"volume {name!r} has a file system of type {have}, not {want}; it is never formatted again", field="fstype")
+
+
+def _told(changes: Changes) -> str:
+    if "mount" in changes:
+        made = changes.get("filesystem")
+        return f"was {'formatted with ' + str(made['new']) + ' and ' if made and made['old'] is None else ''}mounted"
+    return "was grown and is mounted" if "size" in changes or "filesystem" in changes else "is mounted"

@@ -1,0 +1,139 @@
+"""What ``connected`` and ``mounted`` share: the request, and a look at what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .. import model, validate
+from ..consumer import attach
+from ..consumer.attach import Attachment
+from ..consumer.flow import Connected, Flow, check_usable, others
+from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
+from ..model import Connection, Volume
+from ..wanted import Wanted
+from .skeleton import Changes, change
+from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now
+
+
+class Request:
+    """The checked parameters that ``connected`` and ``mounted`` share.
+
+    :param size: size of the volume, which is then created or grown; None to connect an existing one as it is.
+    """
+
+    def __init__(self, flow: Flow, name: Any, size: Any, backend: Any, source: Any, resize: Any, owner: Any, read_only: Any) -> None:
+        self.name = validate.name(name)
+        self.wanted: Wanted | None = None
+        if size is not None or backend is not None or source is not None:
+            self.wanted = Wanted(size=size, backend=backend, source=source, resize=resize)
+        validate.boolean(resize, "resize")
+        self.read_only = validate.boolean(read_only, "read_only")
+        self.owner = flow.owner(owner)
+        if self.owner != flow.minion:
+            # A shared volume is as the master made it.
+            self.wanted = None
+
+
+@dataclass
+class Look:
+    """What a look at an attachment found.
+
+    :ivar changes: what connecting would change; empty when there is nothing to do.
+    :ivar comment: what to say of that.
+    :ivar volume: the volume, when the controller was asked.
+    :ivar live: whether the right device is attached already.
+    :ivar creates: whether the volume would be created.
+    """
+
+    changes: Changes
+    comment: str = ""
+    volume: Volume | None = None
+    live: bool = False
+    creates: bool = False
+
+
+def look(flow: Flow, request: Request, test: bool) -> Look:
+    """Compare what is attached with what is asked for."""
+    name, owner, wanted = request.name, request.owner, request.wanted
+    attached = flow.consumer.attachment(name)
+    if attached is not None and attached.owner != owner:
+        raise AlreadyExistsError(
+            f"a volume {name!r} of {attached.owner} is attached here, and /dev/storage has one place for that name", field="owner"
+        )
+    if attached is None and not test:
+        # Nothing to compare with: the one request that connects says all there is to know, so it is not asked twice.
+        return Look({"path": change(None, flow.consumer.links.path(name))})
+    inventory = flow.inventory()
+    volume = existing(inventory, owner, name)
+    if volume is None:
+        if wanted is None:
+            half = inventory.volume(owner, name)
+            if half is not None:
+                check_usable(half)
+            raise NotFoundError(f"volume {name!r} of {owner} does not exist; give its size to have it created", field="name")
+        if attached is not None and attached.path:
+            raise DataLossError(
+                f"{attached.path} is attached here as volume {attached.volume_id}, which the controller has no more; "
+                "apply storage_volume.disconnected before a new one is created"
+            )
+        created = planned_creation(inventory, owner, name, wanted)
+        return Look(created, f"Volume {name!r} would be created and connected.", creates=True)
+    if wanted is not None:
+        wanted.check(volume, source_now(inventory, owner, wanted))
+    connections = inventory.connections_of(volume)
+    elsewhere = others(connections, flow.minion)
+    if elsewhere and owner == flow.minion:
+        raise FailedPreconditionError(f"volume {name!r} is attached to {', '.join(elsewhere)}; disconnect it there first")
+    return _compare(flow, request, volume, attached, next((c for c in connections if c.host == flow.minion), None))
+
+
+def connect_changes(name: str, done: Connected) -> Changes:
+    """Return the changes that connecting made."""
+    path = done.attachment.path
+    if done.old is None:
+        return key_for(name, change(None, {**shown(done.volume), "path": path}))
+    changes: Changes = {}
+    if done.old.size != done.volume.size:
+        changes["size"] = change(done.old.size, done.volume.size)
+    if done.attached:
+        # Re-attached, a device may have another name of the kernel's than before: that is what both are shown for.
+        old = done.before.device if done.before is not None and done.before.path else None
+        now = path if old is None else done.attachment.device
+        changes["path"] = change(old if old != now else None, now)
+    if done.new and not changes:
+        changes["mapping"] = change(None, done.attachment.connection_id)
+    return changes
+
+
+def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment | None, mine: Connection | None) -> Look:
+    name = request.name
+    status = flow.consumer.check(name, size=volume.size)
+    if status.state == attach.WRONG:
+        raise status.error(name)
+    live = attached is not None and bool(attached.path)
+    if attached is not None and live and attached.read_only != request.read_only:
+        have, want = ("read-only", "for writing") if attached.read_only else ("for writing", "read-only")
+        raise AlreadyExistsError(f"volume {name!r} is connected {have}; disconnect it before connecting it {want}", field="read_only")
+    if attached is not None and live and attached.volume_id != volume.id:
+        text = f"{attached.path} is attached here as volume {attached.volume_id}, but {name!r} is now {volume.id}"
+        raise DataLossError(f"{text}; apply storage_volume.disconnected")
+    changes: Changes = {}
+    size = request.wanted.size if request.wanted else volume.size
+    if volume.size < size:
+        refuse_shared(flow, request.owner, f"volume {name!r} is grown on the master (salt-run storage.extend)")
+        changes["size"] = change(volume.size, size)
+    elif status.state == attach.SIZE:
+        changes["size"] = change(status.size // 2**30, volume.size)
+    if status.state not in (attach.OK, attach.SIZE):
+        changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
+    elif mine is None or mine.state != model.CONNECTED or (attached is not None and mine.id != attached.connection_id):
+        changes["mapping"] = change(None, flow.minion)
+    there = status.state in (attach.OK, attach.SIZE)
+    text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
+    return Look(changes, f"Volume {name!r} {text}.", volume, live=there)
+
+
+def other_owner(name: str, attached: Attachment) -> AlreadyExistsError:
+    """Return the error for a volume of this name that is another owner's."""
+    return AlreadyExistsError(f"the volume {name!r} attached here belongs to {attached.owner}; say owner: {attached.owner}", field="owner")
