@@ -61,7 +61,7 @@ def drivers(name=None):
     from saltstorage.controller.drivers_list import list_drivers
 
     try:
-        return list_drivers(name)
+        return list_drivers(name or "", options=bool(name))
     except StorageError as error:
         return {"error": str(error), "code": error.code, "retcode": 1}
 
