@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import functools
 import inspect
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ...errors import FailedPreconditionError, InvalidArgumentError
 from .. import cinder_bridge, cinder_logging
 
-_TRY_IMPORT = re.compile(r"^\s*(\w+)\s*=\s*(?:importutils\.)?try_import\(\s*['\"]([\w.]+)['\"]", re.MULTILINE)
+_TRY_IMPORT = re.compile(r"^[ \t]*(\w+)\s*=\s*(?:importutils\.)?try_import\(\s*['\"]([\w.]+)['\"]", re.MULTILINE)
 
 
 def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
@@ -84,12 +85,20 @@ def missing_modules(driver: type[Any]) -> list[str]:
         package = driver.__module__
     missing = set()
     for name in [name for name in sys.modules if name == driver.__module__ or name.startswith(f"{package}.")]:
-        module = importlib.import_module(name)
-        try:
-            source = inspect.getsource(module)
-        except (OSError, TypeError):
-            continue
-        for variable, wanted in _TRY_IMPORT.findall(source):
+        module = sys.modules[name]
+        for variable, wanted in _tried(getattr(module, "__file__", None)):
             if getattr(module, variable, ...) is None:
                 missing.add(wanted.partition(".")[0])
     return sorted(missing)
+
+
+@functools.cache
+def _tried(file: str | None) -> list[tuple[str, str]]:
+    """Return (variable, module) for each attempt in the source of a module to import something that may not be there."""
+    if not file or not file.endswith(".py"):
+        return []
+    try:
+        source = Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return _TRY_IMPORT.findall(source) if "try_import" in source else []

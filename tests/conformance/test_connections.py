@@ -1,0 +1,80 @@
+"""Connecting and disconnecting hosts."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from saltstorage.controller.providers.base import Capability
+from saltstorage.errors import FailedPreconditionError, NotFoundError
+
+
+def test_answer_is_connection_information(world):
+    """Plain data in Cinder's form, with the access mode."""
+    _id, info = world.connect(world.volume(), "host1")
+    assert json.loads(json.dumps(info)) == info
+    assert isinstance(info["driver_volume_type"], str)
+    assert info["data"]["access_mode"] == "rw"
+
+
+def test_read_only(world):
+    _id, info = world.connect(world.volume(), "host1", read_only=True)
+    assert info["data"]["access_mode"] == "ro"
+
+
+def test_connect_again_returns_the_same(world):
+    """C4: no second mapping, and one disconnect is enough."""
+    volume = world.volume()
+    connection_id, first = world.connect(volume, "host1")
+    _id, second = world.connect(volume, "host1", connection_id=connection_id)
+    assert first == second
+    world.disconnect(volume, connection_id, "host1")
+    assert world.provider.delete_volume(volume) is True
+
+
+def test_disconnect_can_be_repeated(world, connector):
+    """U2, U3: not connected, never connected and no such volume are no errors."""
+    volume = world.volume()
+    connection_id, _info = world.connect(volume, "host1")
+    for _ in range(3):
+        world.provider.disconnect(volume, connection_id, connector("host1"), last=True)
+    world.provider.disconnect(volume, str(uuid.uuid4()), connector("host2"), last=True)
+    world.provider.disconnect(world.new(), str(uuid.uuid4()), connector("host2"), last=True)
+
+
+def test_volume_that_is_not_there(world, connector):
+    """C2."""
+    with pytest.raises(NotFoundError):
+        world.provider.connect(world.new(), str(uuid.uuid4()), connector("host1"))
+
+
+def test_connected_volume_is_not_deleted(world):
+    """D4."""
+    volume = world.volume()
+    connection_id, _info = world.connect(volume, "host1")
+    with pytest.raises(FailedPreconditionError):
+        world.provider.delete_volume(volume)
+    assert world.provider.volume_size(volume) == 1
+    world.disconnect(volume, connection_id, "host1")
+
+
+def test_two_hosts(world, needs, connector):
+    """U9, R14: one leaves, the other stays connected."""
+    needs(Capability.MULTIATTACH)
+    volume = world.volume()
+    first, _info = world.connect(volume, "host1")
+    second, info = world.connect(volume, "host2")
+    world.provider.disconnect(volume, first, connector("host1"), last=False)
+    _id, again = world.connect(volume, "host2", connection_id=second)
+    assert again == info
+    world.provider.disconnect(volume, second, connector("host2"), last=True)
+
+
+def test_restore(world):
+    """R16: can be called at any time, for a volume that is connected."""
+    volume = world.volume()
+    connection_id, info = world.connect(volume, "host1")
+    world.provider.restore(volume)
+    assert world.connect(volume, "host1", connection_id=connection_id)[1] == info

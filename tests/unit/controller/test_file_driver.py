@@ -1,0 +1,136 @@
+"""The sparse files of the file driver: whole or not there; and its refusals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from saltstorage.controller.drivers import sparse
+
+UTILS = Path(__file__).parents[3] / "_utils"
+MIB = 2**20
+
+
+def test_create_is_sparse_and_private(tmp_path):
+    path = tmp_path / "volume-1"
+    sparse.create(path, 10 * 2**40)
+    info = path.stat()
+    assert (info.st_size, info.st_blocks, info.st_mode & 0o777) == (10 * 2**40, 0, 0o600)
+    with pytest.raises(FileExistsError):
+        sparse.create(path, 1)
+    assert info.st_size == path.stat().st_size
+
+
+def test_grow_never_shrinks(tmp_path):
+    path = tmp_path / "volume-1"
+    sparse.create(path, 3 * MIB)
+    sparse.grow(path, 2 * MIB)
+    assert path.stat().st_size == 3 * MIB
+    sparse.grow(path, 4 * MIB)
+    assert path.stat().st_size == 4 * MIB
+
+
+def test_copy_keeps_data_and_holes(tmp_path):
+    source, target = tmp_path / "volume-1", tmp_path / "volume-2"
+    sparse.create(source, 64 * MIB)
+    with source.open("r+b") as file:
+        for offset in (0, 10 * MIB + 4096, 63 * MIB):
+            file.seek(offset)
+            file.write(os.urandom(MIB // 2))
+    sparse.copy(source, target, 80 * MIB, spare=2**40)
+    with source.open("rb") as one, target.open("rb") as two:
+        assert one.read() == two.read(64 * MIB)
+    info = target.stat()
+    assert info.st_size == 80 * MIB
+    assert info.st_blocks * 512 < 3 * MIB
+    assert info.st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("size", "spare"), [(0, 0), (1, 0)])
+def test_copy_of_an_empty_file(tmp_path, size, spare):
+    sparse.create(tmp_path / "volume-1", size * MIB)
+    sparse.copy(tmp_path / "volume-1", tmp_path / "volume-2", size * MIB, spare=spare)
+    assert (tmp_path / "volume-2").stat().st_size == size * MIB
+
+
+def reflinks(directory: Path) -> bool:
+    (directory / "a").write_bytes(b"x" * 4096)
+    with (directory / "a").open("rb") as one, (directory / "b").open("wb") as two:
+        return sparse._reflink(one.fileno(), two.fileno())
+
+
+def test_copy_that_does_not_fit_leaves_nothing(tmp_path):
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    if reflinks(probe):
+        pytest.skip("the file system shares blocks, so every copy fits")
+    (tmp_path / "volume-1").write_bytes(b"x" * MIB)
+    with pytest.raises(sparse.NoRoom):
+        sparse.copy(tmp_path / "volume-1", tmp_path / "volume-2", MIB, spare=MIB // 2)
+    with pytest.raises(sparse.NotAtomic):
+        sparse.copy(tmp_path / "volume-1", tmp_path / "volume-2", MIB, spare=2**40, atomic=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["probe", "volume-1"]
+
+
+def test_remove_can_be_repeated(tmp_path):
+    path = tmp_path / "volume-1"
+    sparse.create(path, MIB)
+    sparse.remove(path)
+    sparse.remove(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_while_copying_leaves_nothing_that_looks_whole(tmp_path):
+    """What a killed copy leaves has no volume's name, and the next start removes it; a living copy's file is left alone."""
+    code = """
+        import sys, time
+        from pathlib import Path
+        from saltstorage.controller.drivers import sparse
+        with sparse._whole(Path(sys.argv[1])) as file:
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    target = tmp_path / "volume-1"
+    command = [sys.executable, "-c", textwrap.dedent(code), str(target)]
+    with subprocess.Popen(command, env={"PYTHONPATH": str(UTILS)}, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        sparse.remove_leftovers(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not target.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    sparse.remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.root
+def test_a_file_under_a_loop_device_is_known(tmp_path):
+    path = tmp_path / "volume-1"
+    sparse.create(path, MIB)
+    assert not sparse.has_loop_device(path)
+    device = subprocess.run(["losetup", "--find", "--show", str(path)], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        assert sparse.has_loop_device(path)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+    deadline = time.monotonic() + 5  # the kernel lets go of it a moment later
+    while sparse.has_loop_device(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not sparse.has_loop_device(path)
+
+
+def test_the_lock_is_on_the_partial_file(tmp_path):
+    with sparse._whole(tmp_path / "volume-1") as file, (tmp_path / ".volume-1.partial").open("rb") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(file, 1)
