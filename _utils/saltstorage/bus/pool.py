@@ -23,10 +23,20 @@ class FairPool:
     :param share: how many threads one key may have at once; default all but one when there are several, so that one
         minion's slow operations leave room for the others.
     :param name: prefix of the threads' names.
+    :param at_end: called at the end of each thread, to free what is the thread's own.
     """
 
-    def __init__(self, workers: int, pending: int, *, share: int | None = None, name: str = "storage") -> None:
+    def __init__(
+        self,
+        workers: int,
+        pending: int,
+        *,
+        share: int | None = None,
+        name: str = "storage",
+        at_end: Callable[[], None] | None = None,
+    ) -> None:
         self._pending = pending
+        self._at_end = at_end
         self._share = share or max(1, workers - 1)
         self._queues: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()
         self._running: Counter[str] = Counter()
@@ -73,6 +83,8 @@ class FairPool:
                     if not self._running[key]:
                         del self._running[key]
                     self._changed.notify()
+        if self._at_end is not None:
+            self._at_end()
 
     def _take(self) -> tuple[str, Callable[[], None]] | None:
         with self._changed:

@@ -118,7 +118,8 @@ class Server:
         self._publish: Publish = publish or self._own_publisher  # type: ignore[assignment]
         self._pool = FairPool(workers, pending, name="storage-worker")
         # Replies have threads of their own: "working" must get out while every worker is busy.
-        self._replies = FairPool(4, 2 * pending, name="storage-reply")
+        at_end = self._own_publisher.close_thread if self._own_publisher is not None else None
+        self._replies = FairPool(4, 2 * pending, name="storage-reply", at_end=at_end)
         self._lock = threading.Lock()
         self._active: dict[str, envelope.Request] = {}
         self._answered: dict[str, float] = {}

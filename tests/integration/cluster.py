@@ -1,0 +1,160 @@
+"""A real salt-master with two real salt-minions, on free ports and in one temporary folder, synced as users sync."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+#: Folders of the formula that a file root has; the checkout itself also has things that Salt should not list.
+FORMULA = ("_engines", "_modules", "_runners", "_states", "_utils", "storage")
+MINIONS = ("alpha", "beta")
+
+
+@dataclass
+class Cluster:
+    """The daemons, their folders and the commands that talk to them.
+
+    :ivar root: folder of all; ``root / "states"`` and ``root / "pillar"`` are a file root and the pillar root for tests to write.
+    :ivar master: the salt-factories master.
+    :ivar minions: the salt-factories minions by id: ``alpha`` and ``beta``.
+    """
+
+    root: Path
+    master: Any
+    minions: dict[str, Any]
+
+    def salt(self, minion: str, function: str, *args: Any, timeout: float = 120, **kwargs: Any) -> Any:
+        """Run ``salt MINION FUNCTION …`` and return what the minion returned."""
+        ran = self.master.salt_cli(timeout=timeout).run(function, *_cli(args), minion_tgt=minion, **kwargs)
+        assert ran.data is not None, ran
+        return ran.data
+
+    def call(self, minion: str, function: str, *args: Any, timeout: float = 120, **kwargs: Any) -> Any:
+        """Run ``salt-call FUNCTION …`` beside the running minion and return its result."""
+        ran = self.minions[minion].salt_call_cli(timeout=timeout).run(function, *_cli(args), **kwargs)
+        assert ran.data is not None, ran
+        return ran.data
+
+    def run(self, function: str, *args: Any, timeout: float = 120, **kwargs: Any) -> Any:
+        """Run ``salt-run FUNCTION …`` and return its result."""
+        return self.master.salt_run_cli(timeout=timeout).run(function, *_cli(args), **kwargs).data
+
+    def apply(self, minion: str, sls: str, *, timeout: float = 120, **kwargs: Any) -> dict[str, Any]:
+        """Write ``sls`` to a file, run ``salt MINION state.apply`` on it and return the states' results by id."""
+        name = f"test_{abs(hash(sls)):x}"
+        (self.root / "states" / f"{name}.sls").write_text(sls, encoding="utf-8")
+        found = self.salt(minion, "state.apply", name, timeout=timeout, **kwargs)
+        assert isinstance(found, dict), found
+        return {entry["__id__"]: entry for entry in found.values()}
+
+    def log(self, who: str) -> str:
+        """Return the log of ``master`` or of a minion."""
+        daemon = self.master if who == "master" else self.minions[who]
+        path = Path(daemon.config["log_file"])
+        return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _cli(args: tuple[Any, ...]) -> list[str]:
+    return [arg if isinstance(arg, str) else json.dumps(arg) for arg in args]
+
+
+@contextmanager
+def cluster(
+    factories: Any, *, engines: list[Any] | None = None, storage: dict[str, Any] | None = None, files: tuple[Path, ...] = ()
+) -> Iterator[Cluster]:
+    """Start a cluster, yield it, and stop and remove all of it.
+
+    :param factories: the fixture ``salt_factories``.
+    :param engines: the master's engines; default the project's.
+    :param storage: keys that replace those of the master's option ``storage``.
+    :param files: further file roots.
+    """
+    # Short: the path of a Unix socket ends at 107 bytes.
+    root = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, root)
+        # What runs must be what was synced, not what the tests import.
+        stack.enter_context(_without_pythonpath())
+        for name in FORMULA:
+            (root / "formula").mkdir(exist_ok=True)
+            if (CHECKOUT / name).is_dir():
+                (root / "formula" / name).symlink_to(CHECKOUT / name)
+        for name in ("states", "pillar"):
+            (root / name).mkdir()
+        master = factories.salt_master_daemon(
+            "master",
+            defaults={"root_dir": root / "m"},
+            overrides={
+                "auto_accept": True,
+                "worker_threads": 3,
+                "file_roots": {"base": [str(root / "states"), str(root / "formula"), *(str(path) for path in files)]},
+                "pillar_roots": {"base": [str(root / "pillar")]},
+                "engines": [{"storage": {}}] if engines is None else engines,
+                "storage": {
+                    "state_dir": str(root / "controller"),
+                    "backends": {
+                        "local": {
+                            "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+                            "file_volumes_dir": str(root / "volumes"),
+                        }
+                    },
+                    **(storage or {}),
+                },
+            },
+        )
+        # An engine is loaded when the master starts, so users sync before that.
+        synced = master.salt_run_cli(timeout=120).run("saltutil.sync_all")
+        assert synced.returncode == 0, synced
+        minions = {}
+        for minion in MINIONS:
+            own = root / minion
+            minions[minion] = master.salt_minion_daemon(
+                minion,
+                defaults={"root_dir": own},
+                overrides={
+                    "acceptance_wait_time": 1,
+                    "storage": {
+                        "consumer": {
+                            "state_dir": str(own / "consumer"),
+                            "device_dir": str(own / "dev"),
+                            "fstab": str(own / "fstab"),
+                            "lock_path": str(own / "brick"),
+                        }
+                    },
+                },
+            )
+        stack.enter_context(master.started(start_timeout=120))
+        for minion in minions.values():
+            stack.enter_context(minion.started(start_timeout=120))
+        found = Cluster(root=root, master=master, minions=minions)
+        for minion in minions:
+            assert found.salt(minion, "saltutil.sync_all")
+        yield found
+
+
+@contextmanager
+def _without_pythonpath() -> Iterator[None]:
+    kept = os.environ.pop("PYTHONPATH", None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ["PYTHONPATH"] = kept
+
+
+def write_pillar(root: Path, minion: str, data: dict[str, Any]) -> None:
+    """Give ``minion`` the pillar ``data``; run ``saltutil.refresh_pillar`` or pass it on with the next state run."""
+    folder = root / "pillar"
+    (folder / f"{minion}.sls").write_text("#!json\n" + json.dumps(data), encoding="utf-8")
+    top = {"base": {path.stem: [path.stem] for path in sorted(folder.glob("*.sls")) if path.stem != "top"}}
+    (folder / "top.sls").write_text(yaml.safe_dump(top), encoding="utf-8")
