@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,10 @@ class Locks:
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        from tooz import ToozError, coordination
+        with warnings.catch_warnings():
+            # tooz imports eventlet if it is there, and that warns whoever runs salt-call.
+            warnings.simplefilter("ignore")
+            from tooz import ToozError, coordination
 
         self.timeout = timeout
         self._holders: dict[str, str] = {}

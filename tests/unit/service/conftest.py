@@ -1,0 +1,60 @@
+"""A controller over the file driver: the real Cinder driver, catalog and locks, in directories of the test's own."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from saltstorage.controller.core import Caller
+from saltstorage.controller.service import Service
+
+
+@pytest.fixture(scope="session")
+def metadata_database(tmp_path_factory):
+    """cinderlib's metadata: one database a process is all that it can."""
+    return f"sqlite:///{tmp_path_factory.mktemp('metadata')}/cinderlib.sqlite"
+
+
+@pytest.fixture
+def opts(tmp_path, metadata_database):
+    """Salt's options of a controller with one backend, ``local``."""
+    return {
+        "id": "web1",
+        "storage": {
+            "state_dir": str(tmp_path / "state"),
+            "metadata_database": metadata_database,
+            "lock_timeout": 1,
+            "backends": {
+                "local": {
+                    "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+                    "file_driver_path": str(tmp_path / "volumes"),
+                }
+            },
+        },
+    }
+
+
+@pytest.fixture
+def service(opts):
+    """The controller, not started: nothing runs in the background."""
+    service = Service(opts)
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def admin():
+    return Caller()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A function that lists what the backend's directory holds."""
+
+    def listed():
+        try:
+            return sorted(n for n in os.listdir(tmp_path / "volumes") if n.startswith(("volume-", "snapshot-")))
+        except FileNotFoundError:
+            return []
+
+    return listed

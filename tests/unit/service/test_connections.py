@@ -1,0 +1,175 @@
+"""The controller's operations on connections and snapshots."""
+
+import concurrent.futures
+
+import pytest
+from saltstorage import model
+from saltstorage.controller.core import Caller
+from saltstorage.controller.service import Service
+from saltstorage.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+
+CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False, "wwpns": ["50014380186b3f65"]}
+
+
+def run(service, op, caller="web1", **args):
+    return service.execute(op, args, caller)
+
+
+@pytest.fixture
+def volume(service):
+    return run(service, "create", name="data", size=1)["volume"]
+
+
+@pytest.fixture
+def shared(opts):
+    """A controller with a shared volume, which web* and db* may use."""
+    opts["storage"]["policy"] = {"web*": {"shared": ["data"]}, "db*": {"shared": ["data"]}, "*": {}}
+    service = Service(opts)
+    service.call("create", {"name": "data", "size": 1, "owner": "shared"}, Caller())
+    yield service
+    service.close()
+
+
+def test_c2_a_missing_volume(service):
+    with pytest.raises(NotFoundError):
+        run(service, "connect", name="data", connector=CONNECTOR)
+    assert service.catalog.connections() == []
+
+
+def test_c4_connecting_again_is_the_same_connection(service, volume):
+    first = run(service, "connect", name="data", connector=CONNECTOR)
+    second = run(service, "connect", name="data", connector=CONNECTOR)
+    assert first["connection"]["id"] == second["connection"]["id"]
+    assert (first["new"], second["new"]) == (True, False)
+    assert first["connection_info"] == second["connection_info"]
+    assert first["connection_info"]["driver_volume_type"] == "local"
+    assert len(service.catalog.connections()) == 1
+
+
+def test_one_request_creates_and_connects(service, files):
+    reply = run(service, "connect", name="data", connector=CONNECTOR, create={"size": 1})
+    assert reply["old"] is None
+    assert reply["volume"]["size"] == 1
+    grown = run(service, "connect", name="data", connector=CONNECTOR, create={"size": 2})
+    assert (grown["old"]["size"], grown["volume"]["size"]) == (1, 2)
+    assert len(files()) == 1
+
+
+def test_c5_read_only_or_not(service, volume):
+    run(service, "connect", name="data", connector=CONNECTOR, read_only=True)
+    with pytest.raises(AlreadyExistsError):
+        run(service, "connect", name="data", connector=CONNECTOR)
+
+
+def test_c6_c15_one_host_at_a_time(shared):
+    def connect(minion):
+        try:
+            return run(shared, "connect", caller=minion, name="data", owner="shared", connector=CONNECTOR)
+        except FailedPreconditionError as error:
+            return error
+
+    # The file driver cannot map a volume to two hosts, and says so in its capabilities.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(connect, ["web1", "db1"]))
+    failed = [r for r in results if isinstance(r, FailedPreconditionError)]
+    assert len(failed) == 1
+    assert "attached to" in failed[0].message
+    assert len(shared.catalog.connections()) == 1
+
+
+def test_shared_volumes_are_changed_on_the_master(shared):
+    with pytest.raises(PermissionDeniedError, match="salt-run"):
+        run(shared, "delete", name="data", owner="shared")
+    with pytest.raises(PermissionDeniedError, match="policy"):
+        run(shared, "connect", caller="mail1", name="data", owner="shared", connector=CONNECTOR)
+    assert [v["owner"] for v in run(shared, "inventory")["volumes"]] == ["shared"]
+    assert run(shared, "inventory", caller="mail1")["volumes"] == []
+
+
+def test_c9_a_failed_mapping_leaves_no_connection(service, volume, monkeypatch):
+    provider = service.core.provider("local")
+
+    def fail(*args, **kwargs):
+        raise FailedPreconditionError("the driver refused")
+
+    # The driver itself, not the provider: what undoes the mapping is the real code.
+    monkeypatch.setattr(provider, "connect", fail)
+    with pytest.raises(FailedPreconditionError, match="refused"):
+        run(service, "connect", name="data", connector=CONNECTOR)
+    assert service.catalog.connections() == []
+    monkeypatch.undo()
+    run(service, "connect", name="data", connector=CONNECTOR)
+
+
+@pytest.mark.parametrize("state", [model.DELETING, model.ERROR, model.CREATING])
+def test_c16_half_deleted_is_not_connected(service, volume, state):
+    service.catalog.update(service.catalog.volume("web1", "data"), state=state)
+    with pytest.raises(FailedPreconditionError, match=state):
+        run(service, "connect", name="data", connector=CONNECTOR)
+
+
+def test_u2_u3_disconnecting_nothing(service, volume):
+    assert run(service, "disconnect", name="data") == {"connection": None}
+    assert run(service, "disconnect", name="never was") == {"connection": None}
+
+
+def test_u10_a_dead_host_needs_fencing(service, volume):
+    run(service, "connect", name="data", connector=CONNECTOR)
+    args = {"name": "data", "owner": "web1", "host": "web1"}
+    with pytest.raises(FailedPreconditionError, match="fenced"):
+        service.call("disconnect", args, Caller())
+    assert len(service.catalog.connections()) == 1
+    assert service.call("disconnect", {**args, "fenced": True}, Caller())["connection"]["host"] == "web1"
+    assert service.catalog.connections() == []
+
+
+def test_a_minion_disconnects_only_itself(service, volume):
+    run(service, "connect", name="data", connector=CONNECTOR)
+    with pytest.raises(PermissionDeniedError):
+        run(service, "disconnect", name="data", host="db1")
+    with pytest.raises(PermissionDeniedError):
+        run(service, "disconnect", caller="db1", name="data", owner="web1", host="web1", fenced=True)
+    assert len(service.catalog.connections()) == 1
+
+
+def test_formatting_is_allowed_once_and_while_connected(service, volume):
+    with pytest.raises(FailedPreconditionError):
+        run(service, "mark_formatted", name="data")
+    run(service, "connect", name="data", connector=CONNECTOR)
+    assert run(service, "mark_formatted", name="data") == {"was": False}
+    assert run(service, "mark_formatted", name="data") == {"was": True}
+
+
+@pytest.mark.parametrize(
+    "connector",
+    [None, [], "web1", {1: 2}, {"host": {"a": 1}}, {"host": "x" * 2000}, {"host": "a\nb"}, {"wwpns": [["x"]]}, {str(i): 1 for i in range(100)}],
+)
+def test_a_hostile_connector_is_refused(service, volume, connector):
+    with pytest.raises(InvalidArgumentError) as caught:
+        run(service, "connect", name="data", connector=connector)
+    assert caught.value.field.startswith("connector")
+
+
+def test_the_connector_is_not_told_to_others(service, volume):
+    reply = run(service, "connect", name="data", connector=CONNECTOR)
+    assert "connector" not in reply["connection"]
+    assert "50014380186b3f65" not in str(run(service, "inventory"))
+
+
+def test_n2_n3_n4_n8_snapshots(service, volume):
+    with pytest.raises(NotFoundError):
+        run(service, "snapshot_create", name="cut", volume="nothing")
+    first = run(service, "snapshot_create", name="cut", volume="data")
+    assert first["old"] is None
+    assert run(service, "snapshot_create", name="cut", volume="data")["old"]["id"] == first["snapshot"]["id"]
+    run(service, "create", name="other", size=1)
+    with pytest.raises(AlreadyExistsError):
+        run(service, "snapshot_create", name="cut", volume="other")
+    assert run(service, "snapshot_delete", name="cut")["old"]["name"] == "cut"
+    assert run(service, "snapshot_delete", name="cut")["old"] is None

@@ -1,0 +1,50 @@
+"""The journal: once carried out, as often answered."""
+
+import time
+
+import pytest
+from saltstorage.controller.service import Service
+
+
+@pytest.fixture
+def begin(service):
+    def call(journal=None, request_id="r1", digest="d1"):
+        return (journal or service.journal).begin(request_id, "web1", digest, "create", time.time())
+
+    return call
+
+
+def test_new_then_running_then_done(service, begin):
+    assert begin().state == "new"
+    assert begin().state == "running"
+    service.journal.finish("r1", b"sealed")
+    entry = begin()
+    assert (entry.state, entry.reply) == ("done", b"sealed")
+
+
+def test_a_repeat_with_other_contents_shows_the_first_digest(begin):
+    begin()
+    assert begin(digest="d2").digest == "d1"
+
+
+def test_what_a_dead_engine_left_is_new_again_for_one_only(opts, service, begin):
+    dead = Service(opts)
+    assert begin(dead.journal).state == "new"
+    assert begin().state == "running"
+    dead.close()
+    assert begin().state == "new"
+    assert begin().state == "running"
+
+
+def test_prune_keeps_what_may_be_repeated(service, begin):
+    begin()
+    service.journal.finish("r1", b"sealed")
+    assert service.journal.prune(time.time() - 60) == 0
+    assert service.journal.prune(time.time() + 60) == 1
+    assert service.journal.known("r1") is None
+
+
+def test_prune_keeps_what_runs(service, begin):
+    begin()
+    assert service.journal.prune(time.time() + 60) == 0
+    assert begin().state == "running"
