@@ -34,6 +34,7 @@ storage:
     data:
       size: 1GiB
       mount: {root}/{{{{ grains.id }}}}/srv
+      fstype: xfs
 """
 
 
@@ -43,6 +44,8 @@ class Cluster:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.daemons: list[subprocess.Popen[bytes]] = []
+        #: Sessions of what runs, by which its processes are found again: Salt's daemons leave the folder.
+        self.sessions: list[int] = []
         self.env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
         # What runs must be what was synced.
         self.env.pop("PYTHONPATH", None)
@@ -59,6 +62,8 @@ class Cluster:
             {
                 "root_dir": str(root / "master"),
                 "user": "root",
+                # Salt's own commands warn of objects that they do not close.
+                "log_level": "error",
                 "interface": "127.0.0.1",
                 "publish_port": publish_port,
                 "ret_port": ret_port,
@@ -97,8 +102,7 @@ class Cluster:
 
         for command in ("salt-master -c etc", *(f"salt-minion -c {minion}" for minion in MINIONS)):
             with (self.root / f"{command.split()[0]}-{command.split()[-1]}.out").open("wb") as out:
-                args = shlex.split(f"{command} -l quiet")
-                self.daemons.append(subprocess.Popen(args, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out))
+                self.daemons.append(self._start(f"{command} -l quiet", out, out))
         opts = salt.config.client_config(str(self.root / "etc" / "master"))
         waiting = set(MINIONS)
         deadline = time.monotonic() + START_TIMEOUT
@@ -112,17 +116,23 @@ class Cluster:
 
     def run(self, command: str) -> tuple[int, str]:
         """Run a command line in the folder; return its exit code and its output, errors included."""
-        ran = subprocess.run(
+        process = self._start(command, subprocess.PIPE, subprocess.STDOUT)
+        output, _ = process.communicate()
+        self.sessions.remove(process.pid)
+        return process.returncode, output.decode(errors="replace")
+
+    def _start(self, command: str, stdout: Any, stderr: Any) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
             shlex.split(command),
             cwd=self.root,
             env=self.env,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
         )
-        return ran.returncode, ran.stdout
+        self.sessions.append(process.pid)
+        return process
 
     def logs(self) -> str:
         """Return the ends of the daemons' logs."""

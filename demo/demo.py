@@ -21,7 +21,7 @@ from pathlib import Path
 import leftovers
 from cluster import MINIONS, Cluster
 
-SIZE_OK = 0.9  # An ext4 file system is a little smaller than its volume.
+SIZE_OK = 0.9  # A file system is a little smaller than its volume.
 
 
 class Stopped(BaseException):
@@ -148,8 +148,10 @@ def main() -> int:
     # Short, since the path of a Unix socket ends at 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="storage-demo-", dir="/tmp"))
     problem = ""
+    sessions: list[int] = []
     try:
         cluster = Cluster(root)
+        sessions = cluster.sessions
         Demo(cluster).run()
     except Failed as error:
         problem = f"Failed: {error}"
@@ -161,7 +163,7 @@ def main() -> int:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, signal.SIG_IGN)
         print("\nStopping the daemons and removing the folder", flush=True)
-        left = leftovers.clean(root)
+        left = leftovers.clean(root, sessions)
         shutil.rmtree(root, ignore_errors=not left)
         left += [str(root)] if root.exists() else []
     if left:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -32,25 +33,29 @@ def loops(root: Path) -> list[str]:
     return found
 
 
-def processes(root: Path) -> list[int]:
-    """Return the processes that work in ``root``, other than this one."""
+def processes(root: Path, sessions: Collection[int]) -> list[int]:
+    """Return the processes of the given sessions, and those that work in ``root``; not this one."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone since
-            if int(entry.name) != os.getpid() and Path(entry / "cwd").readlink().is_relative_to(root):
+            # After the name in brackets. A zombie has ended.
+            state, _parent, _group, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            if state == "Z" or int(entry.name) == os.getpid():
+                continue
+            if int(session) in sessions or (entry / "cwd").readlink().is_relative_to(root):
                 found.append(int(entry.name))
     return found
 
 
-def clean(root: Path) -> list[str]:
+def clean(root: Path, sessions: Collection[int]) -> list[str]:
     """Stop, unmount and detach everything below ``root``, and return what could not be."""
     # Daemons first, or they attach again. Ask, then insist.
     for signum, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        for pid in processes(root):
+        for pid in processes(root, sessions):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
         deadline = time.monotonic() + patience
-        while processes(root) and time.monotonic() < deadline:
+        while processes(root, sessions) and time.monotonic() < deadline:
             time.sleep(0.05)
     for path in mounts(root):
         subprocess.run(["umount", path], check=False)
@@ -60,4 +65,4 @@ def clean(root: Path) -> list[str]:
     deadline = time.monotonic() + 5
     while loops(root) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return [*mounts(root), *loops(root), *(f"process {pid}" for pid in processes(root))]
+    return [*mounts(root), *loops(root), *(f"process {pid}" for pid in processes(root, sessions))]

@@ -7,10 +7,10 @@ lock=$1
 python=${PYTHON:-python3}
 
 stamp() { # what .venv would be made from
-    { "$python" -c 'import sys; print(sys.version, sys.prefix)'; pwd; cat requirements/uv.txt "requirements/$1.txt"; } | cksum
+    { pwd; cat requirements/uv.txt "requirements/$1.txt"; } | cksum
 }
 for have in "$lock" dev; do
-    if [ "$(cat ".venv/.$have" 2>/dev/null)" = "$(stamp "$have")" ]; then exit 0; fi
+    if [ "$(cat ".venv/.$have" 2>/dev/null)" = "$(stamp "$have")" ] && .venv/bin/python -c '' 2>/dev/null; then exit 0; fi
 done
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$python is older than Python 3.11; set PYTHON to a newer one" >&2; exit 1; }
