@@ -283,9 +283,7 @@ class Consumer:
         """
         with self.lock(name):
             record = self.records.load(name)
-            if record is None:
-                return
-            if record.state not in (INTENT, DETACHED):
+            if record is not None and record.state not in (INTENT, DETACHED):
                 raise FailedPreconditionError(f"the volume {name!r} may still be attached (state {record.state}); disconnect it first")
             self._step("forget")
             self.records.remove(name)

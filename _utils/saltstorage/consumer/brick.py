@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -93,6 +94,11 @@ class Brick:
             connector = self._connector(connection_info, use_multipath)
             # With force alone, os-brick still raises at the end what it went over.
             connector.disconnect_volume(dict(connection_info["data"]), dict(device_info) or None, force=force, ignore_errors=force)
+
+    def volume_paths(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> list[str]:
+        """Return the paths at which a volume would appear on this host, whatever is there now."""
+        with translated("look for the device", connection_info):
+            return [str(path) for path in self._connector(connection_info, use_multipath).get_volume_paths(dict(connection_info["data"]))]
 
     def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> None:
         """Let every path of an attached volume show the present size."""
@@ -224,6 +230,9 @@ def _import() -> Any:
     finally:
         if quick:
             del sys.modules["eventlet"]
+    # A host without iSCSI or NVMe needs no warning that it has none; what is missing shows when it is needed.
+    for name in ("iscsi", "nvmeof"):
+        logging.getLogger(f"os_brick.initiator.connectors.{name}").addFilter(lambda record: "Could not find" not in str(record.msg))
     privileged.default.set_client_mode(False)
     privileged.brick_privsep_hide_output.set_client_mode(False)
     return connector

@@ -144,11 +144,14 @@ def check_size(path: str, size_gib: int, *, grown: bool = False) -> int:
     return found
 
 
-def set_read_only(path: str) -> None:
-    """Let the kernel refuse writes to a device."""
+def set_read_only(path: str, read_only: bool) -> None:
+    """Let the kernel refuse writes to a device, or allow them.
+
+    The setting stays with a loop device when it is detached, so each attachment must make its own.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _BLKROSET, struct.pack("i", 1))
+        fcntl.ioctl(fd, _BLKROSET, struct.pack("i", read_only))
     finally:
         os.close(fd)
 

@@ -33,6 +33,7 @@ _KINDS = {
     "vfat": _Kind("-n", 11, ("-I",), ()),
 }
 FSTYPES = tuple(_KINDS)
+_EXT = ("ext2", "ext3", "ext4")
 
 
 def check(fstype: str, options: Sequence[str] = (), label: str | None = None) -> None:
@@ -92,49 +93,74 @@ def make(
     return made
 
 
-def size(device: str, fstype: str, mount_point: str) -> tuple[int, int]:
-    """Return the size of a mounted file system and the smallest step by which it can grow, both in bytes.
+def size(device: str, fstype: str, mount_point: str | None = None) -> tuple[int, int]:
+    """Return the size of a file system and the smallest step by which it can grow, both in bytes.
 
     Runs no command, so that a state may ask each time.
 
-    :raises FailedPreconditionError: the type of file system cannot grow.
+    :param mount_point: where it is mounted; without it, only an ext file system says its size.
+    :raises FailedPreconditionError: the type of file system cannot grow, or only when mounted.
     """
+    if fstype in _EXT:
+        return _ext_size(device)
     reader = _SIZES.get(fstype)
     if reader is None:
         raise FailedPreconditionError(f"a file system of type {fstype} cannot grow; make a new one on a larger volume")
-    return reader(device, mount_point)
+    if mount_point is None:
+        raise FailedPreconditionError(f"a file system of type {fstype} can grow only when it is mounted")
+    return reader(mount_point)
 
 
-def can_grow(device: str, fstype: str, mount_point: str) -> bool:
-    """Return whether a mounted file system is smaller than its device.
+def can_grow(device: str, fstype: str, mount_point: str | None = None) -> bool:
+    """Return whether a file system is smaller than its device and could fill it.
 
-    False also for a type that cannot grow.
+    False also for a type that cannot grow, and for one that is not mounted and would have to be.
     """
-    if fstype not in _SIZES:
+    if fstype not in _EXT and (fstype not in _SIZES or mount_point is None):
         return False
     used, step = size(device, fstype, mount_point)
     return devices.size(device) - used >= step
 
 
-def grow(device: str, fstype: str, mount_point: str, *, timeout: float = 3600.0) -> bool:
-    """Let a mounted file system fill its device and return whether it had to grow.
+def grow(device: str, fstype: str, mount_point: str | None = None, *, timeout: float = 3600.0) -> bool:
+    """Let a file system fill its device and return whether it had to grow.
 
-    :raises FailedPreconditionError: its type cannot grow, or the command is not installed.
+    :param mount_point: where it is mounted; without it, an ext file system is checked and grown unmounted, and others refuse.
+    :param timeout: how long a command may run, seconds.
+    :raises FailedPreconditionError: its type cannot grow so, the command is not installed, or this process may not grow it.
     """
     used, step = size(device, fstype, mount_point)
     if devices.size(device) - used < step:
         return False
-    command = {"xfs": ["xfs_growfs", mount_point], "btrfs": ["btrfs", "filesystem", "resize", "max", mount_point]}.get(
-        fstype, ["resize2fs", device]
-    )
-    commands.run(f"grow the file system on {device}", command, timeout=timeout)
+    what = f"grow the file system on {device}"
+    if fstype in _EXT:
+        if mount_point is None:
+            # resize2fs wants it checked. 1: errors were corrected.
+            commands.run(f"check the file system on {device}", ["e2fsck", "-f", "-p", device], timeout=timeout, ok=(0, 1))
+        elif not _may_use_resources():
+            raise FailedPreconditionError(
+                f"cannot {what}: to grow a mounted {fstype} file system, the kernel asks for CAP_SYS_RESOURCE, which this minion lacks; "
+                "unmount it, and it is grown before it is mounted again"
+            )
+        commands.run(what, ["resize2fs", device], timeout=timeout)
+    elif fstype == "xfs":
+        commands.run(what, ["xfs_growfs", str(mount_point)], timeout=timeout)
+    else:
+        commands.run(what, ["btrfs", "filesystem", "resize", "max", str(mount_point)], timeout=timeout)
     now, _ = size(device, fstype, mount_point)
     if now <= used:
-        raise InternalError(f"{command[0]} ended well, and the file system on {device} still has {now} bytes")
+        raise InternalError(f"cannot {what}: the command ended well, and it still has {now} bytes")
     return True
 
 
-def _ext_size(device: str, mount_point: str) -> tuple[int, int]:
+def _may_use_resources() -> bool:
+    """Return whether this process has CAP_SYS_RESOURCE; root in a container may not."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        effective = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
+    return bool(int(effective, 16) & 1 << 24)
+
+
+def _ext_size(device: str) -> tuple[int, int]:
     # The superblock lies at 1024; ext4 keeps it in the page cache of the device, so this read sees the present one.
     block = devices.read(device, 0, 2048)[1024:]
     blocks_low, log_block_size, per_group = struct.unpack_from("<4xI16xI4xI", block)
@@ -147,7 +173,7 @@ def _ext_size(device: str, mount_point: str) -> tuple[int, int]:
     return ((blocks_high << 32) + blocks_low) * block_size, per_group * block_size
 
 
-def _xfs_size(device: str, mount_point: str) -> tuple[int, int]:
+def _xfs_size(mount_point: str) -> tuple[int, int]:
     # Asked of the kernel: XFS keeps the superblock in a cache of its own, and what is on the device may be old.
     class Geometry(ctypes.Structure):  # struct xfs_fsop_geom_v1
         _fields_ = [("words", ctypes.c_uint32 * 8), ("datablocks", ctypes.c_uint64), ("rest", ctypes.c_uint8 * 72)]
@@ -159,7 +185,7 @@ def _xfs_size(device: str, mount_point: str) -> tuple[int, int]:
     return geometry.datablocks * block_size, 64 * block_size
 
 
-def _btrfs_size(device: str, mount_point: str) -> tuple[int, int]:
+def _btrfs_size(mount_point: str) -> tuple[int, int]:
     class DeviceInfo(ctypes.Structure):  # struct btrfs_ioctl_dev_info_args
         _fields_ = [
             ("devid", ctypes.c_uint64),
@@ -182,8 +208,5 @@ def _ioctl(mount_point: str, request: int, argument: ctypes.Structure) -> None:
         os.close(fd)
 
 
-_SIZES: dict[str, Callable[[str, str], tuple[int, int]]] = {
-    **dict.fromkeys(("ext2", "ext3", "ext4"), _ext_size),
-    "xfs": _xfs_size,
-    "btrfs": _btrfs_size,
-}
+#: File systems that grow mounted only, and how to ask the kernel for their size.
+_SIZES: dict[str, Callable[[str], tuple[int, int]]] = {"xfs": _xfs_size, "btrfs": _btrfs_size}

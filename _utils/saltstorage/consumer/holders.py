@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from . import loop, mounts
 
+_NO_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/null", "/dev/pts/", "/dev/urandom")
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -119,7 +121,14 @@ def _processes(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
         except OSError:
             continue
         for descriptor in descriptors:
-            if _numbers_of(f"/proc/{pid}/fd/{descriptor}") in numbers:
+            path = f"/proc/{pid}/fd/{descriptor}"
+            try:
+                # Most descriptors are sockets, pipes and the like; their kind is cheaper to read than their status.
+                if os.readlink(path).startswith(_NO_DEVICES):
+                    continue
+            except OSError:
+                continue
+            if _numbers_of(path) in numbers:
                 yield Holder("process", f"open in {_command(pid)} (process {pid})")
                 break
 

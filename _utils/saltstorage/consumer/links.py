@@ -74,8 +74,7 @@ class DeviceLinks:
         if self.target(name) == target:
             return path
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
-        # Longer than a volume's name may be, so it is no volume's; the same for each try, so a crash leaves at most one.
-        temporary = os.path.join(self.directory, "." + hashlib.sha512(name.encode()).hexdigest() + ".new")
+        temporary = self._temporary(name)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         os.symlink(target, temporary)
@@ -88,5 +87,10 @@ class DeviceLinks:
             self.check(name)
         except FailedPreconditionError:
             return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(name))
+        for path in (self._temporary(name), self.path(name)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _temporary(self, name: str) -> str:
+        # Longer than a volume's name may be, so it is no volume's; the same for each try, so a crash leaves at most one.
+        return os.path.join(self.directory, "." + hashlib.sha512(name.encode()).hexdigest() + ".new")

@@ -48,33 +48,24 @@ def current(record: AttachmentRecord, tag: str) -> list[str]:
 
     :param tag: tag of this consumer's loop devices.
     """
-    file = backing_file(record)
-    if file:
-        return _loops(record, file, tag)
+    if record.file:
+        return _loops(record, tag)
     paths = [os.path.realpath(record.path)] if record.path.startswith("/dev/disk/") else []
     if record.device and record.boot_id == devices.boot_id():
         paths.append(record.device)
     return [path for path in dict.fromkeys(paths) if devices.is_block(path) and _same(record.identity, path)]
 
 
-def backing_file(record: AttachmentRecord) -> str:
-    """Return the file of a volume that is attached as a loop device; empty for all others."""
-    path = record.device_info.get("path")
-    if isinstance(path, str) and path and not path.startswith("/dev/"):
-        return path
-    return record.identity.backing_file if record.identity is not None else ""
-
-
-def _loops(record: AttachmentRecord, file: str, tag: str) -> list[str]:
+def _loops(record: AttachmentRecord, tag: str) -> list[str]:
     found: list[str] = []
-    if os.path.exists(file):
-        found += [status.path for status in loop.find(file, tag) if status.tag == tag]
+    if os.path.exists(record.file):
+        found += [status.path for status in loop.find(record.file, tag) if status.tag == tag]
     # The file may have been deleted or replaced under the device.
     if record.device and record.boot_id == devices.boot_id():
         status = loop.status(record.device)
         if status is not None and status.tag == tag:
             inode = record.identity.backing_inode if record.identity is not None else 0
-            if status.inode == inode or status.backing_file.removesuffix(" (deleted)") == os.path.realpath(file):
+            if status.inode == inode or status.backing_file.removesuffix(" (deleted)") == os.path.realpath(record.file):
                 found.append(record.device)
     return list(dict.fromkeys(found))
 

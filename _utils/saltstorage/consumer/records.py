@@ -6,6 +6,7 @@ name alone, which also enforces that a host has one volume of a name: ``/dev/sto
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -57,6 +58,7 @@ class AttachmentRecord:
     connector: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: What os-brick said of this host.
     connection_info: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: How to attach, in Cinder's format; secret.
     device_info: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: What os-brick answered; it wants it back to detach.
+    file: str = ""  #: File that os-brick gave instead of a device; the device is then a loop device over it.
     use_multipath: bool = False  #: Whether it was attached with multipath; detaching must use the same.
     read_only: bool = False  #: Whether it is attached for reading only.
     identity: Identity | None = None  #: Identity at the first attach; every later one must match.
@@ -105,8 +107,12 @@ class RecordStore:
             raise _damaged(self.path(name), f"it is of the volume {record.name!r}, not {name!r}")
         return record
 
-    def save(self, record: AttachmentRecord) -> AttachmentRecord:
-        """Write a record so that a crash leaves either the former or this one, and return it."""
+    def save(self, record: AttachmentRecord, *, durable: bool = True) -> AttachmentRecord:
+        """Write a record so that a crash leaves either the former or this one, and return it.
+
+        :param durable: whether it must also outlast a power failure.  Of a step in the middle, after which nothing is attached
+            any more, the former record is as good.
+        """
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         record = record.replace(updated=round(time.time(), 3))
         path = self.path(record.name)
@@ -121,16 +127,19 @@ class RecordStore:
         finally:
             os.close(fd)
         os.rename(temporary, path)
-        self._sync()
+        if durable:
+            self._sync()
         return record
 
     def remove(self, name: str) -> None:
         """Remove the record of a volume; none is fine."""
-        try:
-            os.unlink(self.path(name))
-        except FileNotFoundError:
-            return
-        self._sync()
+        found = False
+        for path in (f"{self.path(name)}.new", self.path(name)):  # The record last: with it goes what says that there is more.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+                found = True
+        if found:
+            self._sync()
 
     def all(self) -> tuple[list[AttachmentRecord], list[StorageError]]:
         """Return all records, sorted by name, and an error for each damaged file."""

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from ..errors import DataLossError, FailedPreconditionError, InternalError, StorageError
+from ..errors import DataLossError, FailedPreconditionError, InternalError, StorageError, UnimplementedError
 from . import commands, devices, links, loop, presence
 from .brick import Brick
 from .holders import Holder, describe
@@ -34,36 +34,36 @@ class Steps:
     def attach(self, record: AttachmentRecord) -> AttachmentRecord:
         """Attach by the record, which has all that is needed, check the device, link it, and return the record as it is then."""
         self._step("record attaching")
-        record = self.records.save(record)
+        record = self.records.save(record, durable=False)
         self._step("connect")
         device_info = self.brick.connect(record.connection_info, use_multipath=record.use_multipath)
-        record = self.records.save(record.replace(device_info=device_info))
         path = device_info.get("path")
         if not isinstance(path, str) or not path:
             raise InternalError(f"os-brick returned no path for the volume {record.name!r}")
+        record = record.replace(device_info=device_info, file="" if devices.is_block(path) else path)
+        if record.file:
+            # Recorded before the device is made: with the file known, the device over it is found again.
+            record = self.records.save(record, durable=False)
         self._step("device")
         device = self._block_device(record, path)
-        # Before it is checked: a crash must not leave a device that no record names.
-        record = self.records.save(
-            record.replace(device=os.path.realpath(device), path=links.stable_path(device), boot_id=devices.boot_id())
-        )
+        record = record.replace(device=os.path.realpath(device), path=links.stable_path(device), boot_id=devices.boot_id())
+        if not record.file:
+            record = self.records.save(record, durable=False)
         self._step("check")
         try:
             identity = self._verified(record)
         except DataLossError:
             self._let_go(record)
             raise
+        devices.set_read_only(record.device, record.read_only)
         self._step("link")
         self.links.make(record.name, record.path)
         self._step("record attached")
-        return self.records.save(record.replace(state=ATTACHED, identity=identity))
+        return self.records.save(record.replace(state=ATTACHED, identity=identity), durable=False)
 
     def _block_device(self, record: AttachmentRecord, path: str) -> str:
         if devices.is_block(path):
-            path = devices.top(path)
-            if record.read_only:
-                devices.set_read_only(path)
-            return path
+            return devices.top(path)
         if os.path.isfile(path) or not os.path.exists(path):
             device = loop.attach(path, self.tag, read_only=record.read_only)
             loop.refresh_size(device)  # One that was there may have been made before the volume grew.
@@ -93,7 +93,7 @@ class Steps:
 
     def detach(self, record: AttachmentRecord, force: bool) -> list[str]:
         """Detach what is attached of a record when nobody uses it, and return what was lost by ``force``."""
-        used = self.used(record)
+        used = self.used(record) or self._in_the_way(record)
         if used:
             raise FailedPreconditionError(
                 f"the volume {record.name!r} is in use: {describe(used)}; stop that first",
@@ -101,7 +101,7 @@ class Steps:
             )
         warnings = self._flush(record, force)
         self._step("record detaching")
-        record = self.records.save(record.replace(state=DETACHING))
+        record = self.records.save(record.replace(state=DETACHING), durable=False)
         self._step("unlink")
         self.links.remove(record.name)
         self._disconnect(record, force=force)
@@ -124,7 +124,7 @@ class Steps:
 
     def _disconnect(self, record: AttachmentRecord, *, force: bool) -> None:
         """Undo what :meth:`attach` did to the kernel, and check that it is undone."""
-        if presence.backing_file(record):
+        if record.file:
             for device in presence.current(record, self.tag):
                 self._step("detach loop")
                 if not loop.detach(device):
@@ -133,7 +133,12 @@ class Steps:
                     )
         self._step("disconnect")
         if record.connection_info:
-            self.brick.disconnect(record.connection_info, record.device_info, use_multipath=record.use_multipath, force=force)
+            try:
+                self.brick.disconnect(record.connection_info, record.device_info, use_multipath=record.use_multipath, force=force)
+            except UnimplementedError:
+                # What this host has no connector for was never attached.
+                if record.device_info:
+                    raise
         left = presence.current(record, self.tag)
         if left:
             raise InternalError(f"os-brick detached the volume {record.name!r}, and its device {left[0]} is still there")
@@ -145,6 +150,17 @@ class Steps:
             return []
         self._settle()
         return [holder for device in present for holder in find_holders(device)]
+
+    def _in_the_way(self, record: AttachmentRecord) -> list[Holder]:
+        """Return who uses what os-brick would remove, when the volume's own device is not to be found.
+
+        It removes what is at the recorded address, and that may by now be another volume in use.
+        """
+        if record.file or not record.device_info or presence.current(record, self.tag):
+            return []
+        paths = self.brick.volume_paths(record.connection_info, use_multipath=record.use_multipath)
+        found = dict.fromkeys(devices.top(os.path.realpath(path)) for path in paths if devices.is_block(path))
+        return [holder for device in found for holder in find_holders(device)]
 
     def _settle(self) -> None:
         """Let udev end looking at the device; it would be found as a holder."""

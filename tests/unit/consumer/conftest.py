@@ -1,0 +1,66 @@
+"""Real files, loop devices and mounts in the test's own folder, and a check that none is left behind."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from saltstorage.consumer import loop
+from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.config import ConsumerConfig
+
+from .helpers import GIB, devices_below, mounts_below, needs_root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that must be free of devices and mounts at the end; what is left is removed and fails the test."""
+    needs_root()
+    yield tmp_path
+    left = []
+    for mount in reversed(mounts_below(tmp_path)):
+        left.append(f"mount {mount.path}")
+        subprocess.run(["umount", "-l", mount.path], check=False)
+    for status in devices_below(tmp_path):
+        left.append(f"device {status.path}")
+        loop.detach(status.path)
+    assert not left
+
+
+@pytest.fixture
+def config(folder: Path) -> ConsumerConfig:
+    return ConsumerConfig.from_opts({"id": "db1", "root_dir": str(folder / "root"), "storage": {"consumer": {"lock_timeout": 5}}})
+
+
+@pytest.fixture
+def consumer(config: ConsumerConfig) -> Consumer:
+    return Consumer(config)
+
+
+@pytest.fixture
+def make_file(folder: Path) -> Callable[..., Path]:
+    """Return a function that makes the file of a volume."""
+
+    def make(name: str = "volume-1", size: int = GIB) -> Path:
+        path = folder / name
+        with path.open("wb") as file:
+            file.truncate(size)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def file(make_file: Callable[..., Path]) -> Path:
+    return make_file()
+
+
+@pytest.fixture
+def device(file: Path) -> Iterator[str]:
+    """A loop device of its own, with no consumer's record of it."""
+    path = loop.attach(str(file), "test")
+    yield path
+    loop.detach(path)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from saltstorage.consumer import devices, loop
+from saltstorage.consumer.records import Identity
+from saltstorage.errors import DataLossError, UnavailableError
+
+from .helpers import GIB
+
+
+def test_identity_of_a_loop_device(device, file):
+    found = devices.identity(device)
+    assert found == Identity(size=GIB, backing_file=str(file), backing_inode=file.stat().st_ino)
+    assert devices.differences(found, found) == []
+
+
+@pytest.mark.parametrize(
+    ("recorded", "found", "word"),
+    [
+        ({"wwn": "naa.1"}, {"wwn": "naa.2"}, "WWN is naa.2, not naa.1"),
+        ({"wwn": "naa.1"}, {}, "WWN is missing"),
+        ({"serial": "a"}, {"serial": "b"}, "serial number"),
+        ({"dm_uuid": "mpath-1"}, {"dm_uuid": "mpath-2"}, "device mapper"),
+        ({"backing_inode": 1}, {"backing_inode": 2}, "inode"),
+        ({"backing_file": "/a"}, {"backing_file": "/a (deleted)"}, "deleted"),
+    ],
+)
+def test_another_identity_is_named(recorded, found, word):
+    """Rule R1: another WWN, serial or file is another volume; one that is missing proves nothing."""
+    (text,) = devices.differences(Identity(size=1, **recorded), Identity(size=1, **found))
+    assert word in text
+
+
+def test_what_was_not_known_is_not_compared():
+    assert devices.differences(Identity(size=1), Identity(size=2, wwn="naa.1", serial="x")) == []
+
+
+def test_a_device_that_can_be_read(device):
+    devices.check_readable(device)
+
+
+def test_a_device_that_cannot_be_read(device, file):
+    """Trap 10: the file under the device is cut, so that its end cannot be read."""
+    with file.open("r+b") as handle:
+        handle.write(b"x" * 4096)
+    os.truncate(file, 4096)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        devices.check_readable(device)
+
+
+def test_sizes(device, file):
+    assert devices.check_size(device, 1) == GIB
+    with pytest.raises(DataLossError, match="may be another volume"):
+        devices.check_size(device, 2)
+    os.truncate(file, 2 * GIB)
+    loop.refresh_size(device)
+    with pytest.raises(DataLossError):
+        devices.check_size(device, 1)
+    assert devices.check_size(device, 1, grown=True) == 2 * GIB
+
+
+def test_is_block(device, file):
+    assert devices.is_block(device)
+    assert not devices.is_block(str(file))
+    assert not devices.is_block("/dev/null")
+    assert not devices.is_block("/nonexistent")
+
+
+def test_set_read_only(device):
+    devices.set_read_only(device, True)
+    with pytest.raises(OSError, match=r"permitted|Permission|Read-only"), open(device, "r+b", buffering=0) as handle:
+        handle.write(b"x" * 512)
+    # It would stay with the device, and meet the next file on it.
+    devices.set_read_only(device, False)
+    with open(device, "r+b", buffering=0) as handle:
+        handle.write(b"x" * 512)
+
+
+def test_flush_writes_what_is_cached(device, file):
+    with open(device, "r+b") as handle:
+        handle.write(b"cached")
+    devices.flush(device)
+    with file.open("rb") as handle:
+        assert handle.read(6) == b"cached"

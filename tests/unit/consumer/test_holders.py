@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+
+import pytest
+
+from saltstorage.consumer import holders, loop
+
+
+def kinds(device):
+    return sorted(holder.kind for holder in holders.find(device))
+
+
+def test_nobody(device):
+    assert holders.find(device) == []
+
+
+def test_this_process_is_left_out(device):
+    with open(device, "rb"):
+        assert holders.find(device) == []
+
+
+def test_another_process_is_named(device):
+    with open(device, "rb") as handle:
+        process = subprocess.Popen(["sleep", "60"], stdin=handle)
+    try:
+        (holder,) = holders.find(device)
+        assert (holder.kind, str(holder)) == ("process", f"open in sleep (process {process.pid})")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", ["mnt", "a b", "ä\\n"])
+def test_a_mount_is_named(device, folder, name):
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    point = folder / name
+    point.mkdir()
+    subprocess.run(["mount", device, str(point)], check=True)
+    try:
+        assert [str(holder) for holder in holders.find(device)] == [f"mounted on {point}"]
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+    assert holders.find(device) == []
+
+
+def test_a_mount_in_another_namespace_is_named(device, folder):
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    point = folder / "mnt"
+    point.mkdir()
+    script = f"mount --make-rprivate / && mount {device} {point} && echo ready && exec sleep 60"
+    process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        (holder,) = holders.find(device)
+        assert holder.kind == "mount"
+        assert f"mounted on {point} in the mount namespace of" in str(holder)
+        assert f"(process {process.pid})" in str(holder)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_lazily_unmounted_file_system_still_holds_it(device, folder):
+    """Nothing in /proc names it; the kernel is asked."""
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    point = folder / "mnt"
+    point.mkdir()
+    subprocess.run(["mount", device, str(point)], check=True)
+    (point / "file").write_text("x")
+    with (point / "file").open("rb"):
+        subprocess.run(["umount", "-l", str(point)], check=True)
+        assert kinds(device) == ["kernel"]
+    assert kinds(device) == []
+
+
+def test_swap_is_named(device):
+    subprocess.run(["mkswap", device], check=True, capture_output=True)
+    if subprocess.run(["swapon", device], check=False, capture_output=True).returncode:
+        pytest.skip("this kernel allows no swap here")
+    try:
+        assert kinds(device) == ["swap"]
+    finally:
+        subprocess.run(["swapoff", device], check=True)
+
+
+def test_a_loop_device_over_it_is_named(device):
+    upper = subprocess.run(["losetup", "-f", "--show", device], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        (holder,) = holders.find(device)
+        assert (holder.kind, str(holder)) == ("loop", f"used by the loop device {upper}")
+    finally:
+        loop.detach(upper)
+
+
+def test_a_name_that_is_no_text_can_be_shown(device):
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        ctypes.CDLL(None).prctl(15, b"\xff\xfe\n", 0, 0, 0)  # PR_SET_NAME
+        os.open(device, os.O_RDONLY)
+        os.write(tell, b"x")
+        signal.pause()
+    try:
+        os.read(ready, 1)
+        (holder,) = holders.find(device)
+        assert holder.kind == "process"
+        holders.describe(holders.find(device)).encode()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
