@@ -100,7 +100,9 @@ class World:
     def clean(self) -> None:
         for action in reversed(self.undo):
             action()
-        left = [volume.id for volume in self.volumes if self.provider.volume_size(volume) is not None or self.provider.delete_volume(volume)]
+        left = [
+            volume.id for volume in self.volumes if self.provider.volume_size(volume) is not None or self.provider.delete_volume(volume)
+        ]
         left += [snapshot.id for snapshot in self.snapshots if self.provider.delete_snapshot(snapshot)]
         assert not left, f"left over on the backend: {left}"
 

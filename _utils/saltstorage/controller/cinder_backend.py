@@ -20,7 +20,7 @@ from oslo_privsep import priv_context
 __all__ = ["Backend", "DBPersistence"]
 
 
-class Backend(cinderlib.Backend):  # type: ignore[misc]
+class Backend(cinderlib.Backend):
     """One configured driver; see cinderlib."""
 
     #: cinderlib passes the options of a backend through a group that all backends share.
@@ -35,7 +35,7 @@ class Backend(cinderlib.Backend):  # type: ignore[misc]
         parse_args = cfg._CachedArgumentParser.parse_args
         super()._set_cinder_config(host, locks_path, cinder_config_params)
         # cinderlib makes every parser of oslo.config in the process ignore its arguments; nothing here parses any.
-        cfg._CachedArgumentParser.parse_args = parse_args
+        cfg._CachedArgumentParser.parse_args = parse_args  # type: ignore[method-assign]
         # cinderlib assigns these two, which lasts until oslo.config drops its cache.
         cfg.CONF.set_override("lock_path", locks_path, "oslo_concurrency")
         cfg.CONF.set_override("backend_url", f"file://{locks_path}", "coordination")

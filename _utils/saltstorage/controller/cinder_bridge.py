@@ -144,8 +144,8 @@ def fake_packages() -> Iterator[None]:
     finally:
         sys.meta_path.remove(faker)
         for name in faker.faked_modules:
-            module = sys.modules.get(name)
-            if module is not None and getattr(module, "__loader__", None) is faker:
+            found = sys.modules.get(name)
+            if found is not None and getattr(found, "__loader__", None) is faker:
                 _fakes[name] = sys.modules.pop(name)
 
 
@@ -160,7 +160,8 @@ def _faker() -> Any:
             )
         path = Path(package.submodule_search_locations[0], "_fake_packages.py")
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
+        if spec is None or spec.loader is None:
+            raise FailedPreconditionError(f"cinderlib is not installed as files: {path} cannot be loaded")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)

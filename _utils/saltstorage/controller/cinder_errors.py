@@ -99,7 +99,7 @@ def _table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
 
     rows: list[tuple[Any, type[errors.StorageError] | None, str]] = [
         # A host without initiator counts as a host that is not there.
-        (cinder.InvalidConnectorException, errors.NotFoundError, "the host lacks what the backend's protocol needs, such as an initiator name"),
+        (cinder.InvalidConnectorException, errors.NotFoundError, "the host lacks what the protocol needs, such as an initiator name"),
         ((cinder.RemoteFSNoSuitableShareFound, cinder.NoValidBackend), errors.ResourceExhaustedError, "no space"),
         ((cinder.QuotaError, cinder.OverQuota), errors.ResourceExhaustedError, ""),
         ((cinder.VolumeIsBusy, cinder.SnapshotIsBusy, cinder.VolumeAttached), errors.FailedPreconditionError, "it is in use"),
@@ -118,7 +118,11 @@ def _table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
         ((cinder.NotAuthorized, cinder.InvalidAuthKey), errors.FailedPreconditionError, "the backend refused the controller's credentials"),
         (cinder.CinderException, None, ""),
         (NotImplementedError, errors.UnimplementedError, "the driver cannot do this"),
-        (processutils.NoRootWrapSpecified, errors.FailedPreconditionError, "this driver needs root; set root_helper or run the master as root"),
+        (
+            processutils.NoRootWrapSpecified,
+            errors.FailedPreconditionError,
+            "this driver needs root; set root_helper, or run the master as root",
+        ),
         (daemon.FailedToDropPrivileges, errors.FailedPreconditionError, "root_helper does not give root"),
         (processutils.ProcessExecutionError, None, ""),
         (coordination.LockAcquireFailed, errors.AbortedError, ""),

@@ -135,9 +135,9 @@ def tame() -> None:
         if logger.level < logging.INFO:
             logger.setLevel(logging.INFO)
     # A filter of a logger does not see the records of its children, hence on each.
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and name.partition(".")[0] in LIBRARIES and _filter not in logger.filters:
-            logger.addFilter(_filter)
+    for name, known in list(logging.root.manager.loggerDict.items()):
+        if isinstance(known, logging.Logger) and name.partition(".")[0] in LIBRARIES and _filter not in known.filters:
+            known.addFilter(_filter)
 
 
 class LoggingState:

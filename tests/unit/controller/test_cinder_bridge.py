@@ -112,7 +112,7 @@ def test_the_process_stays_as_it_was(tmp_path):
         "jsonschema": hasattr(jsonschema, "Draft7Validator"),
         "patched": [name for name in ("os", "thread", "socket", "time", "select") if eventlet.patcher.is_monkey_patched(name)],
         "thread": threading.Thread.__module__,
-        "levels": {name: logging.getLogger(name).getEffectiveLevel() for name in ("cinder.volume.drivers.lvm", "cinderlib.persistence", "oslo_db")},
+        "levels": {name: logging.getLogger(name).getEffectiveLevel() for name in ("cinder.volume.driver", "cinderlib", "oslo_db")},
     }))
     """,
         tmp_path,
@@ -153,7 +153,8 @@ def test_two_processes_set_up_one_database(tmp_path):
     code = textwrap.dedent(SETUP + "    print('{}')")
     command = [sys.executable, "-c", code, str(tmp_path)]
     processes = [
-        subprocess.Popen(command, env={"PYTHONPATH": str(UTILS), "PATH": "/usr/bin:/bin"}, stderr=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen(command, env={"PYTHONPATH": str(UTILS), "PATH": "/usr/bin:/bin"}, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
     ]
     for process in processes:
         _out, err = process.communicate(timeout=100)
@@ -204,7 +205,9 @@ def test_secrets_are_masked_in_log_records(record_of):
     cinder_logging.add_secret("tr0ub4dor&3-known")
     assert "tr0ub4dor" not in record_of("login with %s failed", "tr0ub4dor&3-known")
     assert "hunter22" not in record_of("connection %s", {"auth_method": "CHAP", "auth_password": "hunter22"})
-    failed = processutils.ProcessExecutionError(cmd="cinder-rtstool create /dev/x iqn user s3cretCHAPpw", stderr="s3cretCHAPpw", exit_code=1)
+    failed = processutils.ProcessExecutionError(
+        cmd="cinder-rtstool create /dev/x iqn user s3cretCHAPpw", stderr="s3cretCHAPpw", exit_code=1
+    )
     assert "s3cretCHAPpw" not in record_of("export failed: %s", failed)
     try:
         raise failed
@@ -212,3 +215,25 @@ def test_secrets_are_masked_in_log_records(record_of):
         text = record_of("export failed", exc_info=True)
     assert "s3cretCHAPpw" not in text
     assert "cinder-rtstool" in text
+
+
+def test_a_forked_child_has_connections_of_its_own(tmp_path):
+    """Salt forks: a child must not use the database connections of its parent."""
+    result = run(
+        SETUP
+        + """
+    from cinder.db import api
+    import sqlalchemy
+    def query():
+        with api.get_engine().connect() as connection:
+            return connection.execute(sqlalchemy.text("SELECT count(*) FROM volumes")).scalar()
+    query()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if query() == 0 else 1)
+    status = os.waitpid(child, 0)[1]
+    print(json.dumps({"status": status, "parent": query()}))
+    """,
+        tmp_path,
+    )
+    assert (result["status"], result["parent"]) == (0, 0)

@@ -22,7 +22,7 @@ from . import sparse
 
 GIB = 2**30
 
-file_opts = [
+file_opts: list[cfg.Opt] = [
     cfg.StrOpt(
         "file_driver_path",
         required=True,
@@ -33,14 +33,14 @@ file_opts = [
 cfg.CONF.register_opts(file_opts, group=configuration.SHARED_CONF_GROUP)
 
 
-class NoSpace(exception.NoValidBackend):  # type: ignore[misc]
+class NoSpace(exception.NoValidBackend):
     """The directory's file system has no room, or would be over-subscribed too much."""
 
     message = "Not enough space: %(reason)s"
 
 
 @interface.volumedriver
-class FileDriver(driver.VolumeDriver):  # type: ignore[misc]
+class FileDriver(driver.VolumeDriver):
     """Volumes as sparse files in a directory, attached on the same machine."""
 
     VERSION = "1.0.0"
@@ -197,7 +197,9 @@ class FileDriver(driver.VolumeDriver):  # type: ignore[misc]
         try:
             sparse.copy(origin, self._file(target), size * GIB, spare=self._capacity()[1], atomic=live)
         except sparse.NoRoom as error:
-            raise NoSpace(reason=f"a copy needs {error.needed / GIB:.1f} GiB and {error.spare / GIB:.1f} GiB are free in {self._path}") from None
+            raise NoSpace(
+                reason=f"a copy needs {error.needed / GIB:.1f} GiB and {error.spare / GIB:.1f} GiB are free in {self._path}"
+            ) from None
         except sparse.NotAtomic:
             raise exception.InvalidVolume(
                 reason=f"{source.name} is connected, and the file system of {self._path} cannot copy it at one moment;"

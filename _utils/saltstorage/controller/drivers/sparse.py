@@ -18,7 +18,7 @@ _SUFFIX = ".partial"
 _CHUNK = 64 * 2**20
 
 
-class NoRoom(Exception):  # noqa: N818 - a condition for the driver to word
+class NoRoom(Exception):
     """A full copy would not fit."""
 
     def __init__(self, needed: int, spare: int) -> None:
@@ -27,7 +27,7 @@ class NoRoom(Exception):  # noqa: N818 - a condition for the driver to word
         self.spare = spare
 
 
-class NotAtomic(Exception):  # noqa: N818 - as above
+class NotAtomic(Exception):
     """The file system cannot copy a file at one moment."""
 
 

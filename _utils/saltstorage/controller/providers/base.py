@@ -129,7 +129,9 @@ class Provider(abc.ABC):
         """Delete a snapshot; return whether there was one."""
 
     @abc.abstractmethod
-    def connect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, read_only: bool = False) -> dict[str, Any]:
+    def connect(
+        self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, read_only: bool = False
+    ) -> dict[str, Any]:
         """Map a volume to the host that ``connector`` describes and return how to reach it.
 
         ``connector`` is what os-brick's ``get_connector_properties`` returned on the host. The answer is

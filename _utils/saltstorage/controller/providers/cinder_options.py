@@ -52,7 +52,7 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
 def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
     """Return the class that the option ``volume_driver`` names."""
     path = options.get("volume_driver")
-    if not isinstance(path, str) or "." not in path:
+    if not isinstance(path, str) or "." not in path or not all(path.split(".")):
         raise InvalidArgumentError(
             f"backend {backend!r} needs the option 'volume_driver': the dotted path of a Cinder driver, as storage.drivers lists them",
             field="volume_driver",
@@ -70,7 +70,8 @@ def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
             ) from None
     if not inspect.isclass(driver) or not hasattr(driver, "get_driver_options"):
         raise InvalidArgumentError(
-            f"backend {backend!r} has the volume_driver {path!r}, which does not exist; storage.drivers lists the drivers", field="volume_driver"
+            f"backend {backend!r} has the volume_driver {path!r}, which does not exist; storage.drivers lists the drivers",
+            field="volume_driver",
         )
     return driver
 

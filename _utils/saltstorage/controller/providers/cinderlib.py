@@ -9,7 +9,6 @@ A row is written before the driver is called and removed after, so that a row sa
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
@@ -18,19 +17,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, NotFoundError, UnavailableError
+from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
 from ...model import AVAILABLE, CREATING, EXTENDING, BackendStats
-from .. import cinder_bridge, cinder_logging
-from ..cinder_errors import describe, is_gone, translated
+from .. import cinder_bridge
+from ..cinder_errors import is_gone, translated
+from ..cinder_logging import describe
 from . import cinder_options, cinder_stats
-from .base import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
+from .base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
+from .cinder_rows import CinderRows
 
 log = logging.getLogger(__name__)
 
 IN_USE = "in-use"
 
 
-class CinderlibProvider(Provider):
+class CinderlibProvider(CinderRows):
     """One backend with a Cinder driver.
 
     ``options`` are those of Cinder's configuration for the driver; ``volume_driver`` is required.
@@ -47,8 +48,6 @@ class CinderlibProvider(Provider):
         super().__init__(config)
         # The name is a group of oslo.config, and a part of Cinder's "host@backend#pool".
         self._group = "storage_" + quote(config.name, safe="")
-        self._loaded: Any = None
-        self._capabilities: frozenset[Capability] = frozenset()
         self._load_lock = threading.Lock()
 
     # Loading
@@ -204,7 +203,9 @@ class CinderlibProvider(Provider):
 
     # Connections
 
-    def connect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, read_only: bool = False) -> dict[str, Any]:
+    def connect(
+        self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, read_only: bool = False
+    ) -> dict[str, Any]:
         """Map a volume to a host and return how to reach it; see the base class.
 
         A repeated call asks the driver again, as Cinder's drivers allow: it mends a mapping that was lost on the array.
@@ -303,97 +304,3 @@ class CinderlibProvider(Provider):
         if data.get("discard") is None and self._driver.configuration.safe_get("report_discard_supported"):
             data["discard"] = True
         return plain
-
-    # Rows
-
-    @property
-    def _backend(self) -> Any:
-        if self._loaded is None:
-            raise UnavailableError(f"backend {self.config.name!r} is not loaded")
-        return self._loaded
-
-    @property
-    def _driver(self) -> Any:
-        return self._backend.driver
-
-    @property
-    def _library(self) -> Any:
-        import cinderlib
-
-        return cinderlib
-
-    @property
-    def _context(self) -> Any:
-        return self._library.objects.CONTEXT
-
-    def _transaction(self) -> Any:
-        """Return a context in which all writes are one transaction."""
-        from cinder.db import api
-
-        return api.main_context_manager.writer.using(self._context)
-
-    def _exists(self, model: str, row_id: str) -> bool:
-        from cinder.db import api, models
-
-        return bool(api.resource_exists(self._context, getattr(models, model), row_id))
-
-    def _find_volume(self, volume_id: str) -> Any:
-        from cinder import exception, objects
-
-        # As persistence.get_volumes(), without its two more queries for the volume type.
-        try:
-            ovo = objects.Volume.get_by_id(self._context, volume_id)
-        except exception.VolumeNotFound:
-            return None
-        return self._library.Volume(self._backend, __ovo=ovo)
-
-    def _need_volume(self, volume_id: str) -> Any:
-        row = self._find_volume(volume_id)
-        if row is None:
-            raise NotFoundError(f"volume {volume_id} is not in the metadata of backend {self.config.name!r}")
-        return row
-
-    def _find_snapshot(self, snapshot_id: str) -> Any:
-        rows = self._backend.persistence.get_snapshots(snapshot_id=snapshot_id)
-        return rows[0] if rows else None
-
-    def _need_snapshot(self, snapshot_id: str) -> Any:
-        row = self._find_snapshot(snapshot_id)
-        if row is None:
-            raise NotFoundError(f"snapshot {snapshot_id} is not in the metadata of backend {self.config.name!r}")
-        return row
-
-    @staticmethod
-    def _find_connection(row: Any, connection_id: str) -> Any:
-        return next((connection for connection in row.connections if connection.id == connection_id), None)
-
-    def _new_volume(self, volume: ProviderVolume, **fields: Any) -> Any:
-        shared = Capability.MULTIATTACH in self._capabilities
-        return self._library.Volume(self._backend, id=volume.id, size=volume.size, name=volume.name, multiattach=shared, **fields)
-
-    def _new_snapshot(self, snapshot: ProviderSnapshot, volume: Any) -> Any:
-        return self._library.Snapshot(volume, id=snapshot.id, name=snapshot.name)
-
-    @staticmethod
-    def _update(row: Any, changes: Mapping[str, Any] | None, *, status: str | None = None) -> None:
-        """Persist what a driver returned, and a new status."""
-        if changes:
-            row._ovo.update(changes)
-        if status is not None and row._ovo.status != status:
-            row._ovo.status = status
-        # Not obj_what_changed(): it follows the circle that cinderlib makes of a volume and its connections, without end.
-        if row.persistence.get_changed_fields(row):
-            row.save()
-
-    @staticmethod
-    def _discard(row: Any, delete: Callable[[Any], Any], forget: Callable[[Any], Any]) -> None:
-        """Remove what a failed creation left on the backend, where that works, and its row."""
-        with contextlib.suppress(Exception):
-            delete(row._ovo)
-        forget(row)
-
-    @staticmethod
-    def _keep_secret(row: Any) -> None:
-        """Have the CHAP password of a volume masked in every message from now on."""
-        for word in (row._ovo.provider_auth or "").split()[2:]:
-            cinder_logging.add_secret(word)

@@ -32,7 +32,7 @@ def find_provider(name: str) -> type[Provider]:
         points = importlib.metadata.entry_points(group=ENTRY_POINTS)
         if name in points.names:
             path = points[name].value.replace(":", ".")
-        elif "." in name:
+        elif "." in name and all(name.split(".")):
             path = name
         else:
             known = sorted({*BUILT_IN, *points.names})
@@ -53,5 +53,5 @@ def _load(name: str, path: str) -> type[Provider]:
     except Exception as error:
         raise FailedPreconditionError(f"the provider {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not inspect.isclass(found) or not issubclass(found, Provider):
-        raise InvalidArgumentError(f"the provider {name!r} is not a subclass of saltstorage.controller.providers.base.Provider", field="provider")
+        raise InvalidArgumentError(f"the provider {name!r} is not a subclass of providers.base.Provider", field="provider")
     return found

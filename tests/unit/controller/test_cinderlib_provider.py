@@ -1,0 +1,439 @@
+"""The cinderlib provider around a driver that records what it is asked, and that fails when told."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sqlite3
+import uuid
+from pathlib import Path
+
+import pytest
+
+from saltstorage import errors
+from saltstorage.controller.providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
+from saltstorage.controller.providers.cinderlib import CinderlibProvider
+from saltstorage.controller.providers.registry import find_provider
+
+FILE = "saltstorage.controller.drivers.file.FileDriver"
+RECORDING = "recording_driver.RecordingDriver"
+
+
+@pytest.fixture(scope="session")
+def metadata_dir(tmp_path_factory):
+    """One folder for the whole run: a process sets cinderlib up once."""
+    folder = tmp_path_factory.getbasetemp() / "cinderlib"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def make(metadata_dir, tmp_path):
+    """Return a function that makes a provider of a fresh backend; all are closed at the end."""
+    made = []
+
+    def make(driver: str = RECORDING, *, load: bool = True, name: str = "", **options) -> CinderlibProvider:
+        config = BackendConfig(
+            name=name or f"test-{uuid.uuid4().hex[:8]}",
+            options={"volume_driver": driver, "file_driver_path": str(tmp_path / "volumes"), **options},
+            state_dir=str(metadata_dir / "backends" / "test"),
+            database=f"sqlite:///{metadata_dir}/cinderlib.sqlite",
+        )
+        provider = CinderlibProvider(config)
+        made.append(provider)
+        if load:
+            provider.load()
+        return provider
+
+    yield make
+    for provider in made:
+        provider.close()
+
+
+@pytest.fixture
+def rows(metadata_dir):
+    """Return a function that counts the rows of a volume in cinderlib's tables."""
+
+    def count(volume) -> tuple[int, int]:
+        with sqlite3.connect(metadata_dir / "cinderlib.sqlite") as database:
+            volumes = database.execute("SELECT count(*) FROM volumes WHERE id = ?", (volume.id,)).fetchone()[0]
+            attached = database.execute("SELECT count(*) FROM volume_attachment WHERE volume_id = ?", (volume.id,)).fetchone()[0]
+        return volumes, attached
+
+    return count
+
+
+def new(size: int = 1) -> ProviderVolume:
+    return ProviderVolume(id=str(uuid.uuid4()), size=size)
+
+
+def host(name: str) -> dict[str, str]:
+    return {"host": name, "initiator": name}
+
+
+def files(provider) -> list[str]:
+    return sorted(path.name for path in Path(provider.config.options["file_driver_path"]).iterdir())
+
+
+# Traps of cinderlib
+
+
+def test_one_of_two_hosts_leaves(make, rows):
+    """U9, R14, trap 2: the export goes with the last host."""
+    provider = make()
+    driver = provider._driver
+    volume = new()
+    provider.create_volume(volume)
+    for name in ("h1", "h2"):
+        provider.connect(volume, str(uuid.uuid5(uuid.UUID(volume.id), name)), host(name))
+    assert driver.counted == [1, 2], "drivers count the attachments, the new one included"
+    driver.calls.clear()
+    provider.disconnect(volume, str(uuid.uuid5(uuid.UUID(volume.id), "h1")), host("h1"), last=False)
+    assert driver.calls == ["terminate_connection h1"]
+    assert driver.exported == {volume.id}
+    provider.disconnect(volume, str(uuid.uuid5(uuid.UUID(volume.id), "h2")), host("h2"), last=True)
+    assert driver.calls == ["terminate_connection h1", "terminate_connection h2", "remove_export"]
+    assert driver.exported == set()
+    assert rows(volume) == (1, 0)
+    provider.delete_volume(volume)
+    assert rows(volume) == (0, 0)
+
+
+def test_export_stays_while_another_connection_is_known(make):
+    """Even when the caller says that it was the last."""
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    one, two = str(uuid.uuid4()), str(uuid.uuid4())
+    provider.connect(volume, one, host("h1"))
+    provider.connect(volume, two, host("h2"))
+    provider.disconnect(volume, one, host("h1"), last=True)
+    assert provider._driver.exported == {volume.id}
+
+
+@pytest.mark.parametrize(("shared", "kept"), [(True, True), (False, False), (None, False), ({"driver_volume_type": "fc"}, False)])
+def test_what_terminate_connection_returns(make, shared, kept):
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    provider.connect(volume, volume.id, host("h1"))
+    provider._driver.shared = shared
+    provider.disconnect(volume, volume.id, host("h1"), last=True)
+    assert (volume.id in provider._driver.exported) is kept
+
+
+@pytest.mark.parametrize("step", ["create_export", "initialize_connection"])
+def test_failed_second_connect_leaves_the_first_alone(make, rows, step):
+    """C9, R14."""
+    provider = make()
+    driver = provider._driver
+    volume = new()
+    provider.create_volume(volume)
+    provider.connect(volume, volume.id, host("h1"))
+    driver.calls.clear()
+    driver.fail[step] = RuntimeError("array said no")
+    with pytest.raises(errors.InternalError, match="array said no"):
+        provider.connect(volume, str(uuid.uuid4()), host("h2"))
+    assert driver.exported == {volume.id}
+    assert "remove_export" not in driver.calls
+    assert "terminate_connection h1" not in driver.calls
+    assert rows(volume) == (1, 1)
+
+
+def test_failed_first_connect_leaves_nothing(make, rows):
+    provider = make()
+    driver = provider._driver
+    volume = new()
+    provider.create_volume(volume)
+    driver.fail["initialize_connection"] = RuntimeError("array said no")
+    with pytest.raises(errors.InternalError):
+        provider.connect(volume, volume.id, host("h1"))
+    assert driver.exported == set()
+    assert rows(volume) == (1, 0)
+    assert provider.connect(volume, volume.id, host("h1"))["data"]["target_lun"] == 1
+
+
+def test_failed_repetition_keeps_the_connection(make, rows):
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    provider.connect(volume, volume.id, host("h1"))
+    provider._driver.fail["initialize_connection"] = RuntimeError("array said no")
+    with pytest.raises(errors.InternalError):
+        provider.connect(volume, volume.id, host("h1"))
+    assert provider._driver.exported == {volume.id}
+    assert rows(volume) == (1, 1)
+
+
+@pytest.mark.parametrize("step", ["terminate_connection h1", "remove_export"])
+def test_failed_disconnect_can_be_repeated(make, rows, step):
+    """U11: the row goes last, so that all is done again."""
+    provider = make()
+    driver = provider._driver
+    volume = new()
+    provider.create_volume(volume)
+    provider.connect(volume, volume.id, host("h1"))
+    driver.fail[step] = RuntimeError("array said no")
+    with pytest.raises(errors.InternalError):
+        provider.disconnect(volume, volume.id, host("h1"), last=True)
+    assert rows(volume) == (1, 1)
+    provider.disconnect(volume, volume.id, host("h1"), last=True)
+    assert driver.exported == set()
+    assert rows(volume) == (1, 0)
+
+
+def test_disconnect_uses_the_connector_of_the_connect(make):
+    """R8, R17: the host may have another initiator by now, or be gone."""
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    provider.connect(volume, volume.id, host("then"))
+    provider.disconnect(volume, volume.id, {"host": "then", "initiator": "now"}, last=True)
+    assert "terminate_connection then" in provider._driver.calls
+
+
+def test_failed_create_leaves_nothing(make, rows):
+    """P12, trap 5: no row in error, no artifact."""
+    provider = make()
+    volume = new()
+    provider._driver.fail["create_volume"] = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(errors.ResourceExhaustedError):
+        provider.create_volume(volume)
+    assert rows(volume) == (0, 0)
+    assert files(provider) == []
+    assert provider.create_volume(volume) == 1
+
+
+def test_failed_snapshot_leaves_nothing(make):
+    """N6, N7."""
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    snapshot = ProviderSnapshot(id=str(uuid.uuid4()), volume_id=volume.id, size=1)
+    provider._driver.fail["create_snapshot"] = RuntimeError("no")
+    with pytest.raises(errors.InternalError):
+        provider.create_snapshot(snapshot)
+    assert files(provider) == [f"volume-{volume.id}"]
+    assert provider.delete_snapshot(snapshot) is False
+    provider.create_snapshot(snapshot)
+
+
+def test_failed_extend_changes_nothing(make):
+    """X10."""
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    provider._driver.fail["extend_volume while extending"] = RuntimeError("no")
+    with pytest.raises(errors.InternalError):
+        provider.extend_volume(volume, 2)
+    assert provider.volume_size(volume) == 1
+    assert provider._find_volume(volume.id)._ovo.status == "available"
+    assert provider.extend_volume(volume, 2) == 2
+
+
+@pytest.mark.parametrize("gone", ["artifact", "row"])
+def test_delete_when_half_is_gone(make, rows, metadata_dir, gone):
+    """D6: what the array lost, or what the metadata lost."""
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    if gone == "artifact":
+        (Path(provider.config.options["file_driver_path"]) / f"volume-{volume.id}").unlink()
+    else:
+        with sqlite3.connect(metadata_dir / "cinderlib.sqlite") as database:
+            database.execute("DELETE FROM volumes WHERE id = ?", (volume.id,))
+    assert provider.delete_volume(volume) is (gone == "artifact")
+    assert files(provider) == []
+    assert rows(volume) == (0, 0)
+
+
+def test_interrupted_create_is_no_volume(make, rows):
+    """R11: killed between the row and the end of the driver's call."""
+
+    class Killed(BaseException):
+        pass
+
+    provider = make()
+    volume = new()
+    provider._driver.fail["create_volume"] = Killed()
+    with pytest.raises(Killed):
+        provider.create_volume(volume)
+    assert rows(volume) == (1, 0)
+    assert provider.volume_size(volume) is None
+    with pytest.raises(errors.AlreadyExistsError):
+        provider.create_volume(volume)
+    assert provider.delete_volume(volume) is True
+    assert files(provider) == []
+    assert provider.create_volume(volume) == 1
+
+
+def test_metadata_survives_the_process(make):
+    """What a driver returns is kept: another provider object, as in the runner, sees it."""
+    one = make(name="same")
+    volume = new()
+    one.create_volume(volume)
+    first = one.connect(volume, volume.id, host("h1"))
+    one.close()
+    two = make(name="same")
+    assert two is not one
+    row = two._find_volume(volume.id)
+    assert row._ovo.provider_location == f"here:{volume.id}"
+    assert row._ovo.provider_auth == "CHAP user s3cret-chap-password"
+    assert row._ovo.status == "in-use"
+    assert two.connect(volume, volume.id, host("h1")) == first
+    two.restore(volume)
+    assert two._driver.exported == {volume.id}
+    assert two._find_volume(volume.id)._ovo.provider_location == "restored"
+    two.disconnect(volume, volume.id, host("h1"), last=True)
+    two.delete_volume(volume)
+
+
+def test_host_without_initiator(make, rows):
+    """C3."""
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    with pytest.raises(errors.NotFoundError, match="initiator"):
+        provider.connect(volume, volume.id, {"host": "h1"})
+    assert rows(volume) == (1, 0)
+
+
+# The file driver through the provider
+
+
+def test_no_room(make):
+    """P12, X9: thin volumes within the ratio only, and copies only when they fit."""
+    provider = make(FILE, max_over_subscription_ratio="1.0")
+    free = int(provider.stats().free_gib)
+    with pytest.raises(errors.ResourceExhaustedError, match="max_over_subscription_ratio"):
+        provider.create_volume(new(free + 5))
+    volume = new()
+    provider.create_volume(volume)
+    with pytest.raises(errors.ResourceExhaustedError):
+        provider.extend_volume(volume, free + 5)
+    assert files(provider) == [f"volume-{volume.id}"]
+    generous = make(FILE, max_over_subscription_ratio="100000")
+    assert generous.create_volume(new(10 * 1024)) == 10 * 1024
+
+
+def test_directory_that_others_can_write(make, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(errors.InvalidArgumentError, match="written by others"):
+        make(FILE, file_driver_path=str(tmp_path / "open"))
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.InvalidArgumentError, match="not a directory"):
+        make(FILE, file_driver_path=str(tmp_path / "file"))
+    with pytest.raises(errors.InvalidArgumentError):
+        make(FILE, file_driver_path="relative")
+    make(FILE, file_driver_path=str(tmp_path / "new" / "folder"))
+    assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o700
+
+
+def test_capabilities(make):
+    assert make(FILE).capabilities() == frozenset(Capability)
+
+
+# Options and errors
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "message"),
+    [
+        ({"file_driver_pth": "/x"}, "file_driver_pth", "did you mean 'file_driver_path'"),
+        ({"nonsense_of_mine": 1}, "nonsense_of_mine", "does not have"),
+        ({"reserved_percentage": "ten"}, "reserved_percentage", "wrong value"),
+        ({"reserved_percentage": 101}, "reserved_percentage", "wrong value"),
+        ({"file_driver_path": ""}, "file_driver_path", "lacks the option"),
+        ({"volume_driver": "cinder.volume.drivers.nope.Driver"}, "volume_driver", "does not exist"),
+        ({"volume_driver": "cinder.volume.drivers.lvm.Nope"}, "volume_driver", "does not exist"),
+        ({"volume_driver": "os.path"}, "volume_driver", "does not exist"),
+        ({"volume_driver": None}, "volume_driver", "needs the option"),
+        ({"volume_driver": ".x"}, "volume_driver", "needs the option"),
+    ],
+)
+def test_wrong_options(make, options, field, message):
+    driver = options.pop("volume_driver", FILE) if "volume_driver" in options else FILE
+    provider = make(driver, load=False, **options)
+    with pytest.raises(errors.InvalidArgumentError, match=message) as caught:
+        provider.load()
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("driver", "package"),
+    [("needy_driver.NeedyDriver", "storage_no_such_vendor_sdk"), ("recording_driver.LazyDriver", "storage_no_such_vendor_library")],
+)
+def test_missing_package_is_named(make, driver, package):
+    """G8."""
+    with pytest.raises(errors.FailedPreconditionError, match=package) as caught:
+        make(driver)
+    assert caught.value.details["packages"] == [package]
+
+
+def test_no_secret_in_messages_or_logs(make, caplog, monkeypatch):
+    """G9, R26: not the password of the array, not that of a command, not CHAP's."""
+    import recording_driver
+
+    monkeypatch.setattr(recording_driver, "absent", object())
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(errors.UnavailableError) as down:
+        make("recording_driver.DownDriver", chap_password="pa55word-of-array", target_ip_address="192.0.2.1")
+    assert "192.0.2.1" in str(down.value)
+    with pytest.raises(errors.StorageError, match="'tgtadm' failed with exit code 22") as command:
+        make("recording_driver.CommandDriver")
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    provider.connect(volume, volume.id, host("h1"))
+    provider._driver.fail["ensure_export"] = RuntimeError("no login with s3cret-chap-password")
+    with pytest.raises(errors.InternalError) as chap:
+        provider.restore(volume)
+    text = caplog.text + "".join(str(error.value) + repr(error.value.to_wire()) for error in (down, command, chap))
+    for secret in ("pa55word-of-array", "s3cret-in-command", "s3cret-chap-password"):
+        assert secret not in text
+    for error in (down, command, chap):
+        assert error.value.__cause__ is None
+        assert error.value.__suppress_context__
+
+
+def test_a_backend_that_failed_can_be_loaded_later(make, tmp_path):
+    (tmp_path / "volumes").touch()
+    provider = make(FILE, load=False)
+    with pytest.raises(errors.StorageError):
+        provider.load()
+    with pytest.raises(errors.UnavailableError):
+        provider.create_volume(new())
+    (tmp_path / "volumes").unlink()
+    provider.load()
+    assert provider.create_volume(new()) == 1
+
+
+@pytest.mark.parametrize("name", ["database", "oslo_concurrency", "a b", "DEFAULT", "naïve-数据", "x@y#z%"])
+def test_names_of_backends(make, name):
+    """No name meets a group of oslo.config, or the separators of Cinder's host."""
+    provider = make(FILE, name=name)
+    volume = new()
+    provider.create_volume(volume)
+    assert provider.volume_size(volume) == 1
+    assert provider.stats().name == name
+    assert provider.stats().allocated_gib == 1
+    provider.delete_volume(volume)
+
+
+def test_find_provider():
+    assert find_provider("cinderlib") is CinderlibProvider
+    assert find_provider("saltstorage.controller.providers.cinderlib.CinderlibProvider") is CinderlibProvider
+    for name, message in {
+        "cinderlb": "did you mean 'cinderlib'",
+        "x.y.Z": "no module",
+        "os.path.join": "not a subclass",
+        ".x": "no provider",
+        "saltstorage.controller.providers.base.Nope": "not a subclass",
+    }.items():
+        with pytest.raises(errors.InvalidArgumentError, match=message):
+            find_provider(name)
+    with pytest.raises(errors.InvalidArgumentError):
+        find_provider(None)  # type: ignore[arg-type]
+    with pytest.raises(errors.FailedPreconditionError, match="storage_no_such_vendor_sdk"):
+        find_provider("needy_driver.NeedyDriver")
