@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import salt._logging
+
+# Salt keeps early log records for a console, and would print them after pytest has closed its own.
+salt._logging.shutdown_temp_handler()
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
