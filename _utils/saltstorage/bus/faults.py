@@ -34,7 +34,7 @@ def describe(exc: BaseException) -> str:
     current: BaseException | None = exc
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        frames = "".join(traceback.format_list(traceback.extract_tb(current.__traceback__)))
+        frames = "".join(f"  {f.filename}:{f.lineno} in {f.name}\n" for f in traceback.extract_tb(current.__traceback__))
         # The operating system's own words hold no secret and usually say all.
         words = f": {current.strerror}" if isinstance(current, OSError) and current.strerror else ""
         parts.append(f"{frames}{type(current).__module__}.{type(current).__qualname__}{words}")

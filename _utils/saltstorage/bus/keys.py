@@ -28,10 +28,9 @@ class MinionKeys:
 
     def find(self, minion: str) -> salt.crypt.PublicKey | None:
         """Return the accepted public key of ``minion``, or None if it has none or the id is no valid one."""
-        if not salt.utils.verify.valid_id(self._opts, minion):
-            return None
         try:
-            entry = self._cache.fetch("keys", minion)
+            # Either may stumble over what a stranger calls itself: a lone surrogate, a name that is too long.
+            entry = self._cache.fetch("keys", minion) if salt.utils.verify.valid_id(self._opts, minion) else None
         except (SaltException, OSError, ValueError):
             return None
         if not isinstance(entry, dict) or entry.get("state") != "accepted" or not isinstance(entry.get("pub"), str):

@@ -170,6 +170,10 @@ class Server:
         except envelope.RefusedError as exc:
             self._refusals.note(exc.reason, exc.minion)
             return
+        except Exception as exc:
+            # What is read here is a stranger's: even a fault of this code must not let them fill the log.
+            self._refusals.note(f"it could not be read ({type(exc).__name__})", None)
+            return
         with self._lock:
             active = self._active.setdefault(request.id, request)
         if active is not request:

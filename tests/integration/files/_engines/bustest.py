@@ -7,6 +7,7 @@ import time
 
 import salt.client
 import salt.utils.event
+
 from saltstorage.bus import engine
 from saltstorage.errors import NotFoundError
 

@@ -6,7 +6,8 @@ import time
 
 import salt.crypt
 import salt.utils.event
-from saltstorage.bus import client, envelope
+
+from saltstorage.bus import client
 from saltstorage.errors import StorageError
 
 

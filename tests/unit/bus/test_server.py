@@ -1,0 +1,344 @@
+"""The server without Salt's daemons: what it executes, what it answers, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from saltstorage.bus import envelope
+from saltstorage.bus.server import Server
+from saltstorage.errors import NotFoundError
+
+from .conftest import KeyPair, MemoryJournal, set_key
+
+
+class Rig:
+    """A server whose replies are collected, and opened with the key of their minion."""
+
+    def __init__(self, opts: dict[str, Any], pairs: dict[str, KeyPair], **settings: Any) -> None:
+        self.opts = opts
+        self.pairs = pairs
+        self.journal = MemoryJournal()
+        self.executed: list[tuple[str, dict[str, Any], str]] = []
+        self.action: Callable[[], Any] = lambda: {"done": True}
+        self.published: list[tuple[str, str, dict[str, str]]] = []
+        self._arrived = threading.Condition()
+        self.lose = 0
+        self.server = Server(opts, self.execute, self.journal, publish=self.publish, **settings)
+
+    def execute(self, op: str, args: dict[str, Any], caller: str) -> dict[str, Any]:
+        self.executed.append((op, args, caller))
+        return self.action()  # type: ignore[no-any-return]
+
+    def publish(self, minion: str, tag: str, data: dict[str, str]) -> bool:
+        with self._arrived:
+            if self.lose:
+                self.lose -= 1
+                return False
+            self.published.append((minion, tag, data))
+            self._arrived.notify_all()
+        return True
+
+    def request(
+        self, minion: str = "alpha", op: str = "create", args: dict[str, Any] | None = None, **kwargs: Any
+    ) -> envelope.SealedRequest:
+        return envelope.seal_request(self.pairs[minion].private, minion, op, args or {}, **kwargs)
+
+    def send(self, request: envelope.SealedRequest) -> None:
+        self.server.handle(envelope.REQUEST_TAG + request.id, request.data)
+
+    def wait(self, count: int = 1) -> None:
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.published) >= count, 10), f"{len(self.published)} of {count} replies came"
+
+    def reply(self, request: envelope.SealedRequest, minion: str = "alpha", index: int = -1) -> envelope.Reply:
+        to, tag, data = [entry for entry in self.published if entry[1].endswith(request.id)][index]
+        assert (to, tag) == (minion, envelope.REPLY_TAG + request.id)
+        return envelope.open_reply(data, self.pairs[minion].private, [self.pairs["master"].public], minion, request)
+
+    def ask(self, request: envelope.SealedRequest, minion: str = "alpha") -> envelope.Reply:
+        before = len(self.published)
+        self.send(request)
+        self.wait(before + 1)
+        return self.reply(request, minion)
+
+    def settle(self) -> None:
+        """Wait until nothing is being worked on."""
+        deadline = time.monotonic() + 10
+        while self.server._active:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def rig(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> Iterator[Rig]:
+    rig = Rig(master_opts, pairs)
+    yield rig
+    rig.server.close(5)
+
+
+def code(reply: envelope.Reply) -> str:
+    assert reply.error is not None
+    return str(reply.error["code"])
+
+
+def test_round_trip(rig: Rig) -> None:
+    reply = rig.ask(rig.request(args={"name": "db"}))
+    assert reply.data == {"done": True}
+    assert rig.executed == [("create", {"name": "db"}, "alpha")]
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: {"id": "beta", "tag": "t", "cmd": "_minion_event", "data": data}])
+def test_both_forms_of_a_minion_event(rig: Rig, wrap: Callable[[Any], Any]) -> None:
+    """The ``id`` that Salt or a forger puts beside the data does not matter."""
+    request = rig.request()
+    rig.server.handle(envelope.REQUEST_TAG + request.id, wrap({**request.data, "id": "beta", "_stamp": "x"}))
+    rig.wait()
+    assert rig.reply(request).ok
+    assert rig.executed[0][2] == "alpha"
+
+
+def test_executed_once_answered_as_often_as_asked(rig: Rig) -> None:
+    rig.lose = 1
+    request = rig.request()
+    rig.send(request)
+    rig.settle()
+    time.sleep(0.1)
+    assert rig.published == []
+    assert rig.ask(request).data == {"done": True}
+    time.sleep(0.6)
+    assert rig.ask(request).data == {"done": True}
+    assert len(rig.executed) == 1
+
+
+def test_replayed_events_do_not_multiply_jobs(rig: Rig) -> None:
+    request = rig.request()
+    assert rig.ask(request).ok
+    for _ in range(50):
+        rig.send(request)
+    rig.settle()
+    time.sleep(0.2)
+    assert len(rig.published) <= 3
+
+
+def test_working_is_told_while_it_runs(rig: Rig) -> None:
+    gate = threading.Event()
+    rig.action = lambda: gate.wait(10) and {}
+    request = rig.request()
+    rig.send(request)
+    assert rig.published == []
+    time.sleep(1.1)
+    rig.server._tick()
+    rig.wait()
+    assert rig.reply(request).status == "working"
+    time.sleep(0.6)
+    assert rig.ask(request).status == "working"
+    gate.set()
+    rig.wait(3)
+    assert rig.reply(request).status == "done"
+    assert len(rig.executed) == 1
+
+
+def test_an_engine_that_died_is_followed_by_one_that_carries_on(rig: Rig, master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:
+    request = rig.request(now=time.time() - 1000)
+    rig.journal.begin(request.id, "alpha", request.digest, "create", 0.0)
+    first = rig.ask(request)
+    assert first.status == "working", "known, so its age does not matter; and another engine has it"
+    rig.journal.entries[request.id] = type(rig.journal.entries[request.id])("new", request.digest)
+    time.sleep(0.6)
+    assert rig.ask(request).data == {"done": True}
+
+
+def test_same_id_other_contents(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = rig.request(args={"size": 1})
+    assert rig.ask(first).ok
+    monkeypatch.setattr(envelope.uuid, "uuid4", lambda: type("Fixed", (), {"hex": first.id}))
+    second = rig.request(args={"size": 2})
+    assert second.id == first.id
+    time.sleep(0.6)
+    assert code(rig.ask(second)) == "ALREADY_EXISTS"
+    assert len(rig.executed) == 1
+
+
+def test_same_id_other_contents_while_it_runs(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    rig.action = lambda: gate.wait(10) and {}
+    first = rig.request(args={"size": 1})
+    rig.send(first)
+    monkeypatch.setattr(envelope.uuid, "uuid4", lambda: type("Fixed", (), {"hex": first.id}))
+    second = rig.request("beta", args={"size": 1})
+    assert code(rig.ask(second, "beta")) == "ALREADY_EXISTS"
+    gate.set()
+    rig.settle()
+    assert len(rig.executed) == 1
+
+
+@pytest.mark.parametrize(("offset", "word"), [(-400, "before"), (400, "after")])
+def test_clocks(rig: Rig, offset: float, word: str) -> None:
+    reply = rig.ask(rig.request(now=time.time() + offset))
+    assert code(reply) == "FAILED_PRECONDITION"
+    assert reply.error is not None
+    assert "clocks" in reply.error["message"]
+    assert word in reply.error["message"]
+    assert rig.executed == []
+    assert rig.journal.entries == {}
+
+
+def test_within_the_allowed_age(rig: Rig) -> None:
+    assert rig.ask(rig.request(now=time.time() - 250)).ok
+
+
+def test_typed_errors_cross(rig: Rig) -> None:
+    def missing() -> None:
+        raise NotFoundError("volume 'x' does not exist", field="name", details={"name": "x"})
+
+    rig.action = missing
+    reply = rig.ask(rig.request())
+    assert reply.error == {"code": "NOT_FOUND", "message": "volume 'x' does not exist", "field": "name", "details": {"name": "x"}}
+
+
+def test_a_fault_is_logged_without_its_words(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    def fault() -> None:
+        try:
+            raise ValueError("MARKER in the cause")
+        except ValueError as exc:
+            raise RuntimeError("MARKER") from exc
+
+    rig.action = fault
+    with caplog.at_level(logging.DEBUG, logger="saltstorage"):
+        reply = rig.ask(rig.request(args={"secret": "MARKER"}))
+    assert code(reply) == "INTERNAL"
+    assert reply.error is not None
+    message = reply.error["message"]
+    reference = message.split()[-1]
+    assert reference in caplog.text
+    assert "builtins.ValueError" in caplog.text
+    assert "in fault" in caplog.text
+    assert "MARKER" not in caplog.text + message
+
+
+@pytest.mark.parametrize("result", [{"x": object()}, {"x": "y" * envelope.MAX_REPLY}])
+def test_a_result_that_cannot_be_sent(rig: Rig, result: Any) -> None:
+    rig.action = lambda: result
+    assert code(rig.ask(rig.request())) == "INTERNAL"
+
+
+def test_an_error_with_details_that_cannot_be_sent(rig: Rig) -> None:
+    def missing() -> None:
+        raise NotFoundError("gone", details={"x": object()})
+
+    rig.action = missing
+    reply = rig.ask(rig.request())
+    assert reply.error == {"code": "NOT_FOUND", "message": "gone", "field": None, "details": {}}
+
+
+def test_a_newer_client(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelope, "VERSION", 2)
+    request = rig.request()
+    monkeypatch.undo()
+    assert code(rig.ask(request)) == "UNIMPLEMENTED"
+
+
+def test_a_journal_that_fails(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rig.journal, "begin", broken)
+    assert code(rig.ask(rig.request())) == "UNAVAILABLE"
+    assert rig.executed == []
+
+
+def test_a_journal_that_fails_at_the_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rig.journal, "finish", broken)
+    rig.lose = 1
+    request = rig.request()
+    rig.send(request)
+    rig.settle()
+    time.sleep(0.1)
+    assert rig.ask(request).ok
+    assert len(rig.executed) == 1
+
+
+def test_too_many_of_one_minion(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:
+    rig = Rig(master_opts, pairs, workers=2, pending=3)
+    gate = threading.Event()
+    rig.action = lambda: gate.wait(10) and {}
+    requests = [rig.request() for _ in range(8)]
+    for request in requests:
+        rig.send(request)
+    rig.wait(4)
+    refused = [request for request in requests if any(tag.endswith(request.id) for _, tag, _ in rig.published)]
+    assert {code(rig.reply(request)) for request in refused} == {"RESOURCE_EXHAUSTED"}
+    assert 4 <= len(refused) <= 5
+    other = rig.request("beta")
+    rig.send(other)
+    gate.set()
+    rig.settle()
+    rig.wait(9)
+    assert rig.reply(other, "beta").ok
+    rig.server.close(5)
+
+
+def test_a_key_that_was_rejected_meanwhile(rig: Rig, pairs: dict[str, KeyPair]) -> None:
+    assert rig.ask(rig.request()).ok
+    set_key(rig.opts, "alpha", pairs["alpha"].public_pem, "rejected")
+    rig.send(rig.request())
+    rig.settle()
+    assert len(rig.executed) == 1
+    assert len(rig.published) == 1
+
+
+def test_the_tag_must_be_of_the_request(rig: Rig) -> None:
+    request = rig.request()
+    rig.server.handle(envelope.REQUEST_TAG + "0" * 32, request.data)
+    rig.settle()
+    assert rig.executed == []
+
+
+def test_garbage_is_logged_with_measure_and_without_contents(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    stranger = rig.pairs["stranger"].private
+    with caplog.at_level(logging.DEBUG, logger="saltstorage"):
+        for number in range(300):
+            rig.server.handle("storage/request/x", {"body": f"MARKER{number}"})
+            rig.server.handle("storage/request/x", f"MARKER{number}")
+            rig.server.handle("storage/request/x", None)
+        for number in range(100):
+            request = envelope.seal_request(stranger, f"stranger{number}\n", "create", {"x": "MARKER"})
+            rig.send(request)
+            rig.send(envelope.seal_request(stranger, "alpha", "create", {"x": "MARKER"}))
+            rig.send(
+                envelope.seal_request(stranger, "\ud800" if number % 2 else "\u2028" * 200, "create", {}) if number % 2 == 0 else request
+            )
+    assert rig.executed == []
+    assert rig.published == []
+    assert "MARKER" not in caplog.text
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("saltstorage")]
+    assert 2 <= len(logged) <= 20
+    assert not any("\n" in line for line in logged)
+    assert rig.ask(rig.request()).ok
+
+
+def test_a_surrogate_as_minion(rig: Rig) -> None:
+    body = json.dumps({"v": 1, "id": "0" * 32, "minion": "\ud800", "op": "x", "args": {}, "time": 1.0}).encode()
+    rig.server.handle("storage/request/" + "0" * 32, {"body": envelope._b64(body), "sig": "eA=="})
+    assert rig.ask(rig.request()).ok
+
+
+def test_requests_run_in_parallel(rig: Rig) -> None:
+    barrier = threading.Barrier(2)
+    rig.action = lambda: {"with": barrier.wait(10) >= 0}
+    first, second = rig.request("alpha"), rig.request("beta")
+    rig.send(first)
+    rig.send(second)
+    rig.wait(2)
+    assert rig.reply(first).ok
+    assert rig.reply(second, "beta").ok
