@@ -50,7 +50,7 @@ def processes(root: Path, sessions: Collection[int]) -> list[int]:
 def clean(root: Path, sessions: Collection[int]) -> list[str]:
     """Stop, unmount and detach everything below ``root``, and return what could not be."""
     # Daemons first, or they attach again. Ask, then insist.
-    for signum, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+    for signum, patience in ((signal.SIGTERM, 4.0), (signal.SIGKILL, 5.0)):
         for pid in processes(root, sessions):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
