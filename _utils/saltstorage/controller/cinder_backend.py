@@ -27,8 +27,31 @@ class Backend(cinderlib.Backend):
     _config_lock = threading.Lock()
 
     def _get_backend_config(self, driver_cfg: dict[str, Any]) -> Any:
+        name = driver_cfg["volume_backend_name"]
         with self._config_lock:
-            return super()._get_backend_config(driver_cfg)
+            config = super()._get_backend_config(driver_cfg)
+            # cinderlib leaves the values on an object of oslo.config's cache, which a driver that loads in another thread may drop
+            # before this one has read them.  Overrides of the backend's own group stay.
+            self._clear_options(name)
+            for key, value in driver_cfg.items():
+                definition = option(key)
+                if definition is not None:
+                    cfg.CONF.register_opt(definition, group=name)
+                    cfg.CONF.set_override(key, value, group=name)
+            return config
+
+    @classmethod
+    def forget(cls, name: str) -> None:
+        """Drop a backend, so that it can be loaded with other options."""
+        cls.backends.pop(name, None)
+        with cls._config_lock:
+            cls._clear_options(name)
+
+    @staticmethod
+    def _clear_options(name: str) -> None:
+        if name in cfg.CONF:
+            for key in list(cfg.CONF[name]):
+                cfg.CONF.clear_override(key, group=name)
 
     @classmethod
     def _set_cinder_config(cls, host: str, locks_path: str, cinder_config_params: dict[str, Any]) -> None:
@@ -58,6 +81,11 @@ class Backend(cinderlib.Backend):
                     option.default = command
         cinder.privsep.sys_admin_pctxt.set_client_mode(not is_root)
         os_brick.privileged.default.set_client_mode(not is_root)
+
+
+# Cinder's RBD driver still reads it, and cinderlib offers it, but Cinder does not define it any more.
+RBD_KEYRING = cfg.StrOpt("rbd_keyring_conf", default="", help="Path of the Ceph keyring file of the user rbd_user.")
+cfg.CONF.register_opt(RBD_KEYRING, group="backend_defaults")
 
 
 def option(name: str) -> cfg.Opt | None:

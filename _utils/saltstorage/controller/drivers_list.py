@@ -96,9 +96,11 @@ def _modules() -> list[tuple[str, list[str]]]:
 def _describe(driver: type[Any]) -> dict[str, Any]:
     from cinder.interface import util
 
+    from . import cinder_backend
     from .providers.cinder_options import missing_modules
 
     info = util.DriverInfo(driver)
+    extra = [cinder_backend.RBD_KEYRING] if info.class_name == "RBDDriver" else []
     return {
         "class": info.class_fqn,
         "name": info.class_name,
@@ -110,7 +112,7 @@ def _describe(driver: type[Any]) -> dict[str, Any]:
         "description": " ".join((inspect.getdoc(driver) or "").partition("\n\n")[0].split()),
         "missing": missing_modules(driver),
         "error": "",
-        "options": [_option(option) for option in info.driver_options],
+        "options": [_option(option) for option in [*info.driver_options, *extra]],
     }
 
 

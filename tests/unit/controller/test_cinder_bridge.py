@@ -222,11 +222,11 @@ def test_a_forked_child_has_connections_of_its_own(tmp_path):
     result = run(
         SETUP
         + """
-    from cinder.db import api
+    from cinder.db import api, models
     import sqlalchemy
     def query():
         with api.get_engine().connect() as connection:
-            return connection.execute(sqlalchemy.text("SELECT count(*) FROM volumes")).scalar()
+            return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(models.Volume)).scalar()
     query()
     child = os.fork()
     if child == 0:

@@ -6,6 +6,7 @@ import errno
 import logging
 import sqlite3
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,32 @@ def test_interrupted_create_is_no_volume(make, rows):
     assert provider.create_volume(volume) == 1
 
 
+@pytest.mark.parametrize("step", ["create_export", "initialize_connection", "terminate_connection h1", "remove_export"])
+@pytest.mark.parametrize("then", ["connect", "disconnect"])
+def test_killed_at_a_step_of_connecting(make, rows, step, then):
+    """C9, U11: whichever call comes next, it ends as if nothing had happened."""
+
+    class Killed(BaseException):
+        pass
+
+    provider = make()
+    driver = provider._driver
+    volume = new()
+    provider.create_volume(volume)
+    driver.fail[step] = Killed()
+    with pytest.raises(Killed):
+        provider.connect(volume, volume.id, host("h1"))
+        provider.disconnect(volume, volume.id, host("h1"), last=True)
+    if then == "connect":
+        provider.connect(volume, volume.id, host("h1"))
+        assert rows(volume) == (1, 1)
+        assert driver.exported == {volume.id}
+    provider.disconnect(volume, volume.id, host("h1"), last=True)
+    assert rows(volume) == (1, 0)
+    assert driver.exported == set()
+    assert provider.delete_volume(volume) is True
+
+
 def test_metadata_survives_the_process(make):
     """What a driver returns is kept: another provider object, as in the runner, sees it."""
     one = make(name="same")
@@ -407,6 +434,23 @@ def test_a_backend_that_failed_can_be_loaded_later(make, tmp_path):
     (tmp_path / "volumes").unlink()
     provider.load()
     assert provider.create_volume(new()) == 1
+
+
+def test_backends_load_in_parallel(make, tmp_path):
+    """Each driver gets its own options, whichever loads at the same time."""
+    providers = [make(FILE, load=False, file_driver_path=str(tmp_path / f"v{n}"), reserved_percentage=n) for n in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda provider: provider.load(), providers))
+    for n, provider in enumerate(providers):
+        assert provider._driver._path == tmp_path / f"v{n}"
+        assert provider._driver.configuration.reserved_percentage == n
+
+
+def test_options_of_an_earlier_load_do_not_stay(make, tmp_path):
+    first = make(FILE, name="changing", reserved_percentage=7)
+    assert first._driver.configuration.reserved_percentage == 7
+    first.close()
+    assert make(FILE, name="changing")._driver.configuration.reserved_percentage == 0
 
 
 @pytest.mark.parametrize("name", ["database", "oslo_concurrency", "a b", "DEFAULT", "naïve-数据", "x@y#z%"])

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
 from ...model import AVAILABLE, CREATING, EXTENDING, BackendStats
-from .. import cinder_bridge
+from .. import cinder_bridge, cinder_logging
 from ..cinder_errors import is_gone, translated
 from ..cinder_logging import describe
 from . import cinder_options, cinder_stats
@@ -63,8 +63,7 @@ class CinderlibProvider(CinderRows):
             driver = cinder_options.check(self.config.name, options)
             backend_class = cinder_bridge.setup(self.config.database, str(Path(self.config.state_dir).parent), self.config.root_helper)
             try:
-                with cinder_bridge.quiet(), cinder_bridge.fake_packages():
-                    loaded = backend_class(self._group, **options)
+                loaded = backend_class(self._group, **options)
             except Exception as error:
                 missing = cinder_options.missing_modules(driver)
                 if missing:
@@ -74,6 +73,7 @@ class CinderlibProvider(CinderRows):
                         details={"packages": missing},
                     ) from None
                 raise
+            cinder_logging.tame()
             self._capabilities = cinder_stats.capabilities(loaded.driver, loaded.stats())
             self._loaded = loaded
 
@@ -82,7 +82,7 @@ class CinderlibProvider(CinderRows):
         with self._load_lock:
             loaded, self._loaded = self._loaded, None
             if loaded is not None:
-                type(loaded).backends.pop(self._group, None)
+                type(loaded).forget(self._group)
 
     def capabilities(self) -> frozenset[Capability]:
         """Return what this backend can do."""
