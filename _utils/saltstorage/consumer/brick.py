@@ -6,6 +6,7 @@ os-brick's functions run in this process, as root, without its privilege daemon.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import importlib.util
 import logging
@@ -31,6 +32,7 @@ from .config import ConsumerConfig
 
 _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encryption_key", re.IGNORECASE)
 _import_lock = threading.Lock()
+log = logging.getLogger(__name__)
 
 
 class Brick:
@@ -43,46 +45,18 @@ class Brick:
         self.config = config
 
     def connector_properties(self) -> dict[str, Any]:
-        """Return what a controller must know of this host to map a volume to it.
+        """Return what a controller must know of this host to map a volume to it; read once a process.
 
         :returns: such as ``{"host": "db1", "ip": "10.0.0.5", "initiator": "iqn.1994-05.com.redhat:1", "multipath": False, …}``.
         :raises FailedPreconditionError: multipath is enforced and multipathd does not run.
         """
-        with translated("read the initiator's properties"):
-            connector = _load(self.config.lock_path)
-            from os_brick import utils
-            from oslo_utils import importutils
-
-            # The loop of os-brick's get_connector_properties, less the connectors that would write to /etc for
-            # hardware that the host cannot have.
-            properties: dict[str, Any] = {
-                "platform": os.uname().machine,
-                "os_type": sys.platform,
-                "ip": _address(),
-                "host": self.config.host,
-            }
-            for path in connector.unix_connector_list:
-                cls = importutils.import_class(path)
-                if not utils.platform_matches(properties["platform"], cls.platform) or not utils.os_matches(
-                    properties["os_type"], cls.os_type
-                ):
-                    continue
-                if cls.__name__ == "LightOSConnector" and not (os.path.exists("/etc/nvme/hostnqn") or shutil.which("nvme")):
-                    continue
-                found = cls.get_connector_properties(
-                    "",
-                    host=self.config.host,
-                    multipath=self.config.multipath,
-                    enforce_multipath=self.config.enforce_multipath,
-                    execute=None,
-                )
-                properties = utils.merge_dict(properties, found)
-            return properties
+        return copy.deepcopy(_properties(self.config))
 
     def connect(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> dict[str, Any]:
         """Attach and return os-brick's ``device_info``, such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``."""
         with translated("attach", connection_info):
-            device_info = self._connector(connection_info, use_multipath).connect_volume(dict(connection_info["data"]))
+            data = {**connection_info["data"], "enforce_multipath": use_multipath and self.config.enforce_multipath}
+            device_info = self._connector(connection_info, use_multipath).connect_volume(data)
             return _plain(device_info)
 
     def disconnect(self, connection_info: Mapping[str, Any], device_info: Mapping[str, Any], *, use_multipath: bool, force: bool) -> None:
@@ -109,6 +83,48 @@ class Brick:
         connector = _load(self.config.lock_path)
         # The keyword is `use_multipath`; another is swallowed, and the volume silently gets one path.
         return connector.InitiatorConnector.factory(connection_info["driver_volume_type"], "", use_multipath=use_multipath)
+
+
+@functools.lru_cache(maxsize=8)
+def _properties(config: ConsumerConfig) -> dict[str, Any]:
+    with translated("read the initiator's properties"):
+        connector = _load(config.lock_path)
+        from os_brick import utils
+        from oslo_utils import importutils
+
+        # The loop of os-brick's get_connector_properties, less what would write to /etc for hardware that the host cannot have.
+        properties: dict[str, Any] = {
+            "platform": os.uname().machine,
+            "os_type": sys.platform,
+            "ip": _address(),
+            "host": config.host,
+        }
+        for path in connector.unix_connector_list:
+            cls = importutils.import_class(path)
+            if not utils.platform_matches(properties["platform"], cls.platform):
+                continue
+            if cls.__name__ == "LightOSConnector" and not (os.path.exists("/etc/nvme/hostnqn") or shutil.which("nvme")):
+                continue
+            found = cls.get_connector_properties(
+                "", host=config.host, multipath=config.multipath, enforce_multipath=config.enforce_multipath, execute=None
+            )
+            properties = utils.merge_dict(properties, found)
+        properties["multipath"] = config.multipath and _multipath_runs(config, properties)
+        return properties
+
+
+def _multipath_runs(config: ConsumerConfig, properties: Mapping[str, Any]) -> bool:
+    """Return whether volumes can have several paths here.  os-brick looks only once it attaches, when the volume is mapped."""
+    from os_brick.initiator.linuxscsi import LinuxSCSI
+
+    if properties.get("nvme_native_multipath") or LinuxSCSI.is_multipath_running(root_helper=""):
+        return True
+    if config.enforce_multipath:
+        raise FailedPreconditionError(
+            "multipath is enforced and multipathd does not run; start it (package multipath-tools or device-mapper-multipath)"
+        )
+    log.warning("Multipath is configured and multipathd does not run; volumes get a single path")
+    return False
 
 
 def check_connection_info(connection_info: Any) -> dict[str, Any]:
@@ -238,16 +254,17 @@ def _import() -> Any:
     return connector
 
 
-@functools.cache
 def _setup(lock_path: str) -> None:
+    """Give os-brick its lock path; without one, it fails at the first lock."""
     import os_brick
     from oslo_concurrency import lockutils
     from oslo_config import cfg
 
+    conf = cfg.CONF  # The one that os-brick reads.
+    if getattr(getattr(conf, "os_brick", None), "lock_path", None) == lock_path:
+        return
     os.makedirs(lock_path, mode=0o700, exist_ok=True)
-    # os-brick reads the global configuration, so that is the one to set; a lock path that is there was set by Cinder
-    # in the same process, and is overridden for os-brick alone.
-    conf = cfg.CONF
+    # A lock path that is there was set by Cinder in the same process; it stays for Cinder.
     lockutils.set_defaults(conf.oslo_concurrency.lock_path or lock_path)
     os_brick.setup(conf)
     conf.set_override("lock_path", lock_path, "os_brick")

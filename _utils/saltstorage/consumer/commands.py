@@ -25,7 +25,7 @@ PACKAGES = {
     "mkfs.vfat": "dosfstools",
 }
 #: A minion started by hand or by cron may lack the administrator's directories.
-_SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"))
+SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"))
 
 
 def find(command: str) -> str:
@@ -33,7 +33,7 @@ def find(command: str) -> str:
 
     :raises FailedPreconditionError: it is not installed; the package to install is named where it is known.
     """
-    path = shutil.which(command, path=_SEARCH)
+    path = shutil.which(command, path=SEARCH)
     if path is None:
         package = PACKAGES.get(command)
         raise FailedPreconditionError(f"the command {command} is missing; install the package {package or 'that has it'}")
@@ -51,7 +51,7 @@ def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int
     :raises InternalError: any other exit code.
     """
     argv = [find(command[0]), *command[1:]]
-    env = {**os.environ, "LC_ALL": "C", "PATH": _SEARCH}
+    env = {**os.environ, "LC_ALL": "C", "PATH": SEARCH}
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     try:
         out, err = process.communicate(timeout=timeout)

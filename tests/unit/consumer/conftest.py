@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from salt._logging import impl as salt_logging
 
 from saltstorage.consumer import loop
 from saltstorage.consumer.attach import Consumer
 from saltstorage.consumer.config import ConsumerConfig
 
 from .helpers import GIB, devices_below, mounts_below, needs_root
+
+# Salt keeps early log records for a console that the tests never set up, and would print them at the end.
+salt_logging.shutdown_temp_handler()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -502,4 +503,19 @@ assert not heavy, heavy
 def test_the_record_file_is_named_for_its_volume(consumer, file):
     attach(consumer, file)
     assert os.listdir(consumer.records.directory) == [file_name("data")]
+    drop(consumer)
+
+
+def _attach_in_child(arguments):
+    config, file = arguments
+    return attach(Consumer(config), file).device
+
+
+def test_jobs_at_the_same_time_attach_it_once(consumer, config, file, folder):
+    consumer.connector_properties()
+    with multiprocessing.get_context("fork").Pool(6) as pool:
+        found = pool.map(_attach_in_child, [(config, file)] * 12, chunksize=1)
+    assert len(set(found)) == 1
+    assert len(devices_below(folder)) == 1
+    assert consumer.check("data").ok
     drop(consumer)

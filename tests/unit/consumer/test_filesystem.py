@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer import commands, devices, filesystem, loop, mounts
+from saltstorage.consumer import commands, devices, filesystem, holders, loop, mounts
 from saltstorage.consumer.probe import probe
 from saltstorage.errors import AlreadyExistsError, DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, UnavailableError
 
@@ -14,7 +14,7 @@ from .helpers import GIB
 
 
 def available(fstype: str) -> str:
-    if shutil.which(f"mkfs.{fstype}", path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
+    if shutil.which(f"mkfs.{fstype}", path=commands.SEARCH) is None:
         pytest.skip(f"mkfs.{fstype} is not installed")
     with open("/proc/filesystems", encoding="ascii") as file:
         if fstype not in file.read().split():
@@ -59,6 +59,9 @@ def test_make_mount_and_grow(device, file, mounted, fstype):
     made = filesystem.make(device, fstype, label="pg data")
     assert (made.fstype, made.label, probe(device)) == (fstype, "pg data", made)
     point = mounted()
+    # btrfs has a device number of its own, so these look at its source.
+    assert mounts.state(point, device).right
+    assert str(holders.find(device)[0]) == f"mounted on {point}"
     assert not filesystem.can_grow(device, fstype, point)
     if fstype == "vfat":
         with pytest.raises(FailedPreconditionError, match="cannot grow"):
@@ -175,7 +178,7 @@ def test_bad_arguments(device, arguments, field):
 
 
 def test_g8_a_missing_mkfs_is_named_with_its_package(device):
-    if shutil.which("mkfs.btrfs"):
+    if shutil.which("mkfs.btrfs", path=commands.SEARCH):
         pytest.skip("mkfs.btrfs is installed")
     with pytest.raises(FailedPreconditionError, match="btrfs-progs"):
         filesystem.make(device, "btrfs")

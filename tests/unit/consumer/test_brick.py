@@ -1,0 +1,135 @@
+"""The adapter, over the real os-brick."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saltstorage.consumer import brick
+from saltstorage.consumer.brick import Brick, secrets_of, translated
+from saltstorage.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    NotFoundError,
+    UnavailableError,
+    UnimplementedError,
+)
+
+ISCSI = {
+    "driver_volume_type": "iscsi",
+    "data": {
+        "target_portal": "127.0.0.1:1",
+        "target_iqn": "iqn.2010-10.org.example:none",
+        "target_lun": 1,
+        "auth_method": "CHAP",
+        "auth_username": "user",
+        "auth_password": "geheim-4711",
+    },
+}
+
+
+@pytest.fixture
+def adapter(config) -> Brick:
+    return Brick(config)
+
+
+def test_properties_of_this_host(adapter):
+    before = os.path.exists("/etc/nvme")
+    found = adapter.connector_properties()
+    assert found["host"] == "db1"
+    assert found["multipath"] is False
+    assert found["ip"]
+    # os-brick would make /etc/nvme on a host that has no NVMe.
+    assert os.path.exists("/etc/nvme") == before
+    found["host"] = "changed by the caller"
+    assert adapter.connector_properties()["host"] == "db1"
+
+
+def test_g8_enforced_multipath_without_multipathd(config):
+    if shutil.which("multipathd"):
+        pytest.skip("multipathd is installed")
+    with pytest.raises(FailedPreconditionError, match="multipathd"):
+        Brick(dataclasses.replace(config, multipath=True, enforce_multipath=True)).connector_properties()
+
+
+def test_multipath_without_multipathd_is_a_single_path(config):
+    if shutil.which("multipathd"):
+        pytest.skip("multipathd is installed")
+    assert Brick(dataclasses.replace(config, multipath=True)).connector_properties()["multipath"] is False
+
+
+def test_trap_7_the_lock_path_is_set(adapter, config):
+    from oslo_config import cfg
+
+    adapter.connector_properties()
+    brick._load(config.lock_path)
+    assert cfg.CONF.os_brick.lock_path == config.lock_path
+    assert os.path.isdir(config.lock_path)
+
+
+@pytest.mark.parametrize("use_multipath", [True, False])
+def test_trap_8_multipath_reaches_the_connector(adapter, use_multipath):
+    assert adapter._connector(ISCSI, use_multipath).use_multipath is use_multipath
+
+
+def test_no_privilege_daemon(adapter):
+    from os_brick import privileged
+
+    adapter._connector(ISCSI, False)
+    assert not privileged.default.client_mode
+
+
+def test_g8_g9_a_missing_iscsiadm_is_named_and_no_secret_shown(adapter, caplog, config):
+    if shutil.which("iscsiadm"):
+        pytest.skip("iscsiadm is installed")
+    os.makedirs(config.lock_path, exist_ok=True)
+    with caplog.at_level("DEBUG"), pytest.raises(FailedPreconditionError, match="iscsiadm is missing") as caught:
+        adapter.connect(ISCSI, use_multipath=False)
+    assert "geheim" not in str(caught.value)
+    assert "geheim" not in caplog.text
+    assert caught.value.__suppress_context__
+
+
+def errors():
+    from os_brick import exception
+    from oslo_concurrency import processutils
+
+    return [
+        (exception.ExecutionTimeout(cmd="multipath"), DeadlineExceededError),
+        (processutils.ProcessExecutionError(cmd="iscsiadm -v geheim-4711", exit_code=8, stderr="geheim-4711"), UnavailableError),
+        (processutils.ProcessExecutionError(cmd="rbd map", exit_code=127), FailedPreconditionError),
+        (exception.InvalidConnectorProtocol("geheim-4711"), UnimplementedError),
+        (exception.NoFibreChannelHostsFound(), FailedPreconditionError),
+        (exception.TargetPortalNotFound(target_portal="geheim-4711"), UnavailableError),
+        (exception.FailedISCSITargetPortalLogin(), UnavailableError),
+        (exception.VolumeDeviceNotFound(device="/dev/x"), UnavailableError),
+        (exception.VolumePathNotRemoved(volume_path="/dev/x"), UnavailableError),
+        (OSError(5, "geheim-4711"), UnavailableError),
+        (KeyError("geheim-4711"), InternalError),
+        (ValueError("geheim-4711"), InternalError),
+        (RuntimeError("geheim-4711"), InternalError),
+        (ModuleNotFoundError("x", name="os_brick"), FailedPreconditionError),
+        (NotFoundError("stays as it is"), NotFoundError),
+    ]
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_errors_are_mapped_by_type_and_masked(number):
+    error, expected = errors()[number]
+    with pytest.raises(expected) as caught, translated("attach", ISCSI):
+        raise error
+    assert type(caught.value) is expected
+    assert "geheim" not in str(caught.value)
+
+
+@given(st.recursive(st.text() | st.integers() | st.none(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)), st.text(min_size=1))
+def test_secrets_are_found_wherever_they_are(data, secret):
+    assert secret in secrets_of({"data": [data, {"auth_password": secret}]})
+    assert secret in secrets_of({"keyring": {"x": [secret]}})
+    assert secrets_of({"target_iqn": secret}) == set()
