@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,34 @@ def test_killed_while_copying_leaves_nothing_that_looks_whole(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     sparse.remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def xfs(tmp_path):
+    """A small mounted XFS, which shares blocks between copies."""
+    if not shutil.which("mkfs.xfs"):
+        pytest.skip("needs mkfs.xfs")
+    image, folder = tmp_path / "image", tmp_path / "mounted"
+    sparse.create(image, 320 * MIB)
+    folder.mkdir()
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
+    if subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=False).returncode:
+        pytest.skip("XFS cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.root
+def test_copies_share_blocks_on_xfs(xfs):
+    """A copy at one moment, which needs no room."""
+    source, target = xfs / "volume-1", xfs / "volume-2"
+    source.write_bytes(os.urandom(8 * MIB))
+    sparse.copy(source, target, 16 * MIB, spare=0, atomic=True)
+    with source.open("r+b") as file:
+        file.write(b"changed")
+    assert target.stat().st_size == 16 * MIB
+    assert target.read_bytes()[:7] != b"changed"
+    assert [path.name for path in sorted(xfs.iterdir())] == ["volume-1", "volume-2"]
 
 
 @pytest.mark.root
