@@ -4,4 +4,4 @@
 
 
 def run():
-    return __salt__["storage_pillar.volumes"]()
+    return {"include": ["storage.consumer"], **__salt__["storage_pillar.volumes"]()}

@@ -118,3 +118,24 @@ def test_wrong_controller_pillar_changes_nothing(wrong: Any, loaded: dict[str, A
     assert state["result"] is False
     assert state["comment"].startswith(("INVALID_ARGUMENT: ", "FAILED_PRECONDITION: "))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_unit_is_installed_where_systemd_runs(loaded: dict[str, Any], minion_opts: dict[str, Any], checkout: Path) -> None:
+    assert "salt-storage-reattach.service" in (checkout / "_utils/saltstorage/consumer/fstab.py").read_text()
+    text = loaded["modules"]["slsutil.renderer"](
+        f"{checkout}/storage/files/salt-storage-reattach.service",
+        default_renderer="jinja",
+        salt_call="/usr/bin/salt-call",
+        config_dir="/etc/salt",
+    )
+    assert "ExecStart=/usr/bin/salt-call --config-dir=/etc/salt --local " in text
+
+
+def test_the_unit_is_part_of_the_volumes(minion_opts: dict[str, Any], render: Render) -> None:
+    grains = minion_opts["grains"]
+    before = grains.get("init")
+    grains["init"] = "systemd"
+    try:
+        assert {"storage-consumer-unit", "storage-consumer-service"} <= set(render("storage.volumes", {}))
+    finally:
+        grains["init"] = before
