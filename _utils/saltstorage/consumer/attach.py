@@ -25,6 +25,12 @@ How the parts are used, in this order (``flow`` does so for the states)::
     consumer.add_mount_point("data", "/srv") # A directory that was created to mount on; removed again by
     consumer.remove_mount_points("data")     # …this, when unmounted.
 
+    probe.probe(device)                                   # -> Probe: empty, filesystem, other or unknown
+    filesystem.make(device, "xfs", label=…, resume=…)     # Only on what `probe` finds empty
+    filesystem.can_grow(device, fstype, mount_point)      # Runs no command
+    filesystem.grow(device, fstype, mount_point)          # -> whether it had to grow; ext also unmounted, with None
+    mounts.state(mount_point, device)                     # -> MountState: mounted, right, stacked, top
+
 Reading (`attachments`, `attachment`, `device`, `check`, `holders`) imports no os-brick, takes no lock and changes nothing.
 A host has at most one volume of a name: its own and a shared one of the same name cannot both be attached, since
 ``/dev/storage/<name>`` can name only one; the second is refused with ALREADY_EXISTS.

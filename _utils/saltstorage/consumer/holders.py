@@ -26,13 +26,14 @@ class Holder:
         return self.text
 
 
-def find(path: str) -> list[Holder]:
+def find(path: str, *, processes: bool = True) -> list[Holder]:
     """Return who uses a block device, its partitions, or a device on top of it; this process is left out.
 
     Mounts in other mount namespaces (containers, services with private mounts) are found too.  What cannot be named, such
     as a file system that was unmounted lazily, is found by asking the kernel for the device alone.
 
     :param path: a block device.
+    :param processes: look also for processes that have it open, which is most of the work: each descriptor on the host is read.
     """
     rdev = os.stat(path).st_rdev
     numbers: dict[tuple[int, int], str] = {}
@@ -42,7 +43,8 @@ def find(path: str) -> list[Holder]:
     result += _mounts(numbers)
     result += _swaps(set(numbers))
     result += _loops(set(numbers))
-    result += _processes(set(numbers))
+    if processes:
+        result += _processes(set(numbers))
     if not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _claimed(path):
         result.append(Holder("kernel", "claimed in the kernel (a file system unmounted lazily, an exported target or a RAID)"))
     return list(dict.fromkeys(result))
@@ -104,10 +106,8 @@ def _swaps(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
 
 
 def _loops(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
-    for directory in glob.glob("/sys/block/loop*/loop"):
-        path = "/dev/" + directory.split("/")[3]
-        backing = _text(os.path.join(directory, "backing_file"))
-        if backing and _numbers_of(backing) in numbers and loop.status(path) is not None:
+    for path, backing in loop.backing_files():
+        if _numbers_of(backing) in numbers:
             yield Holder("loop", f"used by the loop device {path}")
 
 

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import glob
 import hashlib
 import os
 import stat
@@ -209,9 +208,17 @@ def _free() -> str:
     return path
 
 
+def backing_files() -> Iterator[tuple[str, str]]:
+    """Yield the path of each loop device in use and of what it is over, as the kernel shows it."""
+    for name in os.listdir("/sys/block"):
+        if name.startswith("loop"):
+            with contextlib.suppress(OSError), open(f"/sys/block/{name}/loop/backing_file", errors="surrogateescape") as file:
+                yield f"/dev/{name}", file.read().rstrip("\n")
+
+
 def _over(device: int, inode: int) -> Iterator[LoopStatus]:
-    for directory in glob.glob("/sys/block/loop*/loop"):
-        found = status("/dev/" + directory.split("/")[3])
+    for path, _ in backing_files():
+        found = status(path)
         if found is not None and (found.file_device, found.inode) == (device, inode):
             yield found
 

@@ -88,22 +88,26 @@ class Steps:
         """Detach a device that turned out to be wrong, unless somebody uses it."""
         self.links.remove(record.name)
         with contextlib.suppress(StorageError, OSError):
-            if not self.used(record.replace(identity=None)):
+            if not self.used(record.replace(identity=None)) and not self._detach_loops(record.replace(identity=None)):
                 self._disconnect(record.replace(identity=None), force=False)
 
     def detach(self, record: AttachmentRecord, force: bool) -> list[str]:
         """Detach what is attached of a record when nobody uses it, and return what was lost by ``force``."""
-        used = self.used(record) or self._in_the_way(record)
+        # The kernel says whether a loop device is open when it is to be detached; only then is it worth to find out in whom.
+        used = self.used(record, processes=not record.file) or self._in_the_way(record)
         if used:
-            raise FailedPreconditionError(
-                f"the volume {record.name!r} is in use: {describe(used)}; stop that first",
-                details={"holders": [str(holder) for holder in used]},
-            )
+            raise _in_use(record, used)
         warnings = self._flush(record, force)
         self._step("record detaching")
-        record = self.records.save(record.replace(state=DETACHING), durable=False)
+        former, record = record, self.records.save(record.replace(state=DETACHING), durable=False)
         self._step("unlink")
         self.links.remove(record.name)
+        used = self._detach_loops(record)
+        if used:
+            if former.state == ATTACHED:
+                self.links.make(record.name, record.path)
+                self.records.save(former, durable=False)
+            raise _in_use(record, used)
         self._disconnect(record, force=force)
         self._step("record detached")
         self.records.save(record.replace(state=DETACHED, device="", path=""))
@@ -122,15 +126,16 @@ class Steps:
                 warnings.append(f"{text}; data may be lost")
         return warnings
 
+    def _detach_loops(self, record: AttachmentRecord) -> list[Holder]:
+        """Detach the loop devices of a volume; return who has one open, and leave that as it is."""
+        for device in presence.current(record, self.tag) if record.file else []:
+            self._step("detach loop")
+            if not loop.detach(device):
+                return find_holders(device) or [Holder("process", "opened by a process that has ended since")]
+        return []
+
     def _disconnect(self, record: AttachmentRecord, *, force: bool) -> None:
-        """Undo what :meth:`attach` did to the kernel, and check that it is undone."""
-        if record.file:
-            for device in presence.current(record, self.tag):
-                self._step("detach loop")
-                if not loop.detach(device):
-                    raise FailedPreconditionError(
-                        f"the device {device} of the volume {record.name!r} was opened while it was being detached"
-                    )
+        """Let os-brick detach, and check that nothing is left."""
         self._step("disconnect")
         if record.connection_info:
             try:
@@ -143,13 +148,16 @@ class Steps:
         if left:
             raise InternalError(f"os-brick detached the volume {record.name!r}, and its device {left[0]} is still there")
 
-    def used(self, record: AttachmentRecord) -> list[Holder]:
-        """Return who uses the device of a record; nobody when it is gone."""
+    def used(self, record: AttachmentRecord, *, processes: bool = True) -> list[Holder]:
+        """Return who uses the device of a record; nobody when it is gone.
+
+        :param processes: look also for processes that have it open.
+        """
         present = presence.current(record, self.tag)
         if not present:
             return []
         self._settle()
-        return [holder for device in present for holder in find_holders(device)]
+        return [holder for device in present for holder in find_holders(device, processes=processes)]
 
     def _in_the_way(self, record: AttachmentRecord) -> list[Holder]:
         """Return who uses what os-brick would remove, when the volume's own device is not to be found.
@@ -166,3 +174,9 @@ class Steps:
         """Let udev end looking at the device; it would be found as a holder."""
         if os.path.exists("/run/udev/control"):
             commands.run("wait for udev", ["udevadm", "settle", "--timeout=30"], timeout=60, ok=(0, 1))
+
+
+def _in_use(record: AttachmentRecord, used: list[Holder]) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        f"the volume {record.name!r} is in use: {describe(used)}; stop that first", details={"holders": [str(holder) for holder in used]}
+    )
