@@ -12,10 +12,8 @@ venv:  ## Make .venv with everything for development
 	@tools/venv.sh dev
 
 demo:  ## Watch a volume live from creation to deletion, with a real master and two minions (as root)
-	@if [ "$$(id -u)" != 0 ]; then echo "make demo attaches and mounts block devices, so it needs root: sudo make demo"; exit 1; fi
-	@tools/packages.sh --tools
-	@tools/venv.sh controller
-	@$(BIN)/python demo/demo.py
+	@if [ "$$(id -u)" != 0 ]; then echo "make demo attaches and mounts block devices, so it needs root: sudo make demo"; else \
+	tools/packages.sh --tools && tools/venv.sh controller && $(BIN)/python demo/demo.py; fi
 
 test: lint  ## Lint, then unit, functional, integration and conformance tests
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
@@ -31,10 +29,8 @@ format: venv  ## Format the code and mend what Ruff can mend
 	$(BIN)/ruff check --fix $(CHECKED)
 
 bench:  ## Measure speed and memory side by side with bare Salt, cinderlib and os-brick (as root)
-	@if [ "$$(id -u)" != 0 ]; then echo "make bench attaches block devices, so it needs root: sudo make bench"; exit 1; fi
-	@tools/packages.sh --tools
-	@tools/venv.sh dev
-	$(BIN)/python tests/bench
+	@if [ "$$(id -u)" != 0 ]; then echo "make bench attaches block devices, so it needs root: sudo make bench"; else \
+	tools/packages.sh --tools && tools/venv.sh dev && $(BIN)/python tests/bench; fi
 
 docs: venv  ## Build the documentation into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

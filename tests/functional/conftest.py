@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def config_dir(formula_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "pillar_roots": {"base": [str(root / "pillar")]},
         "log_level": "warning",
         "log_file": str(root / "log"),
-        "user": "root",
+        "user": getpass.getuser(),
     }
     (root / "pillar").mkdir()
     (root / "minion").write_text(yaml.safe_dump({**common, "id": "min", "file_client": "local", "cachedir": str(root / "cache")}))
