@@ -24,5 +24,5 @@ def cluster(salt_factories: Any) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def bus_cluster(salt_factories: Any) -> Iterator[Cluster]:
     """Yield a cluster whose engine serves test operations instead of storage; see ``files/_engines/bustest.py``."""
-    with make_cluster(salt_factories, engines=[{"bustest": {}}], files=(FILES,)) as found:
+    with make_cluster(salt_factories, engines=[{"bustest": {}}], consumer={"answer_timeout": 5}, files=(FILES,)) as found:
         yield found

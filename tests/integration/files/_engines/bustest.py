@@ -1,15 +1,22 @@
 """
-An engine of the tests: the real server over operations that need no storage.
+An engine of the tests: the real server over operations that need no storage, with switches for what can go wrong.
+
+Files in the master's cache folder are its switches and its trace: ``bustest.pid``, ``bustest.executed``,
+``bustest.broken`` (the controller cannot start), ``bustest.drop`` (the next reply is lost), ``bustest.marker``.
 """
 
+import json
+import os
+import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import salt.client
 import salt.utils.event
-
 from saltstorage.bus import engine
-from saltstorage.errors import NotFoundError
+from saltstorage.bus.publisher import Publisher
+from saltstorage.errors import FailedPreconditionError, NotFoundError
 
 
 class Entry:
@@ -17,55 +24,96 @@ class Entry:
         self.state, self.digest, self.reply = state, digest, reply
 
 
-class Memory:
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._entries = {}
+class FileJournal:
+    """A journal that survives the engine; what another process was doing is new again."""
+
+    def __init__(self, path):
+        self._path = path
+        with self._open() as db:
+            db.execute("create table if not exists requests (id primary key, digest, reply, pid)")
+
+    def _open(self):
+        return sqlite3.connect(self._path, timeout=30, isolation_level="IMMEDIATE")
 
     def begin(self, request_id, minion, digest, op, time):
-        with self._lock:
-            known = self._entries.get(request_id)
-            if known:
-                return known
-            self._entries[request_id] = Entry("running", digest)
-            return Entry("new", digest)
+        with self._open() as db:
+            known = self.known(request_id, db)
+            if known is None:
+                db.execute("insert into requests values (?, ?, null, ?)", (request_id, digest, os.getpid()))
+                return Entry("new", digest)
+            if known.state == "new":
+                db.execute("update requests set pid = ? where id = ?", (os.getpid(), request_id))
+            return known
 
-    def known(self, request_id):
-        return self._entries.get(request_id)
+    def known(self, request_id, db=None):
+        found = (db or self._open()).execute("select digest, reply, pid from requests where id = ?", (request_id,)).fetchone()
+        if found is None:
+            return None
+        digest, reply, pid = found
+        return Entry("done" if reply else "running" if pid == os.getpid() else "new", digest, reply)
 
     def finish(self, request_id, reply):
-        with self._lock:
-            self._entries[request_id] = Entry("done", self._entries[request_id].digest, reply)
+        with self._open() as db:
+            db.execute("update requests set reply = ? where id = ?", (reply, request_id))
 
     def prune(self, older_than):
         return 0
 
 
 class Service:
-    def __init__(self, opts):
-        self.journal = Memory()
+    def __init__(self, folder):
+        self._folder = folder
+        self.journal = FileJournal(folder / "bustest.sqlite")
 
     def start(self):
-        pass
+        if (self._folder / "bustest.broken").exists():
+            raise FailedPreconditionError("the test broke it", field="storage:backends")
 
     def close(self):
         pass
 
     def execute(self, op, args, caller):
-        if op == "echo":
-            time.sleep(args.get("seconds", 0))
-            return {"args": args, "caller": caller}
+        start = time.time()
+        # A line is written at once, so that lines of parallel operations do not mix.
+        self._trace({"op": op, "mark": args.get("mark"), "caller": caller, "begun": start})
+        time.sleep(args.get("seconds", 0))
         if op == "missing":
             raise NotFoundError("volume 'x' does not exist", field="name", details={"name": "x"})
-        raise RuntimeError("secret in a message")
+        if op == "secret":
+            return {"auth_password": (self._folder / "bustest.marker").read_text()}
+        if op != "echo":
+            raise RuntimeError("words that must not be seen")
+        self._trace({"op": op, "mark": args.get("mark"), "caller": caller, "ended": time.time(), "begun_at": start})
+        return {"args": args, "caller": caller}
+
+    def _trace(self, entry):
+        with open(self._folder / "bustest.executed", "a") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def start():
+    folder = Path(__opts__["cachedir"])
+    (folder / "bustest.pid").write_text(str(os.getpid()))
+    engine.RETRY_INTERVAL = 2.0
+    _make_replies_losable(folder / "bustest.drop")
     threading.Thread(target=_bare, daemon=True).start()
-    engine.run(__opts__, lambda: Service(__opts__))
+    engine.run(__opts__, lambda: Service(folder))
+
+
+def _make_replies_losable(switch):
+    publish = Publisher.__call__
+
+    def maybe(self, minion, tag, data):
+        if switch.exists():
+            switch.unlink()
+            return True
+        return publish(self, minion, tag, data)
+
+    Publisher.__call__ = maybe
 
 
 def _bare():
+    """Answer bare events as simply as Salt can, for comparing times."""
     local = salt.client.LocalClient(mopts=__opts__)
     with salt.utils.event.get_event("master", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=True) as bus:
         while True:
