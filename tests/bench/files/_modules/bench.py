@@ -1,0 +1,87 @@
+"""
+Functions that the benchmark has a minion run, in one long-lived job each.
+"""
+
+import time
+
+import benchtimers
+import salt.utils.event
+
+from saltstorage.bus.client import BusClient
+from saltstorage.consumer import brick
+from saltstorage.consumer.config import ConsumerConfig
+
+__virtualname__ = "bench"
+
+ANSWER_TIMEOUT = 30
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def trips(times, warm_up=5):
+    """
+    Time round trips in turn: the project's, Salt's bare one, and Salt's bare one answered over a channel that is kept.
+
+    Each round takes them in another order. Returns seconds by kind, the rounds in order.
+    """
+    with salt.utils.event.get_event("minion", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=True) as event:
+        bus = BusClient(__opts__, context=__context__)
+        kinds = [
+            ("storage", lambda: bus.call("inventory", {})),
+            ("bare", lambda: _bare_trip(event, "new")),
+            ("bare_kept_channel", lambda: _bare_trip(event, "kept")),
+        ]
+        took = {kind: [] for kind, _ in kinds}
+        for number in range(-warm_up, times):
+            first = number % len(kinds)
+            for kind, trip in kinds[first:] + kinds[:first]:
+                seconds = _timed(trip)
+                if number >= 0:
+                    took[kind].append(seconds)
+    return took
+
+
+def operations(times):
+    """
+    Time what the runner is compared with, over the bus to the warm engine: create, inventory, delete.
+
+    Returns seconds by operation.
+    """
+    bus = BusClient(__opts__, context=__context__)
+    took = {"create": [], "inventory": [], "delete": []}
+    for number in range(times):
+        name = f"warm-{number}"
+        took["create"].append(_timed(lambda name=name: bus.call("create", {"name": name, "size": 1})))
+        took["inventory"].append(_timed(lambda: bus.call("inventory", {})))
+        took["delete"].append(_timed(lambda name=name: bus.call("delete", {"name": name})))
+    return took
+
+
+def apply(sls, timers=None):
+    """
+    Apply ``sls`` with os-brick imported before; with ``timers``, a path, write there what took how long.
+
+    Returns the state results, ``import_seconds`` and ``apply_seconds``.
+    """
+    if timers:
+        benchtimers.install_consumer(timers)
+    imported = _timed(lambda: brick._load(ConsumerConfig.from_opts(__opts__).lock_path))
+    found = []
+    applied = _timed(lambda: found.append(__salt__["state.apply"](sls)))
+    benchtimers.flush()
+    return {"states": found[0], "import_seconds": imported, "apply_seconds": applied}
+
+
+def _bare_trip(event, channel):
+    tag = f"bench/bare/reply/{time.time_ns()}"
+    event.fire_master({"minion": __opts__["id"], "tag": tag, "channel": channel}, "bench/bare/request")
+    if event.get_event(wait=ANSWER_TIMEOUT, tag=tag) is None:
+        raise TimeoutError("the bench's bare engine does not answer")
+
+
+def _timed(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

@@ -1,0 +1,316 @@
+"""What is measured. Each function returns figures for the JSON, lines for the table, and targets."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench_cluster import HERE, MINION, Cluster
+from figures import HEADING, Target, line, ratio, spread
+
+UTILS = HERE.parents[1] / "_utils"
+#: Set by ``--quick`` to see that everything works.
+VOLUMES = 20
+
+
+@dataclass
+class Found:
+    """What a measurement found.
+
+    :ivar data: for the JSON.
+    :ivar lines: rows of the table.
+    :ivar targets: what was to be reached.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+
+
+def bus(cluster: Cluster, times: int) -> Found:
+    """Measure round trips: the project's and Salt's bare ones in turn, in one job and in one ``salt-call``."""
+    found = Found()
+    took = cluster.job("bench.trips", times)
+    code, output = cluster.run(f"salt-call -c {MINION} --out=json bench.trips {max(times // 4, 3)}")
+    if code:
+        raise RuntimeError(output)
+    for where, seconds in (("job", took), ("salt-call", json.loads(output[output.index("{") :])["local"])):
+        data: dict[str, Any] = {kind: spread(values) for kind, values in seconds.items()}
+        data["ratio"] = ratio(seconds["storage"], seconds["bare"])
+        data["ratio_to_kept_channel"] = ratio(seconds["storage"], seconds["bare_kept_channel"])
+        found.data[where] = data
+        found.lines += [
+            HEADING,
+            line(f"in a {where}: request `inventory`, signed, journalled, encrypted", data["storage"], scale=1000, unit="ms"),
+            line("  bare event and LocalClient publish, no work", data["bare"], scale=1000, unit="ms"),
+            line("  the same, the publishing channel kept open", data["bare_kept_channel"], scale=1000, unit="ms"),
+            _ratios("ratio to the bare trip", data["ratio"]),
+            _ratios("ratio to the bare trip with the channel kept", data["ratio_to_kept_channel"]),
+        ]
+    found.targets.append(Target("(a) bus round trip / bare event round trip, medians", found.data["job"]["ratio"]["of_medians"], 1.3))
+    return found
+
+
+def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
+    """Measure create, connect, disconnect and delete of volumes through states, against bare cinderlib and os-brick, in turn."""
+    found = Found()
+    four = cluster.states("life_four", _life(volumes, ("present", "connected", "disconnected", "absent")))
+    three = cluster.states("life_three", _life(volumes, ("connected", "disconnected", "absent")))
+    kinds = ("states_whole", "states_three_whole", "states_work", "bare_whole", "bare_work", "brick_import", "requests")
+    took: dict[str, list[float]] = {kind: [] for kind in kinds}
+    steps: list[dict[str, float]] = []
+    for number in range(-1, rounds):
+        before = cluster.requests()
+        whole = cluster.must_run(f"salt -c etc {MINION} state.apply {four}")
+        requests = cluster.requests() - before
+        bare_whole, bare = _bare(cluster, volumes)
+        whole_three = cluster.must_run(f"salt -c etc {MINION} state.apply {three}")
+        warm = cluster.job("bench.apply", four)
+        _require_changes(warm["states"])
+        if number < 0:
+            # The first of each writes bytecode and fills caches.
+            continue
+        steps.append(bare["steps"])
+        row = (whole, whole_three, warm["apply_seconds"], bare_whole, bare["work"], warm["import_seconds"], requests)
+        for kind, value in zip(kinds, row, strict=True):
+            took[kind].append(value)
+    found.data = {
+        "volumes": volumes,
+        **{kind: spread(values) for kind, values in took.items()},
+        "ratio_whole": ratio(took["states_whole"], took["bare_whole"]),
+        "ratio_three_whole": ratio(took["states_three_whole"], took["bare_whole"]),
+        "ratio_work": ratio(took["states_work"], took["bare_work"]),
+        "bare_steps": {name: spread([s[name] for s in steps]) for name in steps[0]},
+    }
+    data = found.data
+    found.lines = [
+        HEADING,
+        line(f"salt {MINION} state.apply: {volumes} x present, connected, disconnected, absent", data["states_whole"]),
+        line(f"  {volumes} x connected (creates), disconnected, absent", data["states_three_whole"]),
+        line("bare cinderlib and os-brick, one script", data["bare_whole"]),
+        _ratios("ratio of whole commands", data["ratio_whole"]),
+        _ratios("ratio with connected creating the volume", data["ratio_three_whole"]),
+        line("without start and imports: state.apply within the job", data["states_work"]),
+        line("  bare: the four steps", data["bare_work"]),
+        _ratios("ratio without start and imports", data["ratio_work"]),
+        line("import of os-brick in the job", data["brick_import"]),
+        *(line(f"bare: {name}", value) for name, value in data["bare_steps"].items()),
+        f"  requests to the engine: {data['requests']['median']:.0f}",
+    ]
+    found.targets.append(
+        Target(f"(b) {volumes} volumes through states / bare, whole commands, medians", data["ratio_whole"]["of_medians"], 2.5)
+    )
+    return found
+
+
+def breakdown(cluster: Cluster, volumes: int) -> Found:
+    """Tell where the time of a life cycle goes, from timers in the job and in the engine of a cluster made with ``timed``."""
+    found = Found()
+    four = cluster.states("life_four", _life(volumes, ("present", "connected", "disconnected", "absent")))
+    cluster.job("bench.apply", four)
+    began = time.time()
+    start = time.perf_counter()
+    result = cluster.job("bench.apply", four, timers=str(cluster.timers["minion"]))
+    job = time.perf_counter() - start
+    ended = time.time()
+    _require_changes(result["states"])
+    minion, engine = (_sums(cluster.timers[who], began, ended) for who in ("minion", "engine"))
+    within = result["apply_seconds"] + result["import_seconds"]
+    seconds = {label: round(own, 4) for label, (own, _calls) in minion.items()}
+    seconds["salt: the rest of state.apply (pillar, loader, return)"] = round(within - sum(own for own, _ in minion.values()), 4)
+    seconds["salt: publish, fork and return of the job"] = round(job - within, 4)
+    serving = {label: round(own, 4) for label, (own, _calls) in engine.items()}
+    calls = {label: count for label, (_own, count) in (minion | engine).items()}
+    waited = seconds.get("bus: wait for the controller", 0.0)
+    found.data = {
+        "volumes": volumes,
+        "job_seconds": round(job, 4),
+        "minion_seconds": seconds,
+        "engine_seconds": serving,
+        "calls": calls,
+        "transport_seconds": round(waited - sum(serving.values()), 4),
+    }
+    found.lines = [f"  one job: {job:.2f} s, of which"]
+    found.lines += [_part(label, own, calls.get(label)) for label, own in sorted(seconds.items(), key=lambda item: -item[1])]
+    found.lines.append(f"  the wait for the controller, {waited:.2f} s, is")
+    parts = {**serving, "transport: Salt's event bus, publish and back": found.data["transport_seconds"]}
+    found.lines += [_part(label, own, calls.get(label)) for label, own in sorted(parts.items(), key=lambda item: -item[1])]
+    return found
+
+
+def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
+    """Measure the second, unchanged ``state.apply`` of more and more volumes: time and requests."""
+    found = Found()
+    counts = sorted(counts)
+    medians: dict[str, list[float]] = {"mounted": [], "connected": [], "nothing": []}
+    most = 0
+    found.lines.append(HEADING)
+    for count in counts:
+        names = [f"kept-{number}" for number in range(count)]
+        slses = {
+            "mounted": cluster.states(
+                f"mounted_{count}", {n: _state("mounted", n, size=1, mount=str(cluster.root / "mnt" / n)) for n in names}
+            ),
+            "connected": cluster.states(f"connected_{count}", {n: _state("connected", n, size=1) for n in names}),
+            # Salt's own part: as many states that do nothing.
+            "nothing": cluster.states(f"nothing_{count}", {n: {"test.succeed_without_changes": []} for n in names}),
+        }
+        start = time.perf_counter()
+        cluster.job("state.apply", slses["mounted"])
+        data: dict[str, Any] = {"first_apply_seconds": round(time.perf_counter() - start, 3)}
+        jobs: dict[str, list[float]] = {kind: [] for kind in slses}
+        functions: dict[str, list[float]] = {kind: [] for kind in slses}
+        requests: dict[str, list[int]] = {kind: [] for kind in slses}
+        for _ in range(rounds):
+            for kind, sls in slses.items():
+                before = cluster.requests()
+                start = time.perf_counter()
+                states = cluster.job("state.apply", sls)
+                jobs[kind].append(time.perf_counter() - start)
+                requests[kind].append(cluster.requests() - before)
+                if len(states) != count or any(state["changes"] or not state["result"] for state in states.values()):
+                    raise RuntimeError(f"the second run of {sls} changed something or failed")
+                functions[kind].append(sum(state["duration"] for state in states.values()) / 1000)
+        for kind in slses:
+            data[kind] = {"job": spread(jobs[kind]), "states": spread(functions[kind]), "requests": max(requests[kind])}
+            medians[kind].append(data[kind]["job"]["median"])
+            found.lines.append(line(f"{count:>4} x {kind}: job, {max(requests[kind])} requests", data[kind]["job"]))
+            found.lines.append(line("       sum of the states' own durations", data[kind]["states"]))
+        most = max(most, *(max(requests[kind]) for kind in ("mounted", "connected")))
+        found.data[str(count)] = data
+    if len(counts) > 1:
+        found.data["ms_per_volume"] = {kind: round(1000 * _slope(counts, values), 2) for kind, values in medians.items()}
+        shown = ", ".join(f"{kind} {value:.1f}" for kind, value in found.data["ms_per_volume"].items())
+        found.lines.append(f"  growth of the job, ms per volume (least squares over the medians): {shown}")
+    found.targets.append(Target("(c) requests of an unchanged state run, most of all counts", most, 1))
+    return found
+
+
+def memory(cluster: Cluster) -> dict[str, Any]:
+    """Return the engine's memory in MB: RSS; PSS, where shared pages count in part; USS, what is its own alone."""
+    pid = cluster.engine_pid()
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kib = {words[0].rstrip(":"): int(words[1]) for words in map(str.split, text.splitlines()[1:])}
+    own = kib["Private_Clean"] + kib["Private_Dirty"]
+    return {"rss": round(kib["Rss"] / 1024, 1), "pss": round(kib["Pss"] / 1024, 1), "uss": round(own / 1024, 1), "process": pid}
+
+
+def engine_memory(taken: dict[str, dict[str, Any]]) -> Found:
+    """Return what :func:`memory` returned at several moments as a measurement."""
+    found = Found(data=taken)
+    found.lines = [f"  {when:<58} RSS {m['rss']:>7.1f}  PSS {m['pss']:>7.1f}  USS {m['uss']:>7.1f} MB" for when, m in taken.items()]
+    found.targets.append(Target("(d) memory of the engine, largest RSS", max(m["rss"] for m in taken.values()), 250, " MB"))
+    return found
+
+
+def runner(cluster: Cluster, rounds: int) -> Found:
+    """Measure the runner, started cold, against the warm engine over the bus."""
+    found = Found()
+    commands = {
+        "create": "storage.create cold owner=db1 size=1",
+        "volumes": "storage.volumes",
+        "delete": "storage.delete cold owner=db1",
+        "nothing (test.arg)": "test.arg",
+    }
+    cold: dict[str, list[float]] = {name: [] for name in commands}
+    warm: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            cold[name].append(cluster.must_run(f"salt-run -c etc {command}"))
+        for name, values in cluster.job("bench.operations", 5).items():
+            warm.setdefault(name, []).extend(values)
+    found.data = {"runner_cold": {k: spread(v) for k, v in cold.items()}, "engine_warm": {k: spread(v) for k, v in warm.items()}}
+    found.lines = [
+        HEADING,
+        *(line(f"salt-run {name}, whole command", value) for name, value in found.data["runner_cold"].items()),
+        *(line(f"engine over the bus: {name}", value, scale=1000, unit="ms") for name, value in found.data["engine_warm"].items()),
+    ]
+    return found
+
+
+# Within.
+
+
+def _life(volumes: int, functions: tuple[str, ...]) -> dict[str, Any]:
+    """Return states a step at a time: all are created, then all connected, and so on."""
+    states = {}
+    for function in functions:
+        for number in range(volumes):
+            size = {"size": 1} if function == functions[0] else {}
+            states[f"{function}-{number}"] = _state(function, f"life-{number}", **size)
+    return states
+
+
+def _state(function: str, name: str, **parameters: Any) -> dict[str, Any]:
+    return {f"storage_volume.{function}": [{key: value} for key, value in {"name": name, **parameters}.items()]}
+
+
+def _bare(cluster: Cluster, volumes: int) -> tuple[float, dict[str, Any]]:
+    """Run the bare script; return seconds of the whole command and what the script says."""
+    folder = cluster.root / "bare"
+    folder.mkdir(exist_ok=True)
+    start = time.perf_counter()
+    code, output = cluster.run(f"env PYTHONPATH={UTILS} {sys.executable} {HERE / 'bare_lifecycle.py'} {folder} {volumes}")
+    took = time.perf_counter() - start
+    if code:
+        raise RuntimeError(f"the bare script failed:\n{output}")
+    return took, json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+
+
+def _require_changes(states: dict[str, Any]) -> None:
+    for state in states.values():
+        if not state["result"] or not state["changes"]:
+            raise RuntimeError(f"{state['__id__']} did not do what it should: {state['comment']}")
+
+
+def _sums(path: Path, began: float, ended: float) -> dict[str, tuple[float, int]]:
+    """Return exclusive seconds and calls by label, of what ended between two moments."""
+    seconds: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for text in path.read_text().splitlines():
+        label, at, own, _whole = json.loads(text)
+        if began <= at <= ended:
+            seconds[label] += own
+            calls[label] += 1
+    return {label: (seconds[label], calls[label]) for label in seconds}
+
+
+def _slope(x: list[int], y: list[float]) -> float:
+    middle_x, middle_y = sum(x) / len(x), sum(y) / len(y)
+    return sum((a - middle_x) * (b - middle_y) for a, b in zip(x, y, strict=True)) / sum((a - middle_x) ** 2 for a in x)
+
+
+def _ratios(label: str, found: dict[str, Any]) -> str:
+    low, high = found["paired_quartiles"]
+    return (
+        f"  {label + ':':<58} {found['of_medians']:.2f} of medians, {found['of_minima']:.2f} of minima, "
+        f"{found['paired_median']:.2f} paired ({low:.2f} to {high:.2f})"
+    )
+
+
+def _part(label: str, seconds: float, calls: int | None) -> str:
+    return f"    {label:<56}{seconds:>9.3f} s{f'{calls:>7} calls, {1000 * seconds / calls:8.2f} ms each' if calls else ''}"
+
+
+def environment() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    import importlib.metadata
+    import platform
+
+    packages = ("salt", "cinder", "cinderlib", "os-brick", "SQLAlchemy", "tooz", "cryptography")
+    return {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "load_at_start": [round(value, 2) for value in os.getloadavg()],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **{package: importlib.metadata.version(package) for package in packages},
+    }
