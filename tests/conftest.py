@@ -43,3 +43,11 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def metadata_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of cinderlib's metadata, one for the whole run: a process sets cinderlib up once."""
+    folder = tmp_path_factory.getbasetemp() / "cinderlib"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

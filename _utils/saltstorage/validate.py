@@ -67,7 +67,9 @@ def size_gib(value: Any, field: str = "size") -> int:
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if not match:
-            raise InvalidArgumentError(f"{field} {value[:40]!r} is not a size; write a whole number and a unit, such as '20GiB'", field=field)
+            raise InvalidArgumentError(
+                f"{field} {value[:40]!r} is not a size; write a whole number and a unit, such as '20GiB'", field=field
+            )
         unit = match["unit"].lower()
         number = int(match["number"])
         gib = -(-number * _UNIT_BYTES[unit] // 2**30) if unit else number

@@ -25,14 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def metadata_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return one folder for the whole run: a process sets cinderlib up once."""
-    folder = tmp_path_factory.getbasetemp() / "cinderlib"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def backend_options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = request.config.getoption("--provider-config")
     if file:

@@ -114,11 +114,15 @@ def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Ch
         if _fstab(flow).set(_entry(flow, name, wanted, fstype, volume)):
             changes.setdefault("fstab", change(None, wanted.path))
         if _grows(request, device, fstype, wanted.path):
-            before, _ = filesystem.size(device, fstype, wanted.path)
-            filesystem.grow(device, fstype, wanted.path, timeout=flow.consumer.config.format_timeout)
-            after, _ = filesystem.size(device, fstype, wanted.path)
-            changes["filesystem"] = change(f"{before >> 20} MiB", f"{after >> 20} MiB")
+            _grow(flow, device, fstype, wanted.path, changes)
     return changes, f"Volume {name!r} {_told(changes)} on {wanted.path}."
+
+
+def _grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Changes) -> None:
+    before, _ = filesystem.size(device, fstype, path)
+    filesystem.grow(device, fstype, path, timeout=flow.consumer.config.format_timeout)
+    after, _ = filesystem.size(device, fstype, path)
+    changes["filesystem"] = change(f"{before >> 20} MiB", f"{after >> 20} MiB")
 
 
 def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Volume, changes: Changes) -> str:
@@ -127,6 +131,9 @@ def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Vol
     if state.top is not None:
         return state.top.fstype
     fstype = _file_system(flow, request, wanted, device, changes)
+    if _grows(request, device, fstype, None):
+        # An ext file system grows unmounted too, and there it needs no more than root.
+        _grow(flow, device, fstype, None, changes)
     flow.consumer.add_mount_point(request.name, wanted.path)
     mounting.mount(
         device, wanted.path, fstype, _options(wanted, fstype, volume, request.read_only), timeout=flow.consumer.config.step_timeout
@@ -246,7 +253,7 @@ def _options(wanted: Mount, fstype: str, volume: Volume | None, read_only: bool)
     return ",".join(options)
 
 
-def _grows(request: Request, device: str, fstype: str, path: str) -> bool:
+def _grows(request: Request, device: str, fstype: str, path: str | None) -> bool:
     if request.read_only or request.wanted is None or not request.wanted.resize:
         return False
     return filesystem.can_grow(device, fstype, path)

@@ -9,20 +9,14 @@ from saltstorage.controller.core import Caller
 from saltstorage.controller.service import Service
 
 
-@pytest.fixture(scope="session")
-def metadata_database(tmp_path_factory):
-    """cinderlib's metadata: one database a process is all that it can."""
-    return f"sqlite:///{tmp_path_factory.mktemp('metadata')}/cinderlib.sqlite"
-
-
 @pytest.fixture
-def opts(tmp_path, metadata_database):
+def opts(tmp_path, metadata_dir):
     """Salt's options of a controller with one backend, ``local``."""
     return {
         "id": "web1",
         "storage": {
             "state_dir": str(tmp_path / "state"),
-            "metadata_database": metadata_database,
+            "metadata_database": f"sqlite:///{metadata_dir}/cinderlib.sqlite",
             "lock_timeout": 1,
             "backends": {
                 "local": {

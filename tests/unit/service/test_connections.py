@@ -5,6 +5,7 @@ import concurrent.futures
 import pytest
 from saltstorage import model
 from saltstorage.controller.core import Caller
+from saltstorage.controller.providers.base import Capability
 from saltstorage.controller.service import Service
 from saltstorage.errors import (
     AlreadyExistsError,
@@ -67,20 +68,30 @@ def test_c5_read_only_or_not(service, volume):
         run(service, "connect", name="data", connector=CONNECTOR)
 
 
-def test_c6_c15_one_host_at_a_time(shared):
+def test_c6_c15_one_host_at_a_time(shared, monkeypatch):
+    # As a backend whose driver cannot map a volume to two hosts.
+    provider = shared.core.provider("local")
+    monkeypatch.setattr(provider, "capabilities", lambda: frozenset({Capability.EXTEND}))
+
     def connect(minion):
         try:
             return run(shared, "connect", caller=minion, name="data", owner="shared", connector=CONNECTOR)
         except FailedPreconditionError as error:
             return error
 
-    # The file driver cannot map a volume to two hosts, and says so in its capabilities.
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         results = list(pool.map(connect, ["web1", "db1"]))
     failed = [r for r in results if isinstance(r, FailedPreconditionError)]
     assert len(failed) == 1
     assert "attached to" in failed[0].message
     assert len(shared.catalog.connections()) == 1
+
+
+def test_u9_unmapping_one_host_leaves_the_other(shared):
+    for minion in ("web1", "db1"):
+        run(shared, "connect", caller=minion, name="data", owner="shared", connector=CONNECTOR)
+    run(shared, "disconnect", name="data", owner="shared")
+    assert [c.host for c in shared.catalog.connections()] == ["db1"]
 
 
 def test_shared_volumes_are_changed_on_the_master(shared):
@@ -148,7 +159,17 @@ def test_formatting_is_allowed_once_and_while_connected(service, volume):
 
 @pytest.mark.parametrize(
     "connector",
-    [None, [], "web1", {1: 2}, {"host": {"a": 1}}, {"host": "x" * 2000}, {"host": "a\nb"}, {"wwpns": [["x"]]}, {str(i): 1 for i in range(100)}],
+    [
+        None,
+        [],
+        "web1",
+        {1: 2},
+        {"host": {"a": 1}},
+        {"host": "x" * 2000},
+        {"host": "a\nb"},
+        {"wwpns": [["x"]]},
+        {str(i): 1 for i in range(100)},
+    ],
 )
 def test_a_hostile_connector_is_refused(service, volume, connector):
     with pytest.raises(InvalidArgumentError) as caught:

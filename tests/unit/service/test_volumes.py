@@ -203,7 +203,9 @@ def test_g3_bad_names_name_the_field(service, name):
     assert service.catalog.volumes() == []
 
 
-@pytest.mark.parametrize("name", ["two words", "-f", "it's", 'say "x"', "{{ grains }}", "{a: b}", "💾", "é" * 64, "%s", "a\\b", "*", "$(id)"])
+@pytest.mark.parametrize(
+    "name", ["two words", "-f", "it's", 'say "x"', "{{ grains }}", "{a: b}", "💾", "é" * 64, "%s", "a\\b", "*", "$(id)"]
+)
 def test_g3_odd_names_work(service, name, files):
     run(service, "create", name=name, size=1)
     assert [v["name"] for v in run(service, "inventory")["volumes"]] == [name]

@@ -91,8 +91,9 @@ class FileDriver(driver.VolumeDriver):
             sparse.create(self._file(volume), volume.size * GIB)
 
     def delete_volume(self, volume: Any) -> None:
-        """Remove the file, if it is there."""
-        self._remove(volume, exception.VolumeIsBusy(volume_name=volume.name))
+        """Remove the file, and say when it was not there."""
+        if not self._remove(volume, exception.VolumeIsBusy(volume_name=volume.name)):
+            raise exception.VolumeNotFound(volume_id=volume.id)
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Make the file longer; a consumer that has a loop device over it refreshes that device's size itself."""
@@ -117,7 +118,8 @@ class FileDriver(driver.VolumeDriver):
 
     def delete_snapshot(self, snapshot: Any) -> None:
         """Remove the file of a snapshot, if it is there."""
-        self._remove(snapshot, exception.SnapshotIsBusy(snapshot_name=snapshot.name))
+        if not self._remove(snapshot, exception.SnapshotIsBusy(snapshot_name=snapshot.name)):
+            raise exception.SnapshotNotFound(snapshot_id=snapshot.id)
 
     # Connections
 
@@ -206,8 +208,10 @@ class FileDriver(driver.VolumeDriver):
                 " disconnect it first, or put file_driver_path on XFS or Btrfs"
             ) from None
 
-    def _remove(self, item: Any, busy: Exception) -> None:
+    def _remove(self, item: Any, busy: Exception) -> bool:
         path = self._file(item)
         if sparse.has_loop_device(path):
             raise busy
+        existed = path.exists()
         sparse.remove(path)
+        return existed

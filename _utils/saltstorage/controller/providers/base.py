@@ -106,7 +106,7 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def delete_volume(self, volume: ProviderVolume) -> bool:
-        """Delete a volume; return whether there was one. Must accept what an interrupted create left."""
+        """Delete a volume; return whether the backend still had it, as far as it says. Must accept what an interrupted create left."""
 
     @abc.abstractmethod
     def volume_size(self, volume: ProviderVolume) -> int | None:

@@ -135,6 +135,7 @@ class CinderlibProvider(CinderRows):
                     raise FailedPreconditionError(f"volume {volume.id} has snapshots; delete them first")
                 if row.connections:
                     raise FailedPreconditionError(f"volume {volume.id} is connected; disconnect it first")
+            existed = True
             try:
                 # As Cinder does: what an interrupted disconnect left would keep some arrays from deleting.
                 self._driver.remove_export(self._context, row._ovo)
@@ -142,9 +143,10 @@ class CinderlibProvider(CinderRows):
             except Exception as error:
                 if not is_gone(error):
                     raise
+                existed = False
             if known:
                 row.persistence.delete_volume(row)
-            return known
+            return known and existed
 
     def volume_size(self, volume: ProviderVolume) -> int | None:
         """Return the size in the metadata, or None when there is no volume or its creation did not end.
@@ -192,14 +194,16 @@ class CinderlibProvider(CinderRows):
                 if volume is None:
                     return False
                 row = self._new_snapshot(snapshot, volume)
+            existed = True
             try:
                 self._driver.delete_snapshot(row._ovo)
             except Exception as error:
                 if not is_gone(error):
                     raise
+                existed = False
             if known:
                 row.persistence.delete_snapshot(row)
-            return known
+            return known and existed
 
     # Connections
 
