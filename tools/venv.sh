@@ -27,5 +27,5 @@ rm -rf .venv
 "$python" -m venv .venv
 .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 # --no-deps: the lock file is complete, and cinderlib's own pin of Cinder is overridden in it.
-.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r "requirements/$lock.txt"
+.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --no-deps --require-hashes -r "requirements/$lock.txt"
 stamp "$lock" >".venv/.$lock"

@@ -32,7 +32,14 @@ class Entry:
 
     def line(self) -> str:
         """Return the line, without its end."""
-        fields = (_escape(self.device), _escape(self.mount_point), _escape(self.fstype), _escape(self.options), str(self.dump), str(self.passno))
+        fields = (
+            _escape(self.device),
+            _escape(self.mount_point),
+            _escape(self.fstype),
+            _escape(self.options),
+            str(self.dump),
+            str(self.passno),
+        )
         return "\t".join(fields)
 
 
@@ -68,7 +75,8 @@ class Fstab:
                 continue
             if found.device != entry.device:
                 raise FailedPreconditionError(
-                    f"{self.path} mounts {found.device} at {entry.mount_point}; remove that line, or choose another mount point", field="mount"
+                    f"{self.path} mounts {found.device} at {entry.mount_point}; remove that line, or choose another mount point",
+                    field="mount",
                 )
             if at is None:
                 at = len(kept)
@@ -159,7 +167,8 @@ def boot_options(options: str) -> str:
 def _escape(text: str) -> str:
     # A field may neither hold white space nor begin a comment. Everything that str.split() splits at is escaped byte by byte.
     return "".join(
-        "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape")) if char.isspace() or char in "\\#" else char for char in text
+        "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape")) if char.isspace() or char in "\\#" else char
+        for char in text
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from saltstorage.controller.core import Caller
 from saltstorage.controller.service import Service
 

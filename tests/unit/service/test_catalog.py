@@ -4,9 +4,22 @@ import os
 import sqlite3
 
 import pytest
+
 from saltstorage.controller.catalog import Catalog
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
 from saltstorage.model import Volume
+
+LOOKUPS = (
+    "storage_volumes WHERE owner='a' AND name='b'",
+    "storage_volumes WHERE owner='a'",
+    "storage_volumes WHERE backend='a'",
+    "storage_snapshots WHERE owner='a'",
+    "storage_snapshots WHERE volume_id='a'",
+    "storage_connections WHERE owner='a'",
+    "storage_connections WHERE volume_id='a' AND host='b'",
+    "storage_connections WHERE host='b'",
+    "storage_requests WHERE received < 1",
+)
 
 
 def volume(n, owner="web1"):
@@ -53,9 +66,6 @@ def test_every_lookup_uses_an_index(tmp_path):
     catalog = Catalog(f"sqlite:///{path}")
     catalog.close()
     with sqlite3.connect(path) as connection:
-        for where in ("storage_volumes WHERE owner='a' AND name='b'", "storage_volumes WHERE owner='a'", "storage_volumes WHERE backend='a'",
-                      "storage_snapshots WHERE owner='a'", "storage_snapshots WHERE volume_id='a'", "storage_connections WHERE owner='a'",
-                      "storage_connections WHERE volume_id='a' AND host='b'", "storage_connections WHERE host='b'",
-                      "storage_requests WHERE received < 1"):  # fmt: skip
+        for where in LOOKUPS:
             plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {where}").fetchall()
             assert all("SEARCH" in row[3] for row in plan), (where, plan)

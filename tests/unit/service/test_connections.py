@@ -3,6 +3,7 @@
 import concurrent.futures
 
 import pytest
+
 from saltstorage import model
 from saltstorage.controller.core import Caller
 from saltstorage.controller.providers.base import Capability

@@ -12,6 +12,7 @@ import signal
 import traceback
 
 import pytest
+
 from saltstorage import model
 from saltstorage.controller.catalog import Catalog
 from saltstorage.controller.providers.base import Provider

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from saltstorage.controller.service import Service
 
 
