@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -88,13 +87,9 @@ class EventBus:
 
     def _probe(self) -> None:
         """Raise at once when nobody serves the bus; Salt's client would retry in silence."""
-        loop = asyncio.new_event_loop()
-        try:
-            client = salt.transport.ipc_publish_client(self._node, self._opts, loop)
-            path, address = client.path, (client.host, client.port)
-            client.close()
-        finally:
-            loop.close()
+        # The socket that takes events, not the one that sends them out: Salt logs a subscriber that leaves at once as slow.
+        server = salt.transport.ipc_publish_server(self._node, self._opts)
+        path, address = server.pull_path, (server.pull_host, server.pull_port)
         try:
             if path:
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.util
 import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol
@@ -65,6 +66,8 @@ class LocalController:
             from ..controller.service import Service
 
             service = Service(self._opts)
+            # Also run at the end of a forked job, where atexit is not.
+            multiprocessing.util.Finalize(None, service.close, exitpriority=10)
             service.start()
             kept = self._context[_CONTEXT_KEY] = (os.getpid(), service)
         return kept[1]

@@ -45,6 +45,9 @@ class Service:
     def start(self) -> None:
         self.started += 1
 
+    def close(self) -> None:
+        self.started = 0
+
     def execute(self, op: str, args: dict[str, Any], caller: str) -> dict[str, Any]:
         if op == "missing":
             raise NotFoundError("no")

@@ -342,3 +342,39 @@ def test_requests_run_in_parallel(rig: Rig) -> None:
     rig.wait(2)
     assert rig.reply(first).ok
     assert rig.reply(second, "beta").ok
+
+
+def test_closing_lets_running_operations_finish(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:
+    rig = Rig(master_opts, pairs)
+    started = threading.Event()
+
+    def slow() -> dict[str, Any]:
+        started.set()
+        time.sleep(0.5)
+        return {"done": True}
+
+    rig.action = slow
+    request = rig.request()
+    rig.send(request)
+    assert started.wait(5)
+    rig.server.close(5)
+    assert rig.journal.entries[request.id].state == "done"
+    assert rig.reply(request).data == {"done": True}
+
+
+def test_closing_is_bounded(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:
+    rig = Rig(master_opts, pairs)
+    gate, started = threading.Event(), threading.Event()
+
+    def endless() -> dict[str, Any]:
+        started.set()
+        gate.wait(10)
+        return {}
+
+    rig.action = endless
+    rig.send(rig.request())
+    assert started.wait(5)
+    before = time.monotonic()
+    rig.server.close(0.3)
+    assert time.monotonic() - before < 3
+    gate.set()
