@@ -90,6 +90,7 @@ class EventBus:
         # The socket that takes events, not the one that sends them out: Salt logs a subscriber that leaves at once as slow.
         server = salt.transport.ipc_publish_server(self._node, self._opts)
         path, address = server.pull_path, (server.pull_host, server.pull_port)
+        server.close()
         try:
             if path:
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
