@@ -14,6 +14,7 @@ from pathlib import Path
 
 import salt.client
 import salt.utils.event
+
 from saltstorage.bus import engine
 from saltstorage.bus.publisher import Publisher
 from saltstorage.errors import FailedPreconditionError, NotFoundError

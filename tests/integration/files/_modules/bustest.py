@@ -8,6 +8,7 @@ import time
 
 import salt.channel.client
 import salt.utils.event
+
 from saltstorage.bus import client
 from saltstorage.errors import StorageError
 
