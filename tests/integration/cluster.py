@@ -61,7 +61,7 @@ class Cluster:
         """Write ``sls`` to a file, run ``salt MINION state.apply`` on it and return the states' results by id."""
         name = f"test_{abs(hash(sls)):x}"
         (self.root / "states" / f"{name}.sls").write_text(sls, encoding="utf-8")
-        found = self.salt(minion, "state.apply", name, timeout=timeout, **kwargs)
+        found = self.job(minion, "state.apply", name, timeout=timeout, **kwargs)
         assert isinstance(found, dict), found
         return {entry["__id__"]: entry for entry in found.values()}
 
