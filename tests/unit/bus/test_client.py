@@ -103,7 +103,7 @@ def test_nobody_answers(rig: Rig) -> None:
     start = time.monotonic()
     with pytest.raises(UnavailableError, match="no storage controller answered"):
         rig.run(lambda bus, count: None)
-    assert 0.5 <= time.monotonic() - start < 2
+    assert time.monotonic() - start >= 0.5
     assert len(rig.bus.sent) >= 3
 
 
@@ -112,7 +112,7 @@ def test_working_then_silent(rig: Rig) -> None:
     with pytest.raises(UnavailableError, match="a rerun is safe") as caught:
         rig.run(lambda bus, count: bus.events.append(rig.reply(WORKING)) if count == 1 else None)
     assert "'create'" in caught.value.message
-    assert 0.8 <= time.monotonic() - start < 3
+    assert time.monotonic() - start >= 0.8
 
 
 def test_working_for_longer_than_any_patience(rig: Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -83,7 +82,6 @@ def test_closing_does_not_wait_for_ever() -> None:
 
     pool.submit("a", hold)
     assert started.wait(5)
-    before = time.monotonic()
+    # It returns at all: what it would wait for ends only below.
     assert not pool.close(0.2)
-    assert time.monotonic() - before < 5
     gate.set()

@@ -5,6 +5,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from saltstorage.consumer.fstab import Entry, Fstab, boot_options, parse
 from saltstorage.errors import FailedPreconditionError
 

@@ -8,12 +8,8 @@ Files in the master's cache folder are its switches and its trace: ``bustest.pid
 import json
 import os
 import sqlite3
-import threading
 import time
 from pathlib import Path
-
-import salt.client
-import salt.utils.event
 
 from saltstorage.bus import engine
 from saltstorage.bus.publisher import Publisher
@@ -97,7 +93,6 @@ def start():
     (folder / "bustest.pid").write_text(str(os.getpid()))
     engine.RETRY_INTERVAL = 2.0
     _make_replies_losable(folder / "bustest.drop")
-    threading.Thread(target=_bare, daemon=True).start()
     engine.run(__opts__, lambda: Service(folder))
 
 
@@ -111,14 +106,3 @@ def _make_replies_losable(switch):
         return publish(self, minion, tag, data)
 
     Publisher.__call__ = maybe
-
-
-def _bare():
-    """Answer bare events as simply as Salt can, for comparing times."""
-    local = salt.client.LocalClient(mopts=__opts__)
-    with salt.utils.event.get_event("master", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=True) as bus:
-        while True:
-            event = bus.get_event(wait=5, tag="bare/request", full=True)
-            if event:
-                data = event["data"].get("data", event["data"])
-                local.pub([data["minion"]], "event.fire", [{"x": 1}, data["tag"]], tgt_type="list")

@@ -77,21 +77,3 @@ def flood(times):
     for _ in range(times):
         send(events)
     return len(events) * times
-
-
-def compare(times=1):
-    """Time the project's round trip and Salt's bare one in turn: an event to the master, and one fired back by the engine."""
-    bus = client.BusClient(__opts__, context=__context__)
-    took = {"bare": [], "ours": []}
-    with salt.utils.event.get_event("minion", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=True) as event:
-        for number in range(times):
-            start = time.monotonic()
-            tag = f"bare/reply/{number}/{time.time()}"
-            event.fire_master({"minion": __opts__["id"], "tag": tag}, "bare/request")
-            if event.get_event(wait=20, tag=tag) is None:
-                raise RuntimeError("the bare event did not come back")
-            took["bare"].append(time.monotonic() - start)
-            start = time.monotonic()
-            bus.call("echo", {"a": 1})
-            took["ours"].append(time.monotonic() - start)
-    return took
