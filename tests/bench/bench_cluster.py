@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import sqlite3
 import sys
 import time
@@ -66,7 +67,7 @@ class Cluster(demo_cluster.Cluster):
         """
         found = self.local.cmd(MINION, function, list(args), kwarg=kwargs, timeout=JOB_TIMEOUT, full_return=True).get(MINION)
         if not isinstance(found, dict) or found.get("retcode"):
-            raise RuntimeError(f"{function} failed: {str(found)[:3000]}\n{self.logs()}")
+            raise RuntimeError(f"{function} failed: {_failed(found)}\n{self.logs()}")
         return found["ret"]
 
     def must_run(self, command: str) -> float:
@@ -89,6 +90,16 @@ class Cluster(demo_cluster.Cluster):
     def requests(self) -> int:
         """Return how many requests the engine has taken, as its journal has it."""
         return int(self._catalog("SELECT count(*) FROM storage_requests")[0][0])
+
+    def cpu(self) -> float:
+        """Return the CPU seconds of the daemons and of the processes that they and this process have waited for, since their start."""
+        ticks = 0
+        for pid in (pid for daemon in self.daemons for pid in _session(daemon.pid)):
+            with contextlib.suppress(OSError):  # gone since; then its parent has its time
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += sum(map(int, fields[11:15]))
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ticks / os.sysconf("SC_CLK_TCK") + own.ru_utime + own.ru_stime
 
     def engine_pid(self) -> int:
         """Return the process of the storage engine: the one of the master's that holds files of the controller's state open.
@@ -114,6 +125,14 @@ class Cluster(demo_cluster.Cluster):
     def _change(self, name: str, **values: Any) -> None:
         path = self.root / name
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
+
+
+def _failed(found: Any) -> str:
+    """Return what a job returned that failed; of a state run only the states that did."""
+    ret = found.get("ret") if isinstance(found, dict) else None
+    states = ret.get("states", ret) if isinstance(ret, dict) else {}
+    bad = [f"{s.get('__id__')}: {s.get('comment')}" for s in states.values() if isinstance(s, dict) and s.get("result") is False]
+    return "\n".join(bad) or str(found)[:3000]
 
 
 def _session(leader: int) -> list[int]:

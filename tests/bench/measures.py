@@ -16,8 +16,6 @@ from bench_cluster import HERE, MINION, Cluster
 from figures import HEADING, Target, line, ratio, spread
 
 UTILS = HERE.parents[1] / "_utils"
-#: Set by ``--quick`` to see that everything works.
-VOLUMES = 20
 
 
 @dataclass
@@ -63,22 +61,30 @@ def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
     found = Found()
     four = cluster.states("life_four", _life(volumes, ("present", "connected", "disconnected", "absent")))
     three = cluster.states("life_three", _life(volumes, ("connected", "disconnected", "absent")))
-    kinds = ("states_whole", "states_three_whole", "states_work", "bare_whole", "bare_work", "brick_import", "requests")
+    kinds = (
+        *("states_whole", "states_three_whole", "states_work", "bare_whole", "bare_work"),
+        *("states_cpu", "states_three_cpu", "bare_cpu", "brick_import", "requests", "requests_three"),
+    )
     took: dict[str, list[float]] = {kind: [] for kind in kinds}
     steps: list[dict[str, float]] = []
     for number in range(-1, rounds):
-        before = cluster.requests()
+        before = cluster.requests(), cluster.cpu()
         whole = cluster.must_run(f"salt -c etc {MINION} state.apply {four}")
-        requests = cluster.requests() - before
-        bare_whole, bare = _bare(cluster, volumes)
+        middle = cluster.requests(), cluster.cpu()
         whole_three = cluster.must_run(f"salt -c etc {MINION} state.apply {three}")
+        after = cluster.requests(), cluster.cpu()
+        bare_whole, bare = _bare(cluster, volumes)
+        bare_cpu = cluster.cpu() - after[1]
         warm = cluster.job("bench.apply", four)
         _require_changes(warm["states"])
         if number < 0:
             # The first of each writes bytecode and fills caches.
             continue
         steps.append(bare["steps"])
-        row = (whole, whole_three, warm["apply_seconds"], bare_whole, bare["work"], warm["import_seconds"], requests)
+        row = (
+            *(whole, whole_three, warm["apply_seconds"], bare_whole, bare["work"]),
+            *(middle[1] - before[1], after[1] - middle[1], bare_cpu, warm["import_seconds"], middle[0] - before[0], after[0] - middle[0]),
+        )
         for kind, value in zip(kinds, row, strict=True):
             took[kind].append(value)
     found.data = {
@@ -86,6 +92,8 @@ def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
         **{kind: spread(values) for kind, values in took.items()},
         "ratio_whole": ratio(took["states_whole"], took["bare_whole"]),
         "ratio_three_whole": ratio(took["states_three_whole"], took["bare_whole"]),
+        "ratio_cpu": ratio(took["states_cpu"], took["bare_cpu"]),
+        "ratio_three_cpu": ratio(took["states_three_cpu"], took["bare_cpu"]),
         "ratio_work": ratio(took["states_work"], took["bare_work"]),
         "bare_steps": {name: spread([s[name] for s in steps]) for name in steps[0]},
     }
@@ -97,12 +105,17 @@ def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
         line("bare cinderlib and os-brick, one script", data["bare_whole"]),
         _ratios("ratio of whole commands", data["ratio_whole"]),
         _ratios("ratio with connected creating the volume", data["ratio_three_whole"]),
+        line("CPU time of all processes: four states a volume", data["states_cpu"]),
+        line("  three states a volume", data["states_three_cpu"]),
+        line("  bare", data["bare_cpu"]),
+        _ratios("ratio of CPU time", data["ratio_cpu"]),
+        _ratios("ratio of CPU time, three states", data["ratio_three_cpu"]),
         line("without start and imports: state.apply within the job", data["states_work"]),
         line("  bare: the four steps", data["bare_work"]),
         _ratios("ratio without start and imports", data["ratio_work"]),
         line("import of os-brick in the job", data["brick_import"]),
         *(line(f"bare: {name}", value) for name, value in data["bare_steps"].items()),
-        f"  requests to the engine: {data['requests']['median']:.0f}",
+        f"  requests to the engine: {data['requests']['median']:.0f}, {data['requests_three']['median']:.0f} with three states",
     ]
     found.targets.append(
         Target(f"(b) {volumes} volumes through states / bare, whole commands, medians", data["ratio_whole"]["of_medians"], 2.5)
