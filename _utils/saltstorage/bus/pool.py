@@ -59,12 +59,13 @@ class FairPool:
             queue.append(work)
             self._changed.notify()
 
-    def close(self, timeout: float) -> bool:
-        """Drop what waits, let what runs finish within ``timeout`` seconds, and return whether it did."""
+    def close(self, timeout: float, *, drop: bool = True) -> bool:
+        """Let what runs finish within ``timeout`` seconds, and what waits too unless ``drop``; return whether all ended."""
         deadline = time.monotonic() + timeout
         with self._changed:
             self._closed = True
-            self._queues.clear()
+            if drop:
+                self._queues.clear()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -88,7 +89,7 @@ class FairPool:
 
     def _take(self) -> tuple[str, Callable[[], None]] | None:
         with self._changed:
-            while not self._closed:
+            while not (self._closed and not self._queues):
                 for key, queue in self._queues.items():
                     if self._running[key] < self._share:
                         work = queue.popleft()

@@ -157,7 +157,8 @@ class Server:
         self._stop.set()
         if not self._pool.close(timeout):
             log.warning("storage: operations were still running when the controller stopped; they are taken up at the next start")
-        self._replies.close(1.0)
+        # Operations that just ended have their replies waiting here.
+        self._replies.close(1.0, drop=False)
         if self._own_publisher is not None:
             self._own_publisher.close()
 

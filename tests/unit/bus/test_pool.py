@@ -85,3 +85,14 @@ def test_closing_does_not_wait_for_ever() -> None:
     # It returns at all: what it would wait for ends only below.
     assert not pool.close(0.2)
     gate.set()
+
+
+def test_closing_can_let_what_waits_finish() -> None:
+    pool = FairPool(1, 10)
+    gate, done = threading.Event(), []
+    pool.submit("a", gate.wait)
+    for number in range(3):
+        pool.submit("a", lambda number=number: done.append(number))
+    threading.Timer(0.1, gate.set).start()
+    assert pool.close(5, drop=False)
+    assert done == [0, 1, 2]
