@@ -8,7 +8,6 @@ Functions that attach or detach need root. None needs credentials, or a way to t
 """
 
 from saltstorage import validate
-from saltstorage.consumer import inventory as inventories
 from saltstorage.consumer.flow import Flow
 from saltstorage.errors import StorageError
 from saltstorage.wanted import Wanted
@@ -50,8 +49,7 @@ def volumes():
 
         salt '*' storage.volumes
     """
-    flow = _flow()
-    return inventories.fetch(flow.controller, __context__, None).wire["volumes"]
+    return _flow().inventory().wire["volumes"]
 
 
 def connect(name, size=None, backend=None, source=None, resize=True, owner=None, read_only=False):

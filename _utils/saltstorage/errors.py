@@ -26,6 +26,8 @@ class StorageError(CommandExecutionError):
     code: ClassVar[str] = "INTERNAL"
     #: Whether the same call may succeed later with nothing changed by the operator.
     retryable: ClassVar[bool] = False
+    #: Whether the controller answered with this error; False when it was found here, such as that nobody answers.
+    answered: bool = False
 
     def __init__(self, message: str = "", *, field: str | None = None, details: dict[str, Any] | None = None) -> None:
         super().__init__(f"{self.code}: {message}")
@@ -151,4 +153,6 @@ def from_wire(data: dict[str, Any]) -> StorageError:
     cls = BY_CODE.get(code)
     if cls is None:
         cls, message = InternalError, f"{code or 'no code'}: {message}"
-    return cls(message, field=field if isinstance(field, str) else None, details=details if isinstance(details, dict) else None)
+    error = cls(message, field=field if isinstance(field, str) else None, details=details if isinstance(details, dict) else None)
+    error.answered = True
+    return error

@@ -58,7 +58,9 @@ class LocalController:
         try:
             return json.loads(json.dumps(self._service().execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
         except Exception as exc:  # every fault becomes a typed error, as on the bus
-            raise as_storage_error(exc, f"operation {op}") from None
+            error = as_storage_error(exc, f"operation {op}")
+            error.answered = True
+            raise error from None
 
     def _service(self) -> Any:
         kept = self._context.get(_CONTEXT_KEY)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,11 @@ from . import attach, filesystem, records
 from .attach import Attachment, Consumer
 from .config import ConsumerConfig
 from .inventory import Inventory, current, fetch
+
+log = logging.getLogger(__name__)
+
+#: Pauses before an operation is asked for again that failed with ABORTED, UNAVAILABLE or RESOURCE_EXHAUSTED, seconds.
+RETRY_DELAYS = (1.0, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +95,13 @@ class Flow:
 
     def inventory(self) -> Inventory:
         """Return what the controller has for this minion; asked for once in a state run."""
-        return fetch(self.controller, self._context, self._run)
+        return fetch(self._ask, self._context, self._run)
 
     # The controller's part alone.
 
     def create(self, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
         """Make sure that a volume exists; return it as it was (None: it was not) and as it is."""
-        reply = self.controller.call("create", {"name": name, **wanted.to_wire(), **self._other(owner)})
+        reply = self._ask("create", {"name": name, **wanted.to_wire(), **self._other(owner)})
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         volume = Volume.from_wire(reply["volume"])
         self._put(volume)
@@ -102,7 +109,7 @@ class Flow:
 
     def delete(self, owner: str, name: str) -> tuple[Volume | None, bool]:
         """Delete a volume; return it as it was, and whether only its record was left."""
-        reply = self.controller.call("delete", {"name": name, **self._other(owner)})
+        reply = self._ask("delete", {"name": name, **self._other(owner)})
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         if old is not None and (kept := self._kept()) is not None:
             kept.drop(old)
@@ -128,7 +135,7 @@ class Flow:
             if wanted is not None:
                 request["create"] = wanted.to_wire()
             try:
-                reply = self.controller.call("connect", request)
+                reply = self._ask("connect", request)
             except StorageError as error:
                 self._forget_intent(name, error)
                 raise
@@ -163,7 +170,7 @@ class Flow:
         with consumer.lock(name):
             before = consumer.attachment(name)
             detached = consumer.detach(name, owner, force=force)
-            reply = self.controller.call("disconnect", {"name": name, **self._other(owner)})
+            reply = self._ask("disconnect", {"name": name, **self._other(owner)})
             consumer.forget(name)
         if reply["connection"] and (kept := self._kept()) is not None:
             kept.drop(Connection.from_wire(reply["connection"]))
@@ -181,7 +188,7 @@ class Flow:
         with consumer.lock(name):
             device = consumer.device(name)
             resume = consumer.begin_format(name)
-            reply = self.controller.call("mark_formatted", {"name": name, **self._other(owner)})
+            reply = self._ask("mark_formatted", {"name": name, **self._other(owner)})
             if reply["was"] and not resume:
                 consumer.end_format(name)
                 raise DataLossError(
@@ -190,6 +197,18 @@ class Flow:
                 )
             filesystem.make(device, fstype, options=options, resume=resume, timeout=consumer.config.format_timeout)
             consumer.end_format(name)
+
+    def _ask(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Have the controller do something; what it says may succeed later is tried again, a few times."""
+        for delay in RETRY_DELAYS:
+            try:
+                return self.controller.call(op, args)
+            except StorageError as error:
+                if not (error.retryable and error.answered):
+                    raise
+                log.info("storage: %s; trying again in %g s", error, delay)
+                time.sleep(delay)
+        return self.controller.call(op, args)
 
     def _other(self, owner: str) -> dict[str, str]:
         """Name the owner only when it is not the minion: the controller knows who asks."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from .. import validate
-from ..bus.local import Controller
 from ..errors import InvalidArgumentError, PermissionDeniedError
 from ..model import Connection, Snapshot, Volume
 
@@ -97,11 +96,14 @@ def current(context: MutableMapping[str, Any], run: str | None) -> Inventory | N
     return inventory
 
 
-def fetch(controller: Controller, context: MutableMapping[str, Any], run: str | None) -> Inventory:
-    """Return the inventory of this state run, asking the controller at most once."""
+def fetch(ask: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], context: MutableMapping[str, Any], run: str | None) -> Inventory:
+    """Return the inventory of this state run, asking the controller at most once.
+
+    :param ask: carries out an operation of the controller.
+    """
     found = current(context, run)
     if found is None:
-        found = Inventory(controller.call("inventory", {}))
+        found = Inventory(ask("inventory", {}))
         if run is not None:
             context[_CONTEXT_KEY] = (run, found)
     return found
