@@ -5,15 +5,17 @@ Each method is one transaction, on the disk when it returns. What may be written
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import InternalError
+from ..errors import InternalError, UnavailableError
 from ..model import Connection, Record, Snapshot, Volume
 from .database import open_database
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection as SqlConnection
     from sqlalchemy import Table
     from sqlalchemy.sql import ColumnElement
 
@@ -77,7 +79,7 @@ class Catalog:
 
         table = self._tables[Volume]
         query = select(func.count(), func.coalesce(func.sum(table.c.size), 0)).where(table.c.owner == owner)
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._reading() as connection:
             count, gib = connection.execute(query).one()
         return int(count), int(gib)
 
@@ -86,7 +88,7 @@ class Catalog:
         from sqlalchemy import func, select
 
         table = self._tables[Volume]
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._reading() as connection:
             return int(connection.execute(select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.backend == backend)).scalar_one())
 
     # Writing.
@@ -100,7 +102,7 @@ class Catalog:
 
         values = {column.name: getattr(record, column.name) for column in self._tables[type(record)].c}
         try:
-            with self.engine.begin() as connection:
+            with self._writing() as connection:
                 connection.execute(self._tables[type(record)].insert().values(**values))
         except exc.IntegrityError:
             raise InternalError(f"the catalog has a {type(record).__name__.lower()} of this identity already: {record}") from None
@@ -108,14 +110,14 @@ class Catalog:
     def update(self, record: R, **changes: Any) -> R:
         """Change some values of a record and return it as it is now."""
         table = self._tables[type(record)]
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(table.update().where(table.c.id == record.id).values(**changes))  # type: ignore[attr-defined]
         return type(record).from_wire({**record.to_wire(), **{f: getattr(record, f) for f in record.private}, **changes})
 
     def remove(self, record: Volume | Snapshot | Connection) -> None:
         """Delete a record."""
         table = self._tables[type(record)]
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(table.delete().where(table.c.id == record.id))
 
     # What the engine says of the backends, for readers that load no driver.
@@ -125,7 +127,7 @@ class Catalog:
         from . import schema
 
         row = {"name": name, "state": state, "error": error, "capabilities": sorted(capabilities), "checked": time.time()}
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(schema.backends.delete().where(schema.backends.c.name == name))
             connection.execute(schema.backends.insert().values(**row))
 
@@ -133,8 +135,18 @@ class Catalog:
         """Return what was last recorded of each backend: ``state``, ``error``, ``capabilities``, ``checked`` (seconds)."""
         from . import schema
 
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._reading() as connection:
             return {row["name"]: dict(row) for row in connection.execute(schema.backends.select()).mappings()}
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[SqlConnection]:
+        with _told(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[SqlConnection]:
+        with _told(), self.engine.begin() as connection:
+            yield connection
 
     def _where(self, cls: type[Record], where: dict[str, Any]) -> list[ColumnElement[bool]]:
         columns = self._tables[cls].c
@@ -144,7 +156,7 @@ class Catalog:
         table = self._tables[cls]
         order = [table.c.owner, table.c.volume, table.c.host] if cls is Connection else [table.c.owner, table.c.name]
         query = table.select().where(*self._where(cls, where)).order_by(*order)
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._reading() as connection:
             return [cls.from_wire(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]
 
     def _one(self, cls: type[R], **where: Any) -> R | None:
@@ -152,3 +164,14 @@ class Catalog:
         if len(found) > 1:  # The unique index prevents it; should it ever happen, nothing may pick one.
             raise InternalError(f"the catalog has several records for {where}: {', '.join(r.id for r in found)}")  # type: ignore[attr-defined]
         return found[0] if found else None
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn a database that cannot be used (full disk, lost connection, locked for too long) into an error that says so."""
+    from sqlalchemy import exc
+
+    try:
+        yield
+    except exc.OperationalError as error:
+        raise UnavailableError(f"the catalog's database cannot be used: {type(error.orig).__name__}: {error.orig}") from None

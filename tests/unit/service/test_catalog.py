@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from saltstorage.controller.catalog import Catalog
-from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
+from saltstorage.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 from saltstorage.model import Volume
 
 LOOKUPS = (
@@ -59,6 +59,24 @@ def test_a_wrong_url_is_told_without_its_password(url):
         Catalog(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path):
+    catalog = Catalog(f"sqlite:///{tmp_path}/c.sqlite")
+    catalog.add(volume(1))
+    with catalog.engine.connect() as connection:
+        # As many pages as there are: SQLite answers as it does when the disk is full.
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def fill():
+        for n in range(2, 2000):
+            catalog.add(Volume(id=str(n), owner="web1", name=f"v{n}" + "x" * 100, backend="local", size=1))
+
+    with pytest.raises(UnavailableError, match="full"):
+        fill()
+    assert catalog.volume("web1", "v1") == volume(1)
+    catalog.close()
 
 
 def test_every_lookup_uses_an_index(tmp_path):
