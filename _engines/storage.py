@@ -13,7 +13,7 @@ loaded; operations run in parallel, one at a time per volume.
 
 The modules must have been synced to the master before it starts: ``salt-run saltutil.sync_all``.
 
-.. versionadded:: 0.1.0
+.. versionadded:: 1.0.0
 """
 
 from saltstorage.bus import engine

@@ -5,6 +5,8 @@ The states ``storage_volume`` do most of this better; these functions are for a 
 other states. The device of an attached volume is always ``/dev/storage/<name>``.
 
 Functions that attach or detach need root. None needs credentials, or a way to the storage array's management.
+
+.. versionadded:: 1.0.0
 """
 
 from saltstorage import validate

@@ -8,6 +8,8 @@ backend that they need, which takes a few seconds, and take the same locks as th
 A function that fails returns ``error`` and ``code``, and ``salt-run`` ends with exit code 1. Use ``--out=json`` for
 output that a program reads. Salt reads arguments as YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use
 ``--no-parse=name``.
+
+.. versionadded:: 1.0.0
 """
 
 from saltstorage import validate

@@ -6,6 +6,8 @@ volume is found at ``/dev/storage/<name>``. Every state can be applied again: wh
 crash left half done is finished. With ``test=True`` only reading operations are called.
 
 A failed state's comment begins with a code, such as ``NOT_FOUND``, and says what to do next.
+
+.. versionadded:: 1.0.0
 """
 
 from saltstorage.consumer.flow import Flow

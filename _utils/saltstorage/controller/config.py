@@ -15,6 +15,8 @@ from ..errors import FailedPreconditionError, InvalidArgumentError
 from .policy import Policy
 
 DEFAULT_STATE_DIR = "/var/lib/salt-storage/controller"
+#: Seconds; well below what the journal keeps.
+MAX_REQUEST_AGE = 3600
 DEFAULT_PROVIDER = "cinderlib"
 
 
@@ -42,7 +44,7 @@ class ControllerConfig:
     :ivar policy: what each minion may do.
     :ivar lock_timeout: how long an operation waits for another one on the same volume, seconds, default 30.
     :ivar workers: operations that the engine runs at once, default 8.
-    :ivar request_max_age: oldest request that is accepted, seconds, default 300.
+    :ivar request_max_age: oldest request that is accepted, seconds, default 300, at most 3600.
     :ivar retry_interval: how often a backend that is down is tried again, seconds, default 60.
     """
 
@@ -77,6 +79,9 @@ class ControllerConfig:
             if key in given and not isinstance(given[key], str):
                 raise InvalidArgumentError(f"storage:{key} must be a string", field=f"storage:{key}")
         numbers = {key: _positive(given[key], f"storage:{key}") for key in _NUMBERS if key in given}
+        if numbers.get("request_max_age", 0) > MAX_REQUEST_AGE:
+            # The journal must know every request that is young enough to be accepted, or one could be replayed.
+            raise InvalidArgumentError(f"storage:request_max_age may be at most {MAX_REQUEST_AGE}", field="storage:request_max_age")
         state_dir = given.get("state_dir") or under_root(opts, DEFAULT_STATE_DIR)
         sqlite = f"sqlite:///{state_dir}/{{}}.sqlite"
         backends = _backends(given.get("backends", {}))
