@@ -43,15 +43,18 @@ def _call(op, **args):
     return lambda service: service.call(op, {key: value for key, value in args.items() if value is not None}, Caller())
 
 
-def drivers(name=None):
+def drivers(name=None, options=None):
     """
-    Return the drivers that the installed Cinder has, with their options.
+    Return the drivers that can be used: the file driver, and all that the installed Cinder lists. Takes some seconds.
 
     name : None
-        Only drivers whose class path or name has this text in it; with it, their options are listed too.
+        Only drivers whose class path or name has this text in it.
+    options : None
+        Whether to list the options of each driver. None lists them when ``name`` is given.
 
-    Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``vendor``, ``version``, ``protocols``,
-    ``options`` (each with ``type``, ``default``, ``required``, ``help``), or ``error`` where a driver cannot be imported.
+    Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``description``, ``vendor``, ``version``, ``protocol``, ``wiki``,
+    ``missing`` (Python packages of the vendor that are not installed), ``error`` (why it cannot be imported) and ``options`` (each with
+    ``name``, ``type``, ``default``, ``required``, ``secret``, ``choices`` and ``help``); what is empty is left out.
 
     CLI Example:
 
@@ -59,11 +62,13 @@ def drivers(name=None):
 
         salt-run storage.drivers
         salt-run storage.drivers lvm
+        salt-run storage.drivers options=True --out=json
     """
     from saltstorage.controller.drivers_list import list_drivers
 
     try:
-        return list_drivers(name or "", options=bool(name))
+        found = list_drivers(name or "", options=bool(name) if options is None else bool(options))
+        return [{key: value for key, value in driver.items() if value not in ("", [], None)} for driver in found]
     except StorageError as error:
         return {"error": str(error), "code": error.code, "retcode": 1}
 
