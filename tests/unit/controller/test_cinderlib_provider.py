@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cinder import exception
 
 from saltstorage import errors
 from saltstorage.controller.providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
@@ -147,6 +148,24 @@ def test_failed_first_connect_leaves_nothing(make, rows):
     assert provider.connect(volume, volume.id, host("h1"))["data"]["target_lun"] == 1
 
 
+def test_failed_connect_that_cannot_be_taken_back_is_remembered(make, rows):
+    """The host may have access; a disconnect later has to take it away."""
+    provider = make()
+    driver = provider._driver
+    volume = new()
+    provider.create_volume(volume)
+    driver.fail["initialize_connection"] = RuntimeError("array said no")
+    driver.fail["terminate_connection h1"] = RuntimeError("array is gone")
+    with pytest.raises(errors.InternalError, match="array said no"):
+        provider.connect(volume, volume.id, host("h1"))
+    assert rows(volume) == (1, 1)
+    driver.calls.clear()
+    provider.disconnect(volume, volume.id, host("h1"), last=True)
+    assert driver.calls == ["terminate_connection h1", "remove_export"]
+    assert driver.exported == set()
+    assert rows(volume) == (1, 0)
+
+
 def test_failed_repetition_keeps_the_connection(make, rows):
     provider = make()
     volume = new()
@@ -196,6 +215,33 @@ def test_failed_create_leaves_nothing(make, rows):
     assert rows(volume) == (0, 0)
     assert files(provider) == []
     assert provider.create_volume(volume) == 1
+
+
+def test_failed_create_that_cannot_be_cleaned_up_is_remembered(make, rows):
+    provider = make()
+    driver = provider._driver
+    volume = new()
+    driver.fail["create_volume"] = RuntimeError("array said no")
+    driver.fail["delete_volume"] = RuntimeError("array is gone")
+    with pytest.raises(errors.InternalError, match="array said no"):
+        provider.create_volume(volume)
+    assert rows(volume) == (1, 0)
+    assert provider.volume_size(volume) is None
+    assert files(provider) == [f"volume-{volume.id}"]
+    assert provider.delete_volume(volume) is True
+    assert files(provider) == []
+    assert rows(volume) == (0, 0)
+
+
+def test_a_lost_export_keeps_no_volume_from_deletion(make, rows):
+    """Drivers say that the volume is not found when only its export is not."""
+    provider = make()
+    volume = new()
+    provider.create_volume(volume)
+    provider._driver.fail["remove_export"] = exception.VolumeNotFound(volume_id=volume.id)
+    assert provider.delete_volume(volume) is True
+    assert files(provider) == []
+    assert rows(volume) == (0, 0)
 
 
 def test_failed_snapshot_leaves_nothing(make):

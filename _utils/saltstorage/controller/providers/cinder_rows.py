@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import NotFoundError, UnavailableError
 from .. import cinder_logging
+from ..cinder_errors import is_gone
 from .base import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
+
+log = logging.getLogger(__name__)
 
 
 class CinderRows(Provider):
@@ -100,9 +103,16 @@ class CinderRows(Provider):
 
     @staticmethod
     def _discard(row: Any, delete: Callable[[Any], Any], forget: Callable[[Any], Any]) -> None:
-        """Remove what a failed creation left on the backend, where that works, and its row."""
-        with contextlib.suppress(Exception):
+        """Remove what a failed creation left on the backend, and then its row.
+
+        The row stays when the driver could not remove it: a later deletion needs what the row says of the place.
+        """
+        try:
             delete(row._ovo)
+        except Exception as error:
+            if not is_gone(error):
+                log.warning("storage: what a failed creation left of %s could not be removed: %s", row.id, cinder_logging.describe(error))
+                return
         forget(row)
 
     @staticmethod

@@ -139,6 +139,11 @@ class CinderlibProvider(CinderRows):
             try:
                 # As Cinder does: what an interrupted disconnect left would keep some arrays from deleting.
                 self._driver.remove_export(self._context, row._ovo)
+            except Exception as error:
+                # That the export is gone says nothing of the volume itself.
+                if not is_gone(error):
+                    raise
+            try:
                 self._driver.delete_volume(row._ovo)
             except Exception as error:
                 if not is_gone(error):
@@ -289,11 +294,15 @@ class CinderlibProvider(CinderRows):
                 raise
 
     def _undo_connect(self, row: Any, connection: Any) -> None:
-        """Take back what a failed attempt may have mapped, without touching other hosts; then forget the connection."""
+        """Take back what a failed attempt may have mapped, without touching other hosts; then forget the connection.
+
+        The row stays when that fails: the host may have access, and a later :meth:`disconnect` needs the row to take it away.
+        """
         try:
             self._unmap(row, connection, keep_export=len(row.connections) > 1)
         except Exception as error:
             log.warning("storage: a failed connection of volume %s could not be taken back: %s", row.id, describe(error))
+            return
         connection.persistence.delete_connection(connection)
 
     def _complete(self, row: Any, answer: Any, *, read_only: bool) -> dict[str, Any]:
