@@ -163,3 +163,53 @@ def test_the_lock_is_on_the_partial_file(tmp_path):
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(file, 1)
+
+
+@pytest.mark.root
+def test_a_loop_device_over_a_file_with_any_name_disturbs_nobody(tmp_path):
+    """Another one's file may be named with bytes that are no UTF-8; and a file is known by its inode, not by its path."""
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe"
+    with open(odd, "wb") as file:
+        file.truncate(MIB)
+    path, moved = tmp_path / "volume-1", tmp_path / "volume-2"
+    sparse.create(path, MIB)
+    devices = []
+    try:
+        for file in (odd, os.fsencode(path)):
+            command = [b"losetup", b"--find", b"--show", file]
+            devices.append(subprocess.run(command, check=True, capture_output=True).stdout.decode().strip())
+        assert sparse.has_loop_device(path)
+        path.rename(moved)
+        sparse.create(path, MIB)
+        assert sparse.has_loop_device(moved)
+        assert not sparse.has_loop_device(path)
+    finally:
+        for device in devices:
+            subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_a_partial_file_taken_away_before_its_lock_is_made_anew(tmp_path, monkeypatch):
+    """Who cleans up may come between the creation of the file and its lock."""
+    real, taken = fcntl.flock, []
+
+    def flock(file, operation):
+        if not taken and operation == fcntl.LOCK_EX:
+            taken.append(True)
+            monkeypatch.setattr(fcntl, "flock", real)
+            sparse.remove_leftovers(tmp_path)
+            assert list(tmp_path.iterdir()) == []
+        real(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    path = tmp_path / "volume-1"
+    sparse.create(path, MIB)
+    assert taken
+    assert path.stat().st_size == MIB
+    assert [found.name for found in tmp_path.iterdir()] == ["volume-1"]
+
+
+def test_a_dead_makers_partial_file_is_emptied(tmp_path):
+    (tmp_path / ".volume-1.partial").write_bytes(b"old" * 1000)
+    sparse.create(tmp_path / "volume-1", MIB)
+    assert (tmp_path / "volume-1").read_bytes() == bytes(MIB)
+    assert [found.name for found in tmp_path.iterdir()] == ["volume-1"]

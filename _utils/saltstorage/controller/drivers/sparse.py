@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...consumer import loop
+
 FICLONE = 0x40049409
 _SUFFIX = ".partial"
 _CHUNK = 64 * 2**20
@@ -89,7 +91,8 @@ def remove_leftovers(directory: Path) -> None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            path.unlink(missing_ok=True)
+            if _is_at(file.fileno(), path):
+                path.unlink(missing_ok=True)
 
 
 def provisioned(directory: Path) -> int:
@@ -106,10 +109,21 @@ def provisioned(directory: Path) -> int:
 
 def has_loop_device(path: Path) -> bool:
     """Return whether a loop device of this machine is over the file."""
-    real = os.path.realpath(path)
+    try:
+        facts = os.stat(path)
+    except FileNotFoundError:
+        return False
+    real = os.fsencode(os.path.realpath(path))
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # detached just now
-            if backing.read_text().rstrip("\n") == real:
+            # Bytes: another one's file may have any name.
+            shown = backing.read_bytes().rstrip(b"\n")
+            try:
+                found = loop.status(f"/dev/{backing.parts[3]}")
+            except OSError:  # the controller may not be allowed to open devices
+                found = None
+            # The kernel's path is that of the mount namespace of whoever attached it; the inode is the same in all.
+            if shown == real if found is None else (found.file_device, found.inode) == (facts.st_dev, facts.st_ino):
                 return True
     return False
 
@@ -117,13 +131,13 @@ def has_loop_device(path: Path) -> bool:
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[int]:
     """Give a file descriptor to fill; the file gets its name only when all went well and is on disk."""
-    if path.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    _refuse_existing(path)
     partial = _partial(path)
-    partial.unlink(missing_ok=True)
-    file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    file = _locked(partial)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        # Another maker may have ended while this one waited for the lock.
+        _refuse_existing(path)
+        os.ftruncate(file, 0)
         yield file
         os.fsync(file)
         partial.rename(path)
@@ -133,6 +147,36 @@ def _whole(path: Path) -> Iterator[int]:
     finally:
         os.close(file)
     _sync_directory(path.parent)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def _locked(partial: Path) -> int:
+    """Open the unfinished file, a dead maker's included, and lock it.
+
+    Only who has locked the file that has the name may remove or rename it; until the lock is there, anyone may, so look again then.
+    """
+    while True:
+        file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, partial):
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Return whether the open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _partial(path: Path) -> Path:
