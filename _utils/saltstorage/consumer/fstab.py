@@ -7,16 +7,21 @@ fstab(5) wants escaped. Here the file is replaced as a whole, and names may hold
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import FailedPreconditionError
+from .locks import VolumeLocks
 
 #: Unit that attaches volumes at boot; file systems on them are mounted after it.
 REATTACH_UNIT = "salt-storage-reattach.service"
+#: Seconds to wait for another job that changes the table; each change takes milliseconds.
+_LOCK_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +60,7 @@ class Fstab:
 
     def find(self, mount_point: str) -> Entry | None:
         """Return the entry of a mount point, or None. Of several, the last one counts, as for mount(8) -a."""
-        found = [entry for line in self._lines() if (entry := parse(line)) and entry.mount_point == mount_point]
+        found = [entry for line in self._lines() if (entry := parse(line)) and _same(entry.mount_point, mount_point)]
         return found[-1] if found else None
 
     def of_device(self, device: str) -> list[Entry]:
@@ -66,11 +71,27 @@ class Fstab:
         """Make ``entry`` the only one of its mount point; return whether the file was changed.
 
         :raises FailedPreconditionError: another device has the mount point, or the file cannot be written.
+        :raises AbortedError: another job has worked on the table for too long.
         """
+        with self._locked():
+            return self._set(entry)
+
+    def remove(self, mount_point: str, device: str) -> bool:
+        """Remove the entries of this device at this mount point; return whether there were any.
+
+        :raises FailedPreconditionError: the file cannot be written.
+        :raises AbortedError: another job has worked on the table for too long.
+        """
+        with self._locked():
+            lines = self._lines()
+            kept = [line for line in lines if not ((e := parse(line)) and _same(e.mount_point, mount_point) and e.device == device)]
+            return self._write(lines, kept)
+
+    def _set(self, entry: Entry) -> bool:
         lines, kept, at = self._lines(), [], None
         for line in lines:
             found = parse(line)
-            if found is None or found.mount_point != entry.mount_point:
+            if found is None or not _same(found.mount_point, entry.mount_point):
                 kept.append(line)
                 continue
             if found.device != entry.device:
@@ -81,18 +102,22 @@ class Fstab:
             if at is None:
                 at = len(kept)
                 # A line that says the same is kept as its owner wrote it.
-                kept.append(line if found == entry else entry.line() + "\n")
+                same = dataclasses.replace(found, mount_point=entry.mount_point) == entry
+                kept.append(line if same else entry.line() + "\n")
         if at is None:
             if kept and not kept[-1].endswith("\n"):
                 kept[-1] += "\n"
             kept.append(entry.line() + "\n")
         return self._write(lines, kept)
 
-    def remove(self, mount_point: str, device: str) -> bool:
-        """Remove the entries of this device at this mount point; return whether there were any."""
-        lines = self._lines()
-        kept = [line for line in lines if not ((e := parse(line)) and e.mount_point == mount_point and e.device == device)]
-        return self._write(lines, kept)
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep the states of other volumes, and other minions of this host, from changing the table at the same time.
+
+        The lock is not the table, which is replaced, and not beside it, where files have no business.
+        """
+        with VolumeLocks(_lock_directory(), _LOCK_TIMEOUT, "the table").hold(os.path.realpath(self.path)):
+            yield
 
     def _lines(self) -> list[str]:
         try:
@@ -162,6 +187,29 @@ def boot_options(options: str) -> str:
     """
     have = options.split(",")
     return ",".join([*have, *(o for o in ("_netdev", f"x-systemd.requires={REATTACH_UNIT}") if o not in have)])
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two mount points are the same as written; ``/srv/x/`` is ``/srv/x``."""
+    return one == other or (
+        one[:1] == other[:1] == "/" and os.path.normpath(f"/{one.lstrip('/')}") == os.path.normpath(f"/{other.lstrip('/')}")
+    )
+
+
+def _lock_directory() -> str:
+    """Return the directory of the lock files, the same for all minions of a user on this host; only this user may write there."""
+    root = os.geteuid() == 0 and os.path.isdir("/run")
+    path = "/run/salt-storage" if root else os.path.join(tempfile.gettempdir(), f"salt-storage-{os.geteuid()}")
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        found = os.lstat(path)
+    except OSError as error:
+        raise FailedPreconditionError(f"{path}, for the lock of the table of file systems, cannot be made: {error.strerror}") from None
+    # In a folder that all may write to, somebody else may have been faster.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise FailedPreconditionError(f"{path} is not a directory that only this user may write to; remove it")
+    return path
 
 
 def _escape(text: str) -> str:

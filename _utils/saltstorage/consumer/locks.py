@@ -18,11 +18,13 @@ class VolumeLocks:
 
     :param directory: where the lock files are; created with mode 0700.
     :param timeout: how long to wait for another holder, seconds.
+    :param what: what is locked, for the message; default: a volume.
     """
 
-    def __init__(self, directory: str, timeout: float) -> None:
+    def __init__(self, directory: str, timeout: float, what: str = "the volume") -> None:
         self.directory = directory
         self.timeout = timeout
+        self.what = what
         self._held = threading.local()
 
     @contextlib.contextmanager
@@ -71,7 +73,7 @@ class VolumeLocks:
                 raise
             if time.monotonic() >= deadline:
                 raise AbortedError(
-                    f"another job (process {holder or 'unknown'}) has worked on the volume {name!r} for over {self.timeout:g} s; "
+                    f"another job (process {holder or 'unknown'}) has worked on {self.what} {name!r} for over {self.timeout:g} s; "
                     "try again when it has ended"
                 )
             time.sleep(0.02)

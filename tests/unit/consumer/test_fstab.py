@@ -1,5 +1,6 @@
 """The table of file systems."""
 
+import multiprocessing
 import os
 
 import pytest
@@ -107,3 +108,40 @@ def test_boot_options_are_added_once():
     once = boot_options("noatime")
     assert once == "noatime,_netdev,x-systemd.requires=salt-storage-reattach.service"
     assert boot_options(once) == once
+
+
+def _set_many(arguments):
+    path, number = arguments
+    table = Fstab(path)
+    for count in range(30):
+        table.set(entry(device=f"/dev/storage/{number}-{count}", mount_point=f"/srv/{number}-{count}"))
+        if count % 2:
+            table.remove(f"/srv/{number}-{count - 1}", f"/dev/storage/{number}-{count - 1}")
+
+
+def test_changes_at_the_same_time_are_all_kept(table, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(table.path)
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        pool.map(_set_many, [(table.path if number % 2 else str(link), number) for number in range(4)], chunksize=1)
+    for number in range(4):
+        assert [table.find(f"/srv/{number}-{count}") is not None for count in range(30)] == [False, True] * 15
+    assert read(table).startswith(SYSTEM)
+    assert sorted(os.listdir(tmp_path)) == ["fstab", "link"]
+
+
+def test_a_slash_at_the_end_is_the_same_mount_point(table):
+    line = "/dev/storage/data /srv/data/ ext4 defaults,_netdev 0 0\n"
+    with open(table.path, "a") as file:
+        file.write(line)
+    assert table.find("/srv/data") is not None
+    assert table.find("/srv//data/") is not None
+    assert table.find("/srv/dat") is None
+    assert not table.set(entry())
+    assert read(table) == SYSTEM + line
+    with pytest.raises(FailedPreconditionError, match="another mount point"):
+        table.set(entry(device="/dev/storage/other"))
+    assert table.set(entry(options="ro"))
+    assert read(table) == SYSTEM + entry(options="ro").line() + "\n"
+    assert table.remove("/srv/data/", "/dev/storage/data")
+    assert read(table) == SYSTEM
