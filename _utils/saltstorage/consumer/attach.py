@@ -47,7 +47,15 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from .. import validate
-from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, InternalError, NotFoundError, StorageError
+from ..errors import (
+    AlreadyExistsError,
+    DataLossError,
+    FailedPreconditionError,
+    InternalError,
+    NotFoundError,
+    StorageError,
+    UnavailableError,
+)
 from ..model import Volume
 from . import brick, devices, links, loop, presence, records
 from .attachment import ABSENT, GONE, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
@@ -228,10 +236,12 @@ class Consumer:
         with concurrent.futures.ThreadPoolExecutor(max_workers=_REATTACH_WORKERS) as pool:
             return result + list(pool.map(self._reattach, [record.name for record in found]))
 
-    def resize(self, name: str) -> int:
+    def resize(self, name: str, size: int | None = None) -> int:
         """Let an attached volume show its present size and return it in bytes.
 
+        :param size: size that the volume has by now, GiB; default: whatever the device shows is right, when it did not shrink.
         :raises NotFoundError: it is not attached.
+        :raises UnavailableError: the device still shows less than ``size``.
         :raises DataLossError: the device is not the volume, or is smaller than it was.
         """
         with self.lock(name):
@@ -241,14 +251,19 @@ class Consumer:
                 loop.refresh_size(device)
             else:
                 self._brick.extend(record.connection_info, use_multipath=record.use_multipath)
-            size = devices.size(device)
-            if size < identity.size:
-                raise DataLossError(f"the device {device} of the volume {name!r} shrank from {identity.size} to {size} bytes")
-            if size != identity.size:
+            found = devices.size(device)
+            if found < identity.size:
+                raise DataLossError(f"the device {device} of the volume {name!r} shrank from {identity.size} to {found} bytes")
+            if found != identity.size:
                 self.records.save(
-                    record.replace(identity=dataclasses.replace(identity, size=size), size=max(record.size, size // devices.GIB))
+                    record.replace(identity=dataclasses.replace(identity, size=found), size=max(record.size, found // devices.GIB))
                 )
-            return size
+            if size is not None and found < size * devices.GIB:
+                raise UnavailableError(
+                    f"the device {device} of the volume {name!r} still shows {found / devices.GIB:g} GiB and not {size} GiB; "
+                    "check the paths to the storage"
+                )
+            return found
 
     # Detaching.
 
@@ -268,6 +283,8 @@ class Consumer:
             if owner is not None and record.owner != owner:
                 raise AlreadyExistsError(f"the volume {name!r} that is attached here belongs to {record.owner}, not to {owner}")
             if record.state in (INTENT, DETACHED):
+                # A connect that failed after the records were lost leaves an intent, and says nothing of what is attached.
+                self._check_leftover(name)
                 changed, warnings = False, []
                 self.records.save(record.replace(state=DETACHED))
             else:
@@ -318,13 +335,24 @@ class Consumer:
         """Create a directory to mount on, remember that it was, and return whether it was created.
 
         A directory that exists is not remembered, and so never removed.
+
+        :raises FailedPreconditionError: something else is in the way, or the directory cannot be created.
         """
         with self.lock(name):
             record, _, _ = self._attached(name)
             if os.path.isdir(path):
                 return False
+            there = path
+            while not os.path.lexists(there):
+                there = os.path.dirname(there)
+            if not os.path.isdir(there):
+                raise FailedPreconditionError(f"{there} is no directory, and is in the way of the mount point {path}", field="mount")
             self.records.save(record.replace(mount_points=tuple(dict.fromkeys((*record.mount_points, path)))))
-            os.makedirs(path, mode=0o755)
+            try:
+                os.makedirs(path, mode=0o755)
+            except OSError as error:
+                self.records.save(record)
+                raise FailedPreconditionError(f"the mount point {path} cannot be created: {error.strerror}", field="mount") from None
             return True
 
     def remove_mount_points(self, name: str) -> list[str]:
@@ -398,7 +426,7 @@ class Consumer:
             return
         if devices.is_block(path):
             raise FailedPreconditionError(
-                f"{path} leads to a device, and there is no attachment record of it; detach it by hand and remove the link"
+                f"{path} leads to a device, and no attachment record explains it; detach it by hand and remove the link"
             )
         self.links.remove(name)
 

@@ -13,7 +13,7 @@ import pytest
 from saltstorage.consumer import attach as api
 from saltstorage.consumer import loop
 from saltstorage.consumer.attach import Consumer
-from saltstorage.consumer.records import DETACHED, file_name
+from saltstorage.consumer.records import DETACHED, INTENT, file_name
 from saltstorage.errors import (
     AlreadyExistsError,
     DataLossError,
@@ -208,6 +208,31 @@ def test_u4_a_link_without_a_record(consumer, device, folder):
     assert not os.path.lexists(consumer.links.path("data"))
 
 
+@pytest.mark.parametrize("state", [INTENT, DETACHED])
+def test_u4_a_record_of_nothing_and_a_mounted_device(consumer, file, folder, state):
+    """The records are lost while it is mounted, and a connect that fails leaves an intent: it may not be unmapped."""
+    one = attach(consumer, file)
+    subprocess.run(["mkfs.ext4", "-q", one.path], check=True)
+    point = folder / "mnt"
+    point.mkdir()
+    subprocess.run(["mount", one.path, str(point)], check=True)
+    record = Path(consumer.records.path("data"))
+    lost = record.read_bytes()
+    record.unlink()
+    try:
+        consumer.intend("db1", "data")
+        consumer.records.save(consumer.records.load("data").replace(state=state))
+        for force in (False, True):
+            with pytest.raises(FailedPreconditionError, match="no attachment record explains"):
+                consumer.detach("data", force=force)
+        assert consumer.attachment("data").state == state
+        assert os.path.ismount(point)
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+        record.write_bytes(lost)
+        drop(consumer)
+
+
 def test_u7_held_open(consumer, file):
     """Row U7: in use; the holder is named and nothing happens, with force too."""
     one = attach(consumer, file)
@@ -289,6 +314,19 @@ def test_x7_growing(consumer, file):
     assert consumer.check("data", size=3).ok
     assert consumer.attachment("data").size == 3
     assert consumer.check("data").ok
+    drop(consumer)
+
+
+def test_x7_a_device_that_does_not_show_the_new_size(consumer, file):
+    attach(consumer, file)
+    with pytest.raises(UnavailableError, match="still shows 1 GiB and not 3 GiB"):
+        consumer.resize("data", 3)
+    os.truncate(file, 2 * GIB)
+    with pytest.raises(UnavailableError, match="still shows 2 GiB and not 3 GiB"):
+        consumer.resize("data", size=3)
+    assert consumer.check("data", size=2).ok
+    os.truncate(file, 3 * GIB)
+    assert consumer.resize("data", 3) == 3 * GIB
     drop(consumer)
 
 
@@ -469,6 +507,32 @@ def test_c14_created_mount_points_are_removed_again(consumer, file, folder):
     assert old.is_dir()
     assert used.is_dir()
     assert consumer.remove_mount_points("data") == []
+    drop(consumer)
+
+
+def test_c14_a_file_in_the_way_of_the_mount_point(consumer, file, folder):
+    attach(consumer, file)
+    (folder / "file").write_text("important")
+    (folder / "link").symlink_to(folder / "nowhere")
+    for path in (folder / "file", folder / "file/below/it", folder / "link", folder / "link/below"):
+        with pytest.raises(FailedPreconditionError, match="in the way of the mount point") as caught:
+            consumer.add_mount_point("data", str(path))
+        assert caught.value.field == "mount"
+        assert str(folder / path.relative_to(folder).parts[0]) in caught.value.message
+        assert consumer.attachment("data").mount_points == ()
+    assert (folder / "file").read_text() == "important"
+    drop(consumer)
+
+
+@pytest.mark.parametrize("path", ["/proc/storage", f"/tmp/{'x' * 300}"])
+def test_c14_a_mount_point_that_cannot_be_created(consumer, file, folder, path):
+    attach(consumer, file)
+    consumer.add_mount_point("data", str(folder / "good"))
+    with pytest.raises(FailedPreconditionError, match="cannot be created") as caught:
+        consumer.add_mount_point("data", path)
+    assert caught.value.field == "mount"
+    assert consumer.attachment("data").mount_points == (str(folder / "good"),)
+    consumer.remove_mount_points("data")
     drop(consumer)
 
 
