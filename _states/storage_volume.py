@@ -134,7 +134,7 @@ def disconnected(name, owner=None, force=False, **kwargs):
         pg-data:
           storage_volume.disconnected: []
     """
-    return _run(disconnected, name, kwargs, lambda: attachment.disconnected(_flow(), name, owner, force, __opts__["test"]))
+    return _run(disconnected, name, kwargs, lambda: attachment.disconnected(_flow(), name, owner, force))
 
 
 def mounted(

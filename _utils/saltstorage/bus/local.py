@@ -13,6 +13,7 @@ from .client import BusClient
 from .faults import as_storage_error
 
 _CONTEXT_KEY = "saltstorage.bus.service"
+_STARTED_KEY = "saltstorage.bus.service.started"
 
 
 class Controller(Protocol):
@@ -56,13 +57,14 @@ class LocalController:
         except (TypeError, ValueError):
             raise InvalidArgumentError("the arguments are not plain data") from None
         try:
-            return json.loads(json.dumps(self._service().execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
+            return json.loads(json.dumps(self._service(start=op != "inventory").execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
         except Exception as exc:  # every fault becomes a typed error, as on the bus
             error = as_storage_error(exc, f"operation {op}")
             error.answered = True
             raise error from None
 
-    def _service(self) -> Any:
+    def _service(self, *, start: bool) -> Any:
+        """Return the service. Reading does not start it: starting also mends what a crash left, which a dry run may not."""
         kept = self._context.get(_CONTEXT_KEY)
         if kept is None or kept[0] != os.getpid():
             from ..controller.service import Service
@@ -70,6 +72,8 @@ class LocalController:
             service = Service(self._opts)
             # Also run at the end of a forked job, where atexit is not.
             multiprocessing.util.Finalize(None, service.close, exitpriority=10)
-            service.start()
             kept = self._context[_CONTEXT_KEY] = (os.getpid(), service)
+        if start and self._context.get(_STARTED_KEY) != os.getpid():
+            kept[1].start()
+            self._context[_STARTED_KEY] = os.getpid()
         return kept[1]

@@ -71,7 +71,7 @@ def make(
     """
     check(fstype, options, label)
     found = probe(device)
-    left_over = resume and (found.kind == UNKNOWN or (found.kind == FILESYSTEM and found.fstype == fstype))
+    left_over = resume and (found.kind == UNKNOWN or unfinished(device, found))
     if found.kind == FILESYSTEM and not left_over:
         raise AlreadyExistsError(f"the device {device} has {found} already; it is never formatted again")
     if found.kind != EMPTY and not left_over:
@@ -91,6 +91,17 @@ def make(
     if made.kind != FILESYSTEM or made.fstype != fstype:
         raise InternalError(f"mkfs.{fstype} ended well, and {device} now holds {made}")
     return made
+
+
+def unfinished(device: str, found: Probe) -> bool:
+    """Return whether what was found is a file system whose making was cut off, so that it was never mounted.
+
+    mkfs.xfs writes a superblock first and clears a mark in it at the end; the kernel mounts none with that mark. The others write their
+    superblock last, so that what they leave has no signature.
+    """
+    if found.kind != FILESYSTEM or found.fstype != "xfs":
+        return False
+    return devices.read(device, 0, 512)[126] != 0  # sb_inprogress of struct xfs_dsb
 
 
 def size(device: str, fstype: str, mount_point: str | None = None) -> tuple[int, int]:

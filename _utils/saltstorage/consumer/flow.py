@@ -12,6 +12,7 @@ from typing import Any
 from .. import model, validate
 from ..bus.local import Controller, controller_for
 from ..errors import (
+    AlreadyExistsError,
     DataLossError,
     DeadlineExceededError,
     FailedPreconditionError,
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Pauses before an operation is asked for again that failed with ABORTED, UNAVAILABLE or RESOURCE_EXHAUSTED, seconds.
 RETRY_DELAYS = (1.0, 3.0)
+#: Errors after which it is not known whether the controller did what it was asked for.
+_UNCERTAIN = (UnavailableError, DeadlineExceededError, InternalError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +178,7 @@ class Flow:
         if reply["connection"] and (kept := self._kept()) is not None:
             kept.drop(Connection.from_wire(reply["connection"]))
         if detached.changed and before is not None:
-            return before.device or before.path, detached.warnings
+            return before.device or before.path or "half attached", detached.warnings
         return ("mapping" if reply["connection"] else ""), detached.warnings
 
     def format(self, owner: str, name: str, fstype: str, options: list[str]) -> None:
@@ -187,15 +190,28 @@ class Flow:
         consumer = self.consumer
         with consumer.lock(name):
             device = consumer.device(name)
-            resume = consumer.begin_format(name)
-            reply = self._ask("mark_formatted", {"name": name, **self._other(owner)})
-            if reply["was"] and not resume:
+            begun = consumer.begin_format(name)
+            try:
+                was = self._ask("mark_formatted", {"name": name, **self._other(owner)})["was"]
+            except StorageError as error:
+                if not begun and not isinstance(error, _UNCERTAIN):
+                    consumer.end_format(name)
+                raise
+            # mkfs runs only after the mark: only then can what is on the device be what a cut-off mkfs left. Of a shared volume, it
+            # may be what another host made meanwhile.
+            ours = begun and owner == self.minion
+            if was and not ours:
                 consumer.end_format(name)
                 raise DataLossError(
                     f"volume {name!r} had a file system before, but {device} is empty; find out why. If nothing on it is needed, make the"
                     f" file system by hand (mkfs.{fstype} {device}) and apply again"
                 )
-            filesystem.make(device, fstype, options=options, resume=resume, timeout=consumer.config.format_timeout)
+            try:
+                filesystem.make(device, fstype, options=options, resume=was and ours, timeout=consumer.config.format_timeout)
+            except (AlreadyExistsError, FailedPreconditionError):
+                # Refused before mkfs was run, so that nothing on the device is ours.
+                consumer.end_format(name)
+                raise
             consumer.end_format(name)
 
     def _ask(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +239,7 @@ class Flow:
 
     def _forget_intent(self, name: str, error: StorageError) -> None:
         """Remove the intent after a refusal. When the outcome is not known, it stays: the volume may be mapped."""
-        if isinstance(error, UnavailableError | DeadlineExceededError | InternalError):
+        if isinstance(error, _UNCERTAIN):
             return
         now = self.consumer.attachment(name)
         if now is not None and now.state == records.INTENT and not now.volume_id:

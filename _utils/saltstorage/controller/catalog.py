@@ -74,14 +74,16 @@ class Catalog:
         return self._all(Connection, where)
 
     def usage(self, owner: str) -> tuple[int, int]:
-        """Return how many volumes and how many GiB an owner has."""
+        """Return how many volumes an owner has, and how many GiB: snapshots count with the size that their volume had."""
         from sqlalchemy import func, select
 
-        table = self._tables[Volume]
-        query = select(func.count(), func.coalesce(func.sum(table.c.size), 0)).where(table.c.owner == owner)
+        found = []
         with self._reading() as connection:
-            count, gib = connection.execute(query).one()
-        return int(count), int(gib)
+            for table in (self._tables[Volume], self._tables[Snapshot]):
+                query = select(func.count(), func.coalesce(func.sum(table.c.size), 0)).where(table.c.owner == owner)
+                found.append(connection.execute(query).one())
+        (volumes, gib), (_, snapshots_gib) = found
+        return int(volumes), int(gib) + int(snapshots_gib)
 
     def allocated(self, backend: str) -> int:
         """Return the GiB of all volumes on a backend."""

@@ -44,6 +44,9 @@ class Connections:
             wanted = Wanted(**{"size": None, **given})
         if caller.minion is None:
             raise PermissionDeniedError("a volume is connected by the minion that uses it: apply storage_volume.connected there")
+        # Many drivers find the array's host entry by this name: with another's, the volumes of that host would be within reach.
+        if connector.get("host") != caller.minion:
+            raise PermissionDeniedError(f"connector:host must be the minion's id, {caller.minion}", field="connector:host")
         # A shared volume is never created or changed through a connection.
         shared = owner == validate.SHARED_OWNER
         owner = self.core.owner(caller, owner, name, change=wanted is not None and not shared)
@@ -51,9 +54,9 @@ class Connections:
         with self.core.held(caller, "connection", (owner, name), *sources):
             old: Volume | None
             if wanted is not None and not shared:
-                old, volume = self.volumes.ensure(caller, owner, name, wanted)
+                old, volume = self.volumes.ensure(caller, owner, name, wanted, anew=False)
             else:
-                old = volume = self.core.usable(owner, name)
+                old = volume = self.volumes.usable(owner, name)
             return self._map(caller.minion, volume, old, connector, read_only)
 
     def disconnect(self, caller: Caller, *, name: Any, owner: Any = None, host: Any = None, fenced: Any = False) -> dict[str, Any]:
@@ -66,8 +69,11 @@ class Connections:
         """
         name = validate.name(name)
         fenced = validate.boolean(fenced, "fenced")
-        owner = self.core.owner(caller, owner, name, change=False)
+        owner = self.core.owner(caller, owner, name, change=False, release=True)
         host = self._host(caller, host, fenced)
+        if not self._connected(owner, name, host):
+            # Without a lock, whose file would stay for a name that never was.
+            return {"connection": None}
         with self.core.held(caller, "disconnection", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
             connection = self.core.catalog.connection(volume.id, host) if volume else None
@@ -88,7 +94,7 @@ class Connections:
         name = validate.name(name)
         owner = self.core.owner(caller, owner, name, change=False)
         with self.core.held(caller, "formatting", (owner, name)):
-            volume = self.core.usable(owner, name)
+            volume = self.volumes.usable(owner, name)
             connection = self.core.catalog.connection(volume.id, caller.minion or "")
             if connection is None or connection.state != model.CONNECTED:
                 raise FailedPreconditionError(f"volume {name!r} is not connected to {caller}; connect it first")
@@ -105,6 +111,10 @@ class Connections:
         provider = self.core.provider(volume.backend)
         provider.disconnect(as_provider_volume(volume), connection.id, connection.connector, last=not others)
         self.core.catalog.remove(connection)
+
+    def _connected(self, owner: str, name: str, host: str) -> bool:
+        volume = self.core.catalog.volume(owner, name)
+        return volume is not None and self.core.catalog.connection(volume.id, host) is not None
 
     def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool) -> dict[str, Any]:
         connections = self.core.catalog.connections(volume_id=volume.id)

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from .. import model, validate
-from ..errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError, UnimplementedError
+from .. import validate
+from ..errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, UnimplementedError
 from ..model import Snapshot, Volume
 from .backends import Backends
 from .catalog import Catalog
@@ -50,14 +50,15 @@ class Core:
         """Return what the policy lets the caller do; everything, for the administrator."""
         return Rule(shared=("*",)) if caller.minion is None else self.config.policy.rule(caller.minion)
 
-    def owner(self, caller: Caller, owner: Any, name: str, *, change: bool) -> str:
+    def owner(self, caller: Caller, owner: Any, name: str, *, change: bool, release: bool = False) -> str:
         """Return the owner of the volume that the caller means, after checking that it may.
 
         :param owner: as written; None means the caller itself.
         :param change: the volume itself is changed or deleted, not only connected.
+        :param release: the caller only gives up what it has, which no policy forbids: one that changed must not keep volumes mapped.
         :raises PermissionDeniedError: it belongs to another minion, or is shared and the policy does not allow this.
         """
-        rule = self.rule(caller)
+        rule = Rule() if release else self.rule(caller)
         if owner is None:
             if caller.minion is None:
                 raise InvalidArgumentError("name the owner: the minion's id, or 'shared'", field="owner")
@@ -67,6 +68,8 @@ class Core:
             return str(owner)
         if owner != validate.SHARED_OWNER:
             raise PermissionDeniedError(f"{caller} may not use volumes of {owner}", field="owner")
+        if release:
+            return validate.SHARED_OWNER
         if not rule.may_share(name):
             raise PermissionDeniedError(f"the policy does not let {caller} use the shared volume {name!r}", field="name")
         if change:
@@ -86,18 +89,6 @@ class Core:
         if found is None:
             raise NotFoundError(f"volume {name!r} of {owner} does not exist; create it with storage_volume.present", field="name")
         return found
-
-    def usable(self, owner: str, name: str) -> Volume:
-        """Return a volume that is there and at rest.
-
-        :raises NotFoundError: there is none.
-        :raises FailedPreconditionError: it is half created or half deleted.
-        """
-        volume = self.volume(owner, name)
-        if volume.state == model.AVAILABLE:
-            return volume
-        why = f" ({volume.error})" if volume.error else ""
-        raise FailedPreconditionError(f"volume {name!r} of {owner} is {volume.state}{why}; create or delete it again first")
 
     def provider(self, backend: str) -> Provider:
         """Return the loaded provider of a backend."""

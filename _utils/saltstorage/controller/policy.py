@@ -22,7 +22,7 @@ class Rule:
     :ivar glob: matches minion ids, as ``salt 'glob'`` does.
     :ivar backends: globs of backend names that may be used; default all.
     :ivar max_volumes: most volumes that one minion may own; default no limit.
-    :ivar max_gib: most GiB that one minion may own; default no limit.
+    :ivar max_gib: most GiB that one minion may own, snapshots included; default no limit.
     :ivar shared: globs of names of shared volumes that may be used; default none.
     """
 

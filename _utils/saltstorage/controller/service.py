@@ -82,7 +82,7 @@ class Service:
     @functools.cached_property
     def snapshots(self) -> Snapshots:
         """The operations on snapshots."""
-        return Snapshots(self.core)
+        return Snapshots(self.core, self.volumes)
 
     # Life.
 

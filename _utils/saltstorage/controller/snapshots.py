@@ -10,7 +10,9 @@ from .. import model, validate
 from ..errors import AlreadyExistsError, FailedPreconditionError, StorageError
 from ..model import Snapshot
 from .core import Caller, Core, as_provider_snapshot, new_id, require
+from .locks import owner_key
 from .providers.base import Capability
+from .volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +20,9 @@ log = logging.getLogger(__name__)
 class Snapshots:
     """Taking and deleting snapshots."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, volumes: Volumes) -> None:
         self.core = core
+        self.volumes = volumes
 
     def create(self, caller: Caller, *, name: Any, volume: Any, owner: Any = None) -> dict[str, Any]:
         """Make sure that a snapshot of a volume exists.
@@ -36,7 +39,7 @@ class Snapshots:
             if old is not None and old.state != model.AVAILABLE:
                 self.remove(old)
                 old = None
-            parent = self.core.usable(owner, volume_name)
+            parent = self.volumes.usable(owner, volume_name)
             if old is not None:
                 if old.volume_id != parent.id:
                     raise AlreadyExistsError(f"snapshot {name!r} is of an earlier volume of the name {volume_name!r}", field="volume")
@@ -54,7 +57,11 @@ class Snapshots:
                 state=model.CREATING,
                 created=time.time(),
             )
-            self.core.catalog.add(snapshot)
+            with self.core.locks.held(owner_key(owner), why="a look at the quota"):
+                if caller.minion:
+                    count, gib = self.core.catalog.usage(owner)
+                    self.core.rule(caller).check_usage(caller.minion, count, gib + snapshot.size)
+                self.core.catalog.add(snapshot)
             try:
                 provider.create_snapshot(as_provider_snapshot(snapshot))
             except BaseException:

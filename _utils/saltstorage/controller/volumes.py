@@ -61,6 +61,9 @@ class Volumes:
         """
         name = validate.name(name)
         owner = self.core.owner(caller, owner, name, change=True)
+        if self.core.catalog.volume(owner, name) is None:
+            # Without a lock, whose file would stay for a name that never was.
+            return {"old": None, "record_only": False}
         with self.core.held(caller, "deletion", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
             if volume is None:
@@ -71,11 +74,29 @@ class Volumes:
 
     # Steps, called with the volume's lock held.
 
-    def ensure(self, caller: Caller, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
-        """Return the volume as it was (None: it was not) and as it is."""
+    def usable(self, owner: str, name: str) -> Volume:
+        """Return a volume that is there and at rest; one whose extension was cut off is settled first.
+
+        :raises NotFoundError: there is none.
+        :raises FailedPreconditionError: it is half created or half deleted.
+        """
+        volume = self._recovered(self.core.volume(owner, name))
+        if volume.state == model.AVAILABLE:
+            return volume
+        why = f" ({volume.error})" if volume.error else ""
+        raise FailedPreconditionError(f"volume {name!r} of {owner} is {volume.state}{why}; apply storage_volume.present or absent first")
+
+    def ensure(self, caller: Caller, owner: str, name: str, wanted: Wanted, *, anew: bool = True) -> tuple[Volume | None, Volume]:
+        """Return the volume as it was (None: it was not) and as it is.
+
+        :param anew: whether a volume that is half deleted may be deleted and created anew.
+        """
         # The backend is looked up first, so that a wrong name is an error whatever exists.
         entry = self.core.config.backend(wanted.backend) if wanted.backend is not None else None
         old = self.core.catalog.volume(owner, name)
+        if old is not None and old.state == model.DELETING and not anew:
+            text = f"volume {name!r} of {owner} is being deleted; apply storage_volume.absent, or present to make it anew"
+            raise FailedPreconditionError(text)
         if old is not None and old.state in (model.CREATING, model.DELETING, model.ERROR):
             # Whoever created or deleted it is gone, or its lock would not be ours: nothing on it is wanted.
             self.remove(old)
@@ -163,16 +184,17 @@ class Volumes:
             raise FailedPreconditionError(
                 f"backend {volume.backend!r} grows volumes only while no host uses them; disconnect {hosts} first"
             )
-        if caller.minion:
-            with self.core.locks.held(owner_key(volume.owner), why="a look at the quota"):
+        with self.core.locks.held(owner_key(volume.owner), why="a look at the quota"):
+            if caller.minion:
                 count, gib = self.core.catalog.usage(volume.owner)
                 self.core.rule(caller).check_usage(caller.minion, count, gib - volume.size + size)
-        volume = self.core.catalog.update(volume, state=model.EXTENDING)
+            # The new size counts from here on, for whoever looks at the quota next.
+            before, volume = volume, self.core.catalog.update(volume, state=model.EXTENDING, size=size)
         try:
-            size = provider.extend_volume(as_provider_volume(volume), size)
+            size = provider.extend_volume(as_provider_volume(before), size)
         except StorageError as error:
             # A failed extension leaves the volume as it was: its data is there, and it can be used.
-            self.core.catalog.update(volume, state=model.AVAILABLE, error=error.message)
+            self.core.catalog.update(volume, state=model.AVAILABLE, size=before.size, error=error.message)
             raise
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, error="")
 

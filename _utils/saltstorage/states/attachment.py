@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import validate
-from ..consumer import holders
 from ..consumer.attach import Attachment
 from ..consumer.flow import Connected, Flow
-from ..errors import AlreadyExistsError, FailedPreconditionError
+from ..errors import AlreadyExistsError
 from . import mount
 from .request import Request, connect_changes, look
 from .skeleton import Changes, Plan, change
@@ -22,7 +21,7 @@ def connected(flow: Flow, request: Request, test: bool) -> Plan:
     return Plan(found.comment, found.changes, lambda: connect(flow, request))
 
 
-def disconnected(flow: Flow, name: Any, owner: Any, force: Any, test: bool) -> Plan:
+def disconnected(flow: Flow, name: Any, owner: Any, force: Any) -> Plan:
     """Plan that a volume is not attached here."""
     name = validate.name(name)
     owner = flow.owner(owner)
@@ -37,11 +36,8 @@ def disconnected(flow: Flow, name: Any, owner: Any, force: Any, test: bool) -> P
     mapped = volume is not None and any(c.host == flow.minion for c in inventory.connections_of(volume))
     if attached is None and not mapped and not flow.consumer.links.target(name):
         return Plan(f"Volume {name!r} is not connected.")
-    if test:
-        # What our own mount holds is unmounted first; anything else would make the real run fail.
-        found = flow.consumer.holders(name) if not mount.own_mount_points(flow, name) else []
-        if found:
-            raise FailedPreconditionError(f"volume {name!r} is in use: {holders.describe(found)}")
+    # Before anything is unmounted, so that a refusal leaves everything as it is.
+    mount.refuse_in_use(flow, name)
     changes = {"path": change(_path(attached), None)}
     return Plan(f"Volume {name!r} would be disconnected.", changes, lambda: _disconnect(flow, owner, name, force))
 

@@ -32,6 +32,9 @@ class Mount:
         if not isinstance(mkfs_options, list | None) or not all(isinstance(o, str) for o in mkfs_options or ()):
             raise InvalidArgumentError("mkfs_options must be a list of strings, such as ['-m', '0']", field="mkfs_options")
         self.mkfs_options = list(mkfs_options or ())
+        if any(o.startswith("/") for o in self.mkfs_options):
+            # mkfs.btrfs would take it for a further device, and wipe that.
+            raise InvalidArgumentError("mkfs_options may hold no path", field="mkfs_options")
         filesystem.check(self.fstype or DEFAULT_FSTYPE, self.mkfs_options)
         given = ",".join(options) if isinstance(options, list) and all(isinstance(o, str) for o in options) else options
         if not isinstance(given, str) or not given or not given.isprintable() or " " in given:
@@ -52,6 +55,7 @@ def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
             f"something else is mounted on {wanted.path}; unmount it or choose another mount point", field="mount"
         )
     else:
+        _check_table(flow, request.name, wanted)
         changes["mount"] = change(None, wanted.path)
     if not changes:
         return Plan(f"Volume {request.name!r} is mounted on {wanted.path}.")
@@ -86,6 +90,15 @@ def own_mounts(flow: Flow, name: str) -> list[Entry]:
 def own_mount_points(flow: Flow, name: str) -> set[str]:
     """Return where ``mounted`` mounted a volume."""
     return {os.path.realpath(entry.mount_point) for entry in own_mounts(flow, name)}
+
+
+def refuse_in_use(flow: Flow, name: str) -> None:
+    """Raise FailedPreconditionError when somebody uses a volume beside our own mounts, or uses those; the users are named."""
+    own = own_mount_points(flow, name)
+    found = [str(h) for h in flow.consumer.holders(name) if not (h.kind == "mount" and h.text.removeprefix("mounted on ") in own)]
+    found += [user for m in _live(flow, name) if m.path in own for user in mounting.users(m.path)]
+    if found:
+        raise FailedPreconditionError(f"volume {name!r} is in use: {'; '.join(dict.fromkeys(found))}")
 
 
 def unmount_own(flow: Flow, name: str) -> Changes:
@@ -129,6 +142,7 @@ def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Vol
     """Mount the device unless it is, making a file system where there is none; return the file system's type."""
     state = _checked_state(flow, request.name, wanted, device)
     if state.top is not None:
+        flow.consumer.end_format(request.name)
         return state.top.fstype
     fstype = _file_system(flow, request, wanted, device, changes)
     if _grows(request, device, fstype, None):
@@ -147,12 +161,12 @@ def _file_system(flow: Flow, request: Request, wanted: Mount, device: str, chang
     found = probe.probe(device, timeout=flow.consumer.config.step_timeout)
     attached = flow.consumer.attachment(request.name)
     cut_off = attached is not None and attached.formatting
-    if found.kind == probe.FILESYSTEM and not cut_off:
+    if found.kind == probe.FILESYSTEM and not (cut_off and filesystem.unfinished(device, found)):
         if wanted.fstype is not None and found.fstype != wanted.fstype:
-            raise AlreadyExistsError(
-                f"volume {request.name!r} has a file system of type {found.fstype}, not {wanted.fstype}; it is never formatted again",
-                field="fstype",
-            )
+            raise _other_fstype(request.name, found.fstype, str(wanted.fstype))
+        if cut_off:
+            # It was finished, here or by hand, and may hold data since.
+            flow.consumer.end_format(request.name)
         return found.fstype
     if not found.empty and not cut_off:
         raise AlreadyExistsError(f"volume {request.name!r} holds {found}, and is not formatted; empty it by hand if it is not needed")
@@ -169,7 +183,11 @@ def _compare(flow: Flow, request: Request, wanted: Mount, volume: Volume | None)
     device = flow.consumer.check(request.name).device
     state = _checked_state(flow, request.name, wanted, device)
     changes: Changes = {}
+    _check_table(flow, request.name, wanted)
     if state.top is None:
+        found = probe.probe(device, timeout=flow.consumer.config.step_timeout)
+        if found.kind == probe.FILESYSTEM and wanted.fstype not in (None, found.fstype):
+            raise _other_fstype(request.name, found.fstype, str(wanted.fstype))
         changes["mount"] = change(None, wanted.path)
         return changes
     fstype = state.top.fstype
@@ -199,11 +217,17 @@ def _checked_state(flow: Flow, name: str, wanted: Mount, device: str) -> mounts.
             f"volume {name!r} is mounted on {', '.join(elsewhere)}, not on {wanted.path}; unmount it first", field="mount"
         )
     if state.top is not None and wanted.fstype is not None and state.top.fstype != wanted.fstype:
-        raise AlreadyExistsError(
-            f"volume {name!r} has a file system of type {state.top.fstype}, not {wanted.fstype}; it is never formatted again",
-            field="fstype",
-        )
+        raise _other_fstype(name, state.top.fstype, str(wanted.fstype))
     return state
+
+
+def _check_table(flow: Flow, name: str, wanted: Mount) -> None:
+    """Refuse a mount point that the table of file systems gives to another device."""
+    have = _fstab(flow).find(wanted.path)
+    if have is not None and have.device != flow.consumer.links.path(name):
+        table = flow.consumer.config.fstab
+        text = f"{table} mounts {have.device} on {wanted.path}; remove that line, or choose another mount point"
+        raise FailedPreconditionError(text, field="mount")
 
 
 def _occupied(flow: Flow, name: str, path: str) -> bool:
@@ -229,6 +253,9 @@ def _undo(flow: Flow, name: str, paths: list[str]) -> None:
     with flow.consumer.lock(name):
         # Stacked mounts come off in the reverse order.
         for path in reversed(paths):
+            top = mounts.state(path).top
+            if top not in _live(flow, name):
+                raise FailedPreconditionError(f"something else is mounted over {path}; unmount that first")
             mounting.unmount(path, timeout=flow.consumer.config.format_timeout)
         table = _fstab(flow)
         for entry in own_mounts(flow, name):
@@ -269,6 +296,8 @@ def _mount_point(value: Any) -> str:
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
         raise InvalidArgumentError(f"mount must be an absolute path, not {value!r}", field="mount")
     path = os.path.normpath(value)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise InvalidArgumentError(f"mount {path!r} exists and is not a directory", field="mount")
     if path.lstrip("/") == "":
         raise InvalidArgumentError("mount may not be /", field="mount")
     return "/" + path.lstrip("/")

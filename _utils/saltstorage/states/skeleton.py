@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import validate
+from ..bus.faults import as_storage_error
 from ..errors import StorageError
 
 Changes = dict[str, Any]
@@ -48,6 +49,8 @@ def run(name: str, test: bool, plan: Callable[[], Plan], unknown: Mapping[str, A
             ret["changes"], ret["comment"] = found.apply()
     except StorageError as error:
         ret.update(result=False, changes={}, comment=str(error))
+    except Exception as error:  # a traceback in a state's comment helps nobody, and may hold what nobody should read
+        ret.update(result=False, changes={}, comment=str(as_storage_error(error, f"the state of {name!r}")))
     return ret
 
 

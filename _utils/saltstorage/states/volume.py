@@ -29,7 +29,7 @@ def present(flow: Flow, name: Any, size: Any, backend: Any, source: Any, resize:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
         changes = {"size": change(volume.size, wanted.size)}
         return Plan(f"Volume {name!r} would be grown to {wanted.size} GiB.", changes, lambda: _create(flow, owner, name, wanted))
-    if flow.consumer.check(name, size=volume.size).state == attach.SIZE:
+    if _lags(flow, volume):
         return Plan(f"The device of volume {name!r} would be grown.", {"size": change(None, volume.size)}, lambda: _resize(flow, name))
     return Plan(f"Volume {name!r} is present: {volume.size} GiB on backend {volume.backend!r}, id {volume.id}.")
 
@@ -110,13 +110,21 @@ def refuse_shared(flow: Flow, owner: str, text: str) -> None:
         raise PermissionDeniedError(f"shared {text}", field="owner")
 
 
+def _lags(flow: Flow, volume: Volume) -> bool:
+    """Whether the volume is attached here, and its device does not show its size yet."""
+    attached = flow.consumer.attachment(volume.name)
+    if attached is None or attached.volume_id != volume.id:
+        return False
+    return flow.consumer.check(volume.name, size=volume.size).state == attach.SIZE
+
+
 def _create(flow: Flow, owner: str, name: str, wanted: Wanted) -> tuple[Changes, str]:
     old, volume = flow.create(owner, name, wanted)
     if old is None:
         return key_for(
             name, change(None, shown(volume))
         ), f"Volume {name!r} was created with {volume.size} GiB on backend {volume.backend!r}."
-    if flow.consumer.check(name, size=volume.size).state == attach.SIZE:
+    if _lags(flow, volume):
         flow.consumer.resize(name)
     return {"size": change(old.size, volume.size)}, f"Volume {name!r} was grown from {old.size} to {volume.size} GiB."
 

@@ -14,12 +14,15 @@ from saltstorage.errors import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
+    ResourceExhaustedError,
 )
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False, "wwpns": ["50014380186b3f65"]}
 
 
 def run(service, op, caller="web1", **args):
+    if args.get("connector") is CONNECTOR:
+        args["connector"] = {**CONNECTOR, "host": caller}
     return service.execute(op, args, caller)
 
 
@@ -195,3 +198,67 @@ def test_n2_n3_n4_n8_snapshots(service, volume):
         run(service, "snapshot_create", name="cut", volume="other")
     assert run(service, "snapshot_delete", name="cut")["old"]["name"] == "cut"
     assert run(service, "snapshot_delete", name="cut")["old"] is None
+
+
+def test_a_minion_cannot_pass_for_another_host(service, volume):
+    with pytest.raises(PermissionDeniedError):
+        service.execute("connect", {"name": "data", "connector": {"host": "db1", "initiator": "iqn.2026-01.org.example:web1"}}, "web1")
+    assert service.catalog.connections() == []
+
+
+def test_c16_a_connection_does_not_revive_what_is_being_deleted(service, volume, files):
+    service.catalog.update(service.catalog.volume("web1", "data"), state=model.DELETING)
+    with pytest.raises(FailedPreconditionError, match="being deleted"):
+        run(service, "connect", name="data", connector=CONNECTOR, create={"size": 1})
+    assert files() == [f"volume-{volume['id']}"]
+
+
+def test_a_cut_off_extension_is_settled_by_a_connection(service, volume):
+    service.catalog.update(service.catalog.volume("web1", "data"), state=model.EXTENDING, size=7)
+    assert run(service, "connect", name="data", connector=CONNECTOR)["volume"]["size"] == 1
+
+
+def test_what_a_policy_took_away_can_still_be_disconnected(opts, service, volume):
+    run(service, "connect", name="data", connector=CONNECTOR)
+    opts["storage"]["policy"] = {"db*": {}}
+    later = Service(opts)
+    assert run(later, "disconnect", name="data")["connection"]["host"] == "web1"
+    later.close()
+
+
+def test_snapshots_count_in_the_quota(opts):
+    opts["storage"]["policy"] = {"web*": {"max_gib": 2}}
+    service = Service(opts)
+    run(service, "create", name="data", size=1)
+    run(service, "snapshot_create", name="one", volume="data")
+    with pytest.raises(ResourceExhaustedError):
+        run(service, "snapshot_create", name="two", volume="data")
+    assert [s.name for s in service.catalog.snapshots()] == ["one"]
+    service.close()
+
+
+def test_two_extensions_at_once_do_not_pass_the_quota(opts):
+    opts["storage"]["policy"] = {"web*": {"max_gib": 3}}
+    service = Service(opts)
+    for name in ("a", "b"):
+        run(service, "create", name=name, size=1)
+
+    def extend(name):
+        try:
+            return run(service, "extend", name=name, size=2)
+        except ResourceExhaustedError as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(extend, "ab"))
+    assert sum(isinstance(r, ResourceExhaustedError) for r in results) == 1
+    assert service.catalog.usage("web1") == (2, 3)
+    service.close()
+
+
+def test_names_that_never_were_leave_no_lock_files(service, tmp_path, volume):
+    before = len(list((tmp_path / "state" / "locks").iterdir()))
+    for n in range(5):
+        run(service, "disconnect", name=f"never {n}")
+        run(service, "delete", name=f"never {n}")
+    assert len(list((tmp_path / "state" / "locks").iterdir())) == before

@@ -21,6 +21,8 @@ CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 
 
 def run(service, op, caller="web1", **args):
+    if args.get("connector") is CONNECTOR:
+        args["connector"] = {**CONNECTOR, "host": caller}
     return service.execute(op, args, caller)
 
 

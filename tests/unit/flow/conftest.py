@@ -1,0 +1,111 @@
+"""A minion without a master: the consumer's flow and the states over the real file driver, in this process."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from saltstorage.consumer.flow import Flow
+from saltstorage.states import attachment, mount, skeleton, volume
+from saltstorage.states.mount import Mount
+from saltstorage.states.request import Request
+
+
+class Host:
+    """One minion. Several of them share one controller's catalog and backend."""
+
+    def __init__(self, root, minion, metadata_dir):
+        self.root = root
+        self.folder = root / minion
+        self.mount_point = str(self.folder / "srv")
+        self.opts = {
+            "id": minion,
+            "file_client": "local",
+            "storage": {
+                "state_dir": str(root / "controller"),
+                "metadata_database": f"sqlite:///{metadata_dir}/cinderlib.sqlite",
+                "policy": {"*": {"shared": ["*"]}},
+                "backends": {
+                    "local": {
+                        "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+                        "file_driver_path": str(root / "volumes"),
+                    }
+                },
+                "consumer": {
+                    "state_dir": str(self.folder / "state"),
+                    "device_dir": str(self.folder / "dev"),
+                    "fstab": str(self.folder / "fstab"),
+                    "lock_path": str(root / "brick"),
+                },
+            },
+        }
+        self.folder.mkdir()
+        self.context = {}
+        self.runs = 0
+
+    @property
+    def flow(self):
+        """A flow as of a new run of states."""
+        self.runs += 1
+        return Flow(self.opts, self.context, str(self.runs))
+
+    def close(self):
+        kept = self.context.get("saltstorage.bus.service")
+        if kept:
+            kept[1].close()
+
+    def state(self, function, name="data", *, test=False, **given):
+        flow = self.flow
+
+        def plan():
+            if function == "present":
+                return volume.present(flow, name, **{"backend": None, "source": None, "resize": True, "owner": None, **given})
+            if function == "absent":
+                return volume.absent(flow, name, given.get("owner"))
+            if function == "disconnected":
+                return attachment.disconnected(flow, name, given.get("owner"), False)
+            if function == "unmounted":
+                return mount.unmounted(flow, name, given.get("owner"))
+            keys = ("size", "backend", "source", "resize", "owner", "read_only")
+            defaults = {"resize": True, "read_only": False}
+            request = Request(flow, name, *(given.get(k, defaults.get(k)) for k in keys))
+            if function == "connected":
+                return attachment.connected(flow, request, test)
+            wanted = Mount(given.get("mount", self.mount_point), given.get("fstype", "xfs"), None, given.get("options", "defaults"))
+            return mount.mounted(flow, request, wanted, test)
+
+        return skeleton.run(name, test, plan, {}, lambda name: None)
+
+    def mounted(self, **given):
+        return self.state("mounted", **{"size": 1, **given})
+
+
+@pytest.fixture
+def hosts(short_dir, metadata_dir):
+    """A function that makes minions over one backend; at the end nothing of them is left."""
+    made = []
+
+    def make(minion="web1"):
+        made.append(Host(short_dir, minion, metadata_dir))
+        return made[-1]
+
+    yield make
+    with open("/proc/mounts") as file:
+        mounts = [line.split()[1] for line in file if str(short_dir) in line]
+    for path in reversed(mounts):
+        subprocess.run(["umount", path], check=True)
+    for host in made:
+        for owner in (None, "shared"):
+            host.state("disconnected", owner=owner)
+        host.close()
+    listed = subprocess.run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], capture_output=True, text=True, check=True)
+    left = [line for line in listed.stdout.splitlines() if str(short_dir) in line]
+    for line in left:
+        subprocess.run(["losetup", "--detach", line.split()[0]], check=True)
+    assert left == []
+
+
+@pytest.fixture
+def host(hosts):
+    return hosts()

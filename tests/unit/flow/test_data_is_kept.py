@@ -1,0 +1,196 @@
+"""What must never happen to data, whatever went wrong before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from saltstorage.consumer import filesystem, flow
+from saltstorage.errors import UnavailableError
+
+pytestmark = pytest.mark.root
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+def device(host):
+    return os.path.realpath(host.folder / "dev" / "data")
+
+
+def write(host):
+    Path(host.mount_point, "file").write_text("kept")
+
+
+def read(host):
+    return Path(host.mount_point, "file").read_text()
+
+
+def killed(monkeypatch, target, name):
+    def die(*args, **kwargs):
+        raise KilledError
+
+    monkeypatch.setattr(target, name, die)
+
+
+def test_killed_after_mkfs_then_used(host, monkeypatch):
+    assert host.state("connected", size=1)["result"]
+    with monkeypatch.context() as patch:
+        killed(patch, host.flow.consumer.__class__, "end_format")
+        with pytest.raises(KilledError):
+            host.mounted()
+    os.makedirs(host.mount_point, exist_ok=True)
+    subprocess.run(["mount", device(host), host.mount_point], check=True)
+    write(host)
+    assert host.mounted()["result"] is True
+    assert host.state("unmounted")["result"] is True
+    again = host.mounted()
+    assert again["result"] is True, again
+    assert read(host) == "kept"
+
+
+def test_killed_within_mkfs_is_made_again(host, monkeypatch):
+    assert host.state("connected", size=1)["result"]
+    with monkeypatch.context() as patch:
+        killed(patch, filesystem.commands, "run")
+        with pytest.raises(KilledError):
+            host.flow.format("web1", "data", "xfs", [])
+    # What an interrupted mkfs leaves: parts without a signature.
+    with open(device(host), "r+b") as file:
+        file.write(b"\1" * 4096)
+        file.flush()
+        os.fsync(file.fileno())
+    done = host.mounted()
+    assert done["result"] is True, done
+    assert done["changes"]["filesystem"]["new"] == "xfs"
+
+
+def test_data_written_before_mkfs_was_ever_allowed_is_kept(host, monkeypatch):
+    assert host.state("connected", size=1)["result"]
+    with monkeypatch.context() as patch:
+
+        def lost(self, op, args):
+            raise UnavailableError("no storage controller answers")
+
+        patch.setattr(flow.Flow, "_ask", lambda self, op, args: lost(self, op, args) if op == "mark_formatted" else _ask(self, op, args))
+        assert host.mounted()["result"] is False
+    with open(device(host), "r+b") as file:
+        file.write(b"raw data")
+        os.fsync(file.fileno())
+    for _ in range(2):
+        assert host.mounted()["result"] is False
+    with open(device(host), "rb") as file:
+        assert file.read(8) == b"raw data"
+
+
+_ask = flow.Flow._ask
+
+
+def test_another_host_formatted_the_shared_volume_meanwhile(hosts, monkeypatch):
+    first, second = hosts("web1"), hosts("web2")
+    first.flow.controller._service(start=True).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    assert first.state("connected", owner="shared")["result"]
+    with monkeypatch.context() as patch:
+        killed(patch, flow.Flow, "_ask")
+        with pytest.raises(KilledError):
+            first.flow.format("shared", "data", "xfs", [])
+    done = second.mounted(owner="shared", size=None)
+    assert done["result"] is True, done
+    write(second)
+    assert first.mounted(owner="shared", size=None)["comment"] is not None
+    assert read(second) == "kept"
+    found = subprocess.run(["blkid", "-p", "-o", "value", "-s", "UUID", device(second)], capture_output=True, text=True, check=True)
+    assert found.stdout.strip()
+
+
+def _admin():
+    from saltstorage.controller.core import Caller
+
+    return Caller()
+
+
+def test_what_somebody_else_mounted_over_ours_stays(host):
+    assert host.mounted()["result"]
+    subprocess.run(["mount", "-t", "tmpfs", "none", host.mount_point], check=True)
+    Path(host.mount_point, "theirs").write_text("kept")
+    for function in ("unmounted", "disconnected"):
+        done = host.state(function)
+        assert done["result"] is False, done
+        assert done["comment"].startswith("FAILED_PRECONDITION")
+    assert Path(host.mount_point, "theirs").read_text() == "kept"
+
+
+def test_a_line_of_another_device_in_fstab_is_refused_first_and_always(host):
+    Path(host.folder, "fstab").write_text(f"/dev/other {host.mount_point} xfs defaults 0 0\n")
+    for test in (True, False, False):
+        done = host.mounted(test=test)
+        assert (done["result"], done["changes"]) == (False, {}), done
+        assert "/dev/other" in done["comment"]
+    assert not os.path.ismount(host.mount_point)
+
+
+def test_in_use_is_refused_before_anything_is_unmounted(host):
+    assert host.mounted()["result"]
+    with open(Path(host.mount_point, "file"), "w"):
+        process = subprocess.Popen(["sleep", "60"], cwd=host.mount_point)
+        try:
+            for test in (True, False):
+                done = host.state("disconnected", test=test)
+                assert (done["result"], done["changes"]) == (False, {}), done
+                assert f"process {process.pid}" in done["comment"]
+            assert os.path.ismount(host.mount_point)
+            assert host.mount_point in Path(host.folder, "fstab").read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_dry_run_tells_of_another_file_system(host):
+    assert host.state("connected", size=1)["result"]
+    subprocess.run(["mkfs.xfs", "-q", device(host)], check=True)
+    for test in (True, False):
+        done = host.mounted(fstype="ext4", test=test)
+        assert done["result"] is False
+        assert done["comment"].startswith("ALREADY_EXISTS")
+
+
+def test_a_mount_point_that_is_a_file(host):
+    Path(host.mount_point).write_text("")
+    for test in (True, False):
+        done = host.mounted(test=test)
+        assert done["result"] is False
+        assert done["comment"].startswith("INVALID_ARGUMENT")
+    assert host.state("absent")["comment"] == "Volume 'data' is already absent."
+
+
+def test_u11_half_attached_is_told_as_a_change(host, monkeypatch):
+    with monkeypatch.context() as patch:
+        from saltstorage.consumer import brick
+
+        killed(patch, brick.Brick, "connect")
+        with pytest.raises(KilledError):
+            host.state("connected", size=1)
+    assert host.state("disconnected", test=True)["result"] is None
+    assert host.state("disconnected")["changes"]
+    assert host.state("disconnected")["changes"] == {}
+
+
+def test_a_volume_beside_a_shared_one_of_its_name(host):
+    host.flow.controller._service(start=True).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    assert host.state("connected", owner="shared")["result"]
+    assert host.state("present", size=3)["changes"]
+    assert host.state("present", size=3)["changes"] == {}
+
+
+def test_ext4_grows_while_it_is_not_mounted(host):
+    assert host.mounted(fstype="ext4")["result"]
+    write(host)
+    assert host.state("unmounted")["result"]
+    done = host.mounted(fstype="ext4", size=2)
+    assert done["result"] is True, done
+    assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
+    assert read(host) == "kept"
