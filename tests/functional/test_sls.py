@@ -128,7 +128,10 @@ def test_the_unit_is_installed_where_systemd_runs(loaded: dict[str, Any], minion
         salt_call="/usr/bin/salt-call",
         config_dir="/etc/salt",
     )
-    assert "ExecStart=/usr/bin/salt-call --config-dir=/etc/salt --local " in text
+    assert "ExecStart=/usr/bin/salt-call --config-dir=/etc/salt --local --retcode-passthrough " in text
+    # In the transaction that mounts, and before it; `x-systemd.after` in fstab orders and starts nothing.
+    assert "\nBefore=remote-fs-pre.target\n" in text
+    assert "\nWantedBy=remote-fs.target multi-user.target" in text
 
 
 def test_the_unit_is_part_of_the_volumes(minion_opts: dict[str, Any], render: Render) -> None:

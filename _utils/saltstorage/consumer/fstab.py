@@ -180,13 +180,14 @@ def parse(line: str) -> Entry | None:
 def boot_options(options: str) -> str:
     """Return mount options for the table: the user's, and those that make the boot wait for the volume to be attached.
 
-    ``_netdev`` orders the mount after the network; the unit attaches all volumes before.
+    ``_netdev`` orders the mount after the network; the unit attaches all volumes before.  It is waited for and not required: it
+    fails when one volume cannot be attached, and the file systems on the others are mounted all the same.
 
     >>> boot_options("defaults,noatime")
-    'defaults,noatime,_netdev,x-systemd.requires=salt-storage-reattach.service'
+    'defaults,noatime,_netdev,x-systemd.after=salt-storage-reattach.service'
     """
     have = options.split(",")
-    return ",".join([*have, *(o for o in ("_netdev", f"x-systemd.requires={REATTACH_UNIT}") if o not in have)])
+    return ",".join([*have, *(o for o in ("_netdev", f"x-systemd.after={REATTACH_UNIT}") if o not in have)])
 
 
 def _same(one: str, other: str) -> bool:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -106,8 +108,25 @@ def test_any_name_comes_back(name):
 
 def test_boot_options_are_added_once():
     once = boot_options("noatime")
-    assert once == "noatime,_netdev,x-systemd.requires=salt-storage-reattach.service"
+    assert once == "noatime,_netdev,x-systemd.after=salt-storage-reattach.service"
     assert boot_options(once) == once
+
+
+def test_systemd_mounts_after_the_unit_and_without_requiring_it(tmp_path):
+    """A volume that cannot be attached lets the unit fail, and must not keep the file systems on the others from being mounted."""
+    generator = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")
+    if not generator.exists():
+        pytest.skip("needs systemd-fstab-generator")
+    table, out = Fstab(str(tmp_path / "fstab")), tmp_path / "out"
+    table.set(entry(options=boot_options("defaults")))
+    out.mkdir()
+    subprocess.run([generator, out, out, out], check=True, env={"SYSTEMD_FSTAB": table.path})
+    lines = (out / "srv-data.mount").read_text().splitlines()
+    assert [line for line in lines if "salt-storage-reattach" in line and not line.startswith("Options=")] == [
+        "After=salt-storage-reattach.service"
+    ]
+    assert "Before=remote-fs.target" in lines
+    assert (out / "remote-fs.target.requires" / "srv-data.mount").exists()
 
 
 def _set_many(arguments):
