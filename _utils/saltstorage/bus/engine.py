@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from ..errors import FailedPreconditionError, StorageError
+from ..errors import FailedPreconditionError, StorageError, UnavailableError
 from .faults import as_storage_error, describe
 from .server import Server
 
@@ -105,6 +105,8 @@ def _server(opts: Mapping[str, Any], execute: Callable[[str, dict[str, Any], str
 
 def _refuse_all(fault: StorageError) -> Callable[[str, dict[str, Any], str], NoReturn]:
     def execute(op: str, args: dict[str, Any], caller: str) -> NoReturn:
-        raise FailedPreconditionError(f"the storage controller could not start: {fault.message}", field=fault.field)
+        # What may pass says nothing of the request, which an earlier life of the engine may have carried out.
+        cls = UnavailableError if fault.retryable else FailedPreconditionError
+        raise cls(f"the storage controller could not start: {fault.message}", field=fault.field)
 
     return execute

@@ -15,6 +15,7 @@ import salt.crypt
 from ..errors import (
     AlreadyExistsError,
     FailedPreconditionError,
+    InternalError,
     ResourceExhaustedError,
     StorageError,
     UnavailableError,
@@ -248,14 +249,19 @@ class Server:
         return None
 
     def _carry_out(self, request: envelope.Request) -> bytes:
+        """Return the sealed reply to a request, whatever becomes of it: without one, the minion would wait for ever."""
         try:
-            data = self._execute(request.op, request.args, request.minion)
-        except Exception as exc:  # every fault becomes a typed error for the minion
-            return self._seal_error(request, as_storage_error(exc, f"operation {request.op}"))
-        try:
-            return self._seal(request, {"status": "done", "ok": True, "data": data})
-        except ValueError as exc:
-            return self._seal_error(request, as_storage_error(exc, f"the result of {request.op}"))
+            try:
+                data = self._execute(request.op, request.args, request.minion)
+            except BaseException as exc:  # every fault becomes a typed error for the minion; some libraries even exit
+                return self._seal_error(request, as_storage_error(exc, f"operation {request.op}"))
+            try:
+                return self._seal(request, {"status": "done", "ok": True, "data": data})
+            except ValueError as exc:
+                return self._seal_error(request, as_storage_error(exc, f"the result of {request.op}"))
+        except Exception as exc:  # an error that is no plain data at all
+            as_storage_error(exc, "sealing a reply")
+            return self._seal_error(request, InternalError("the reply of the controller could not be sent; its log has more"))
 
     def _tick(self) -> None:
         """Do what is due: tell minions that their requests are still being worked on, and tidy up now and then."""
@@ -308,7 +314,9 @@ class Server:
             return self._seal(request, {"status": "done", "ok": False, "error": error.to_wire()})
         except ValueError:
             # Details that are no plain data, or too many of them; code and message matter more.
-            wire: dict[str, Any] = {"code": error.code, "message": error.message[:4096], "field": None, "details": {}}
+            # A text may hold what cannot be encoded, such as the name of a file that is no UTF-8.
+            message = error.message[:4096].encode("utf-8", "backslashreplace").decode()
+            wire: dict[str, Any] = {"code": error.code, "message": message, "field": None, "details": {}}
             return self._seal(request, {"status": "done", "ok": False, "error": wire})
 
     def _forget(self, request: envelope.Request) -> None:

@@ -238,6 +238,40 @@ def test_an_error_with_details_that_cannot_be_sent(rig: Rig) -> None:
     assert reply.error == {"code": "NOT_FOUND", "message": "gone", "field": None, "details": {}}
 
 
+def test_an_error_whose_text_cannot_be_encoded(rig: Rig) -> None:
+    """Such as one that names a file with bytes that are no UTF-8."""
+
+    def odd() -> None:
+        raise NotFoundError("no file /srv/\udcff", field="\udcff")
+
+    rig.action = odd
+    request = rig.request()
+    reply = rig.ask(request)
+    assert reply.error == {"code": "NOT_FOUND", "message": "no file /srv/\\udcff", "field": None, "details": {}}
+    assert rig.journal.entries[request.id].state == "done"
+
+
+class _Odd(NotFoundError):
+    def to_wire(self) -> dict[str, Any]:
+        raise RuntimeError("s3cret")
+
+
+class _Exit(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [_Odd("x"), _Exit("s3cret"), SystemExit(1)])
+def test_whatever_is_raised_the_request_ends(rig: Rig, error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise error
+
+    rig.action = fail
+    request = rig.request()
+    assert code(rig.ask(request)) == "INTERNAL"
+    assert rig.journal.entries[request.id].state == "done"
+    assert "s3cret" not in caplog.text
+
+
 def test_a_newer_client(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(envelope, "VERSION", 2)
     request = rig.request()
