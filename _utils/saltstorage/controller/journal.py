@@ -104,9 +104,10 @@ class Journal:
                 return JournalEntry(state="done", digest=found["digest"], reply=found["reply"])
             if found["engine"] == self._instance or self._is_alive(found["engine"]):
                 return JournalEntry(state="running", digest=found["digest"])
-            # Its engine died. Taken over in the transaction that found it, so that only one engine does.
-            connection.execute(requests.update().where(requests.c.id == request_id).values(engine=self._instance))
-            return JournalEntry(state="new", digest=found["digest"])
+            # Its engine died. Where transactions read side by side, two engines may see that: the first to write takes it over.
+            dead = (requests.c.id == request_id, requests.c.engine == found["engine"], requests.c.finished.is_(None))
+            mine = connection.execute(requests.update().where(*dead).values(engine=self._instance)).rowcount == 1
+            return JournalEntry(state="new" if mine else "running", digest=found["digest"])
 
     def _is_alive(self, instance: str) -> bool:
         try:

@@ -1,9 +1,11 @@
 """The journal: once carried out, as often answered."""
 
+import contextlib
 import time
 
 import pytest
 
+from saltstorage.controller.schema import requests
 from saltstorage.controller.service import Service
 
 
@@ -49,3 +51,32 @@ def test_prune_keeps_what_runs(service, begin):
     begin()
     assert service.journal.prune(time.time() + 60) == 0
     assert begin().state == "running"
+
+
+def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, service, begin, monkeypatch):
+    """Databases other than SQLite let transactions read side by side: here the other engine comes between look and update."""
+    dead, other = Service(opts), Service(opts)
+    begin(dead.journal)
+    dead.close()
+    real = service.journal._engine
+
+    class Between:
+        """A connection whose update finds that another engine was faster."""
+
+        def __init__(self, connection):
+            self.connection = connection
+
+        def execute(self, statement):
+            if statement.is_update:
+                self.connection.execute(requests.update().values(engine=other.journal._instance))
+            return self.connection.execute(statement)
+
+    class Engine:
+        @contextlib.contextmanager
+        def begin(self):
+            with real.begin() as connection:
+                yield Between(connection)
+
+    monkeypatch.setattr(service.journal, "_engine", Engine())
+    assert service.journal._known("r1").state == "running"
+    other.close()
