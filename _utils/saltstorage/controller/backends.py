@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ..bus.faults import as_storage_error
 from ..errors import FailedPreconditionError, InternalError, InvalidArgumentError, StorageError, UnavailableError
 from .catalog import Catalog
 from .config import BackendEntry, ControllerConfig
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 #: How long a caller waits for a backend that is being loaded, seconds. Arrays with many LUNs take minutes.
 LOAD_TIMEOUT = 120
+#: The same in an engine, counted from its start: enough for an ordinary driver, so that a request right after a restart succeeds.
+#: Later, requests are refused at once while the backend is not up; the minion tries again.
+WATCHED_LOAD_TIMEOUT = 10
 
 
 class Backend:
@@ -30,24 +34,48 @@ class Backend:
         self._lock = threading.Lock()
         self._provider: Provider | None = None
         self._tried = 0.0
+        #: Until when callers wait for the first load, by the monotonic clock; None when callers load the backend themselves.
+        self._patience: float | None = None
+        self._first_load_ended = threading.Event()
         self.error: StorageError | None = None
 
     def provider(self) -> Provider:
-        """Return the loaded provider, loading it first when that was not done or failed some time ago.
+        """Return the loaded provider; unless it is watched, load it first when that was not done or failed some time ago.
 
         :raises StorageError: it cannot be loaded; the same error is raised without a new try until ``retry_interval`` has passed.
+        :raises UnavailableError: it is still being loaded.
         """
-        if self._provider is not None:
-            return self._provider
+        if (provider := self.loaded()) is not None:
+            return provider
+        if self._patience is None:
+            return self.load()
+        # Whoever watches it loads it. A worker that waited for that would be missing to the other backends.
+        self._first_load_ended.wait(max(0.0, self._patience - time.monotonic()))
+        if (provider := self.loaded()) is not None:
+            return provider
+        if self.error is not None:
+            raise _again(self.error)
+        raise self._still_loading()
+
+    def watched(self) -> None:
+        """Have callers wait only a short time from now on, since somebody else calls :meth:`load`."""
+        self._patience = time.monotonic() + WATCHED_LOAD_TIMEOUT
+
+    def load(self) -> Provider:
+        """Return the provider, loading it when that was not done or failed some time ago; wait for as long as that takes.
+
+        :raises StorageError: as :meth:`provider`.
+        """
         if not self._lock.acquire(timeout=LOAD_TIMEOUT):
-            raise UnavailableError(f"backend {self.entry.name!r} is still being loaded; try again later")
+            raise self._still_loading()
         try:
             if self._provider is None:
                 if self.error is not None and time.monotonic() - self._tried < self._retry_interval:
-                    raise self.error
+                    raise _again(self.error)
                 self._provider = self._load()
             return self._provider
         finally:
+            self._first_load_ended.set()
             self._lock.release()
 
     def loaded(self) -> Provider | None:
@@ -61,19 +89,25 @@ class Backend:
         except StorageError as error:
             # What the user asked for was right; a wrong option of the backend is a fault of the controller.
             cls = FailedPreconditionError if isinstance(error, InvalidArgumentError) else type(error)
-            raise self._failed(cls(f"backend {self.entry.name!r} is down: {error.message}")) from None
+            failure: StorageError = cls(f"backend {self.entry.name!r} is down: {error.message}")
         except Exception as error:
-            log.exception("storage: backend %s could not be loaded", self.entry.name)
-            text = f"backend {self.entry.name!r} is down: {type(error).__name__}; the controller's log has the details"
-            raise self._failed(InternalError(text)) from error
-        self.error = None
-        return provider
-
-    def _failed(self, error: StorageError) -> StorageError:
-        self.error = error
+            hidden = as_storage_error(error, "loading it")
+            failure = InternalError(f"backend {self.entry.name!r} is down: {hidden.message}")
+        else:
+            self.error = None
+            return provider
+        self.error = failure
         self._tried = time.monotonic()
-        log.error("storage: %s", error)
-        return error
+        log.error("storage: %s", failure)
+        raise _again(failure)
+
+    def _still_loading(self) -> UnavailableError:
+        return UnavailableError(f"backend {self.entry.name!r} is still being loaded; try again later")
+
+
+def _again(error: StorageError) -> StorageError:
+    """Return a copy to raise: an exception grows by a traceback each time it is raised, and must not be shared by threads."""
+    return type(error)(error.message, field=error.field, details=error.details)
 
 
 class Backends(Mapping[str, Backend]):
@@ -107,6 +141,8 @@ class Backends(Mapping[str, Backend]):
     def watch(self, when_up: Callable[[str], None], stop: threading.Event) -> list[threading.Thread]:
         """Load every backend in a thread of its own, try again while it is down, and record its state in the catalog.
 
+        From now on, callers of :meth:`provider` load nothing themselves, and wait for a load only a short time.
+
         :param when_up: called with the backend's name once it is up.
         :param stop: set to end the threads.
         """
@@ -114,6 +150,8 @@ class Backends(Mapping[str, Backend]):
             threading.Thread(target=self._watch, args=(backend, when_up, stop), name=f"storage-{name}", daemon=True)
             for name, backend in self._backends.items()
         ]
+        for backend in self._backends.values():
+            backend.watched()
         for thread in threads:
             thread.start()
         return threads
@@ -128,21 +166,27 @@ class Backends(Mapping[str, Backend]):
     def _watch(self, backend: Backend, when_up: Callable[[str], None], stop: threading.Event) -> None:
         name = backend.entry.name
         while not stop.is_set():
+            # The thread lives on whatever fails, such as the catalog's database: nobody else would load the backend.
             try:
-                provider = backend.provider()
-                self._catalog.set_backend_state(name, "up", capabilities=provider.capabilities())
-                log.info("storage: backend %s is up", name)
-                when_up(name)
-                return
+                provider = backend.load()
             except StorageError as error:
+                self._record(name, "down", error=str(error))
+            else:
                 try:
-                    self._catalog.set_backend_state(name, "down", error=str(error))
-                except Exception:
-                    log.exception("storage: the state of backend %s could not be recorded", name)
-            except Exception:
-                log.exception("storage: backend %s came up, but what was half done on it could not be finished", name)
-                return
+                    self._catalog.set_backend_state(name, "up", capabilities=provider.capabilities())
+                    log.info("storage: backend %s is up", name)
+                    when_up(name)
+                    return
+                except Exception as error:
+                    fault = as_storage_error(error, f"recovery of backend {name!r}")
+                    log.error("storage: backend %s is up, but what was half done on it is not finished yet: %s", name, fault)
             stop.wait(self._config.retry_interval)
+
+    def _record(self, name: str, state: str, *, error: str) -> None:
+        try:
+            self._catalog.set_backend_state(name, state, error=error)
+        except Exception as fault:
+            as_storage_error(fault, f"recording the state of backend {name!r}")
 
     def _make(self, entry: BackendEntry) -> Provider:
         from .providers.registry import find_provider

@@ -33,7 +33,13 @@ def open_database(url: str) -> Engine:
         sqlite = parsed.get_backend_name() == "sqlite"
         if sqlite:
             _make_private(parsed.database)
-        engine = sqlalchemy.create_engine(parsed, pool_pre_ping=not sqlite, connect_args={"timeout": BUSY_TIMEOUT} if sqlite else {})
+        engine = sqlalchemy.create_engine(
+            parsed,
+            pool_pre_ping=not sqlite,
+            # The texts of errors would show the values of statements, and logs have those.
+            hide_parameters=True,
+            connect_args={"timeout": BUSY_TIMEOUT} if sqlite else {},
+        )
     except (exc.ArgumentError, exc.NoSuchModuleError, ModuleNotFoundError):
         # The text of the error may hold the URL, and that a password.
         raise InvalidArgumentError(

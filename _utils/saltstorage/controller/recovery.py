@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from .. import model
+from ..bus.faults import as_storage_error
 from ..errors import AbortedError, StorageError
 from ..model import Connection, Volume
 from .connections import Connections
@@ -56,6 +57,8 @@ class Recovery:
             log.info("storage: volume %s is being worked on elsewhere; its %s is left alone", volume.id, what)
         except StorageError as error:
             log.error("storage: what was half done with the %s of volume %s stays so for now: %s", what, volume.id, error)
+        except Exception as error:  # one item must not keep the others from being recovered
+            as_storage_error(error, f"recovery of the {what} of volume {volume.id}")
 
     # Each looks again, with the lock held, whether there is something to do.
 
@@ -90,3 +93,5 @@ class Recovery:
                         provider.restore(as_provider_volume(volume))
             except StorageError as error:
                 log.error("storage: the export of volume %s could not be restored: %s", volume.id, error)
+            except Exception as error:  # as above
+                as_storage_error(error, f"restoration of the export of volume {volume.id}")

@@ -1,0 +1,167 @@
+"""Backends that are slow to load, hang, or fail: they disturb neither the others nor their own recovery."""
+
+import logging
+import threading
+import time
+
+import pytest
+
+from saltstorage import model
+from saltstorage.controller import backends as backends_module
+from saltstorage.controller.backends import Backend, Backends
+from saltstorage.controller.database import open_database
+from saltstorage.controller.recovery import Recovery
+from saltstorage.errors import InternalError, UnavailableError
+
+
+class Slow:
+    """A provider that loads when it is let."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.error = None
+        self.loads = 0
+
+    def load(self):
+        self.loads += 1
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+
+    def capabilities(self):
+        return frozenset()
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def slow(service):
+    """A provider and the backends of which it is the only one, with tries as often as possible."""
+    provider = Slow()
+    backends = Backends(service.config, service.catalog)
+    backends._backends["local"] = Backend(service.config.backends["local"], lambda _entry: provider, 0)
+    object.__setattr__(service.config, "retry_interval", 0.05)
+    yield provider, backends
+    provider.gate.set()
+
+
+@pytest.fixture
+def watch(slow):
+    """A function that watches the backends as the engine does; ended with the test."""
+    stop, threads = threading.Event(), []
+
+    def start(when_up=lambda name: None):
+        threads.extend(slow[1].watch(when_up, stop))
+        return threads
+
+    yield start
+    stop.set()
+    slow[0].gate.set()
+    for thread in threads:
+        thread.join(10)
+
+
+def test_a_request_right_after_a_restart_waits_for_the_load(slow, watch):
+    provider, backends = slow
+    watch()
+    threading.Timer(0.3, provider.gate.set).start()
+    assert backends.provider("local") is provider
+    assert provider.loads == 1
+
+
+def test_requests_do_not_wait_for_a_load_that_hangs(slow, watch, monkeypatch):
+    monkeypatch.setattr(backends_module, "WATCHED_LOAD_TIMEOUT", 0.3)
+    provider, backends = slow
+    watch()
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="still being loaded"):
+        backends.provider("local")
+    assert 0.2 < time.monotonic() - began < 5
+    began = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(UnavailableError, match="still being loaded"):
+            backends.provider("local")
+    assert time.monotonic() - began < 0.2
+    assert provider.loads == 1
+
+
+def test_without_an_engine_the_caller_loads_and_waits(slow):
+    provider, backends = slow
+    threading.Timer(0.3, provider.gate.set).start()
+    assert backends.provider("local") is provider
+
+
+def test_each_caller_gets_an_error_of_its_own(slow):
+    provider, backends = slow
+    backends["local"]._retry_interval = 60
+    provider.gate.set()
+    provider.error = UnavailableError("no array", details={"a": 1})
+    raised = []
+    for _ in range(3):
+        with pytest.raises(UnavailableError, match="'local' is down: no array") as caught:
+            backends.provider("local")
+        raised.append(caught.value)
+    assert provider.loads == 1
+    assert len({id(error) for error in raised}) == 3
+
+
+def test_a_fault_of_a_driver_is_logged_without_its_words(slow, caplog):
+    caplog.set_level(logging.DEBUG)
+    provider, backends = slow
+    provider.gate.set()
+    provider.error = RuntimeError("login with s3cret")
+    with pytest.raises(InternalError, match="RuntimeError") as caught:
+        backends.provider("local")
+    assert "s3cret" not in caplog.text + str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "RuntimeError" in caplog.text
+
+
+def test_the_watcher_lives_on_when_recovery_fails(slow, watch, service, caplog):
+    provider, _backends = slow
+    provider.gate.set()
+    done, tries = threading.Event(), []
+
+    def when_up(name):
+        tries.append(name)
+        if len(tries) == 1:
+            raise OSError(5, "s3cret")
+        if len(tries) == 2:
+            raise UnavailableError("the catalog does not answer")
+        done.set()
+
+    watch(when_up)
+    assert done.wait(10)
+    assert tries == ["local"] * 3
+    assert service.catalog.backend_states()["local"]["state"] == "up"
+
+
+def test_recovery_goes_on_after_a_fault(service, monkeypatch, caplog):
+    for name in ("one", "two"):
+        service.execute("create", {"name": name, "size": 1}, "web1")
+    for volume in service.catalog.volumes(owner="web1"):
+        service.catalog.update(volume, state=model.EXTENDING)
+    real, tried = service.volumes.settle, []
+
+    def settle(volume):
+        tried.append(volume.name)
+        if len(tried) == 1:
+            raise RuntimeError("s3cret")
+        return real(volume)
+
+    monkeypatch.setattr(service.volumes, "settle", settle)
+    Recovery(service.core, service.volumes, service.connections, service.snapshots).run("local")
+    assert sorted(tried) == ["one", "two"]
+    assert sorted(v.state for v in service.catalog.volumes(owner="web1")) == sorted([model.AVAILABLE, model.EXTENDING])
+    assert "s3cret" not in caplog.text
+
+
+def test_errors_of_the_database_do_not_show_values(tmp_path):
+    import sqlalchemy
+
+    engine = open_database(f"sqlite:///{tmp_path}/c.sqlite")
+    with pytest.raises(sqlalchemy.exc.OperationalError) as caught, engine.begin() as connection:
+        connection.execute(sqlalchemy.text("SELECT * FROM nothing WHERE a = :a"), {"a": "s3cret"})
+    assert "s3cret" not in str(caught.value)
+    engine.dispose()
