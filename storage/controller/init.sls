@@ -1,38 +1,50 @@
-{#- Pillar storage:controller -> the master's option `storage`, and the storage engine. For the minion on the master's host. #}
-{%- from "storage/map.jinja" import storage with context %}
-{%- set problem = salt["storage_pillar.controller_problem"]() %}
-{%- if problem %}
-storage-controller-invalid:
-  storage_pillar.invalid:
-    - name: storage:controller
-    - comment: {{ problem | tojson }}
-{%- else %}
-{%- set controller = salt["pillar.get"]("storage:controller") %}
-{%- set engines = {"engines": [{"storage": {}}]} if storage.controller.engine else {} %}
-storage-controller-state-dir:
-  file.directory:
-    - name: {{ controller.get("state_dir", storage.controller.state_dir) | tojson }}
-    - user: {{ storage.controller.user | tojson }}
-    - group: {{ storage.controller.group | tojson }}
-    - mode: '0700'
-    - makedirs: true
+#!py
+# Pillar storage:controller -> the master's option `storage`, and the storage engine. For the minion on the master's host.
+# Rendered by Python, so that no character of a password can act as a template, or be one that YAML refuses and quotes in its error.
 
-storage-controller-config:
-  file.serialize:
-    - name: {{ storage.controller.config | tojson }}
-    - dataset: {{ dict(engines, storage=controller) | tojson }}
-    - serializer: yaml
-    - user: {{ storage.controller.user | tojson }}
-    - group: {{ storage.controller.group | tojson }}
-    - mode: '0600'
-    - makedirs: true
-    - show_changes: false {#- the file may hold passwords of arrays #}
-{%- if storage.controller.service %}
 
-storage-controller-service:
-  service.running:
-    - name: {{ storage.controller.service | tojson }}
-    - watch:
-      - file: storage-controller-config
-{%- endif %}
-{%- endif %}
+def _plain(value):
+    """Return pillar as plain mappings and lists; Salt's own kinds, which mask values when shown, are not all serialized."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def run():
+    problem = __salt__["storage_pillar.controller_problem"]()
+    if problem:
+        return {"storage-controller-invalid": {"storage_pillar.invalid": [{"name": "storage:controller"}, {"comment": problem}]}}
+    defaults = __salt__["slsutil.renderer"]("salt://storage/defaults.yaml", default_renderer="yaml")
+    # Not pillar.get, which masks values here.
+    pillar = _plain(__pillar__["storage"])
+    lookup = __salt__["slsutil.merge"](defaults, pillar.get("lookup") or {})["controller"]
+    controller = pillar["controller"]
+    engines = {"engines": [{"storage": {}}]} if lookup["engine"] else {}
+    owner = [{"user": lookup["user"]}, {"group": lookup["group"]}]
+    states = {
+        "storage-controller-state-dir": {
+            "file.directory": [
+                {"name": controller.get("state_dir", lookup["state_dir"])},
+                *owner,
+                {"mode": "0700"},
+                {"makedirs": True},
+            ]
+        },
+        "storage-controller-config": {
+            "file.serialize": [
+                {"name": lookup["config"]},
+                {"dataset": {**engines, "storage": controller}},
+                {"serializer": "yaml"},
+                *owner,
+                {"mode": "0600"},
+                {"makedirs": True},
+                # The file may hold passwords of arrays.
+                {"show_changes": False},
+            ]
+        },
+    }
+    if lookup["service"]:
+        states["storage-controller-service"] = {
+            "service.running": [{"name": lookup["service"]}, {"watch": [{"file": "storage-controller-config"}]}]
+        }
+    return states

@@ -104,6 +104,31 @@ def test_controller_writes_the_masters_configuration(loaded: dict[str, Any], tmp
 
 
 @pytest.mark.root
+@pytest.mark.parametrize(
+    "secret", ["geheim🔒4711", "geheim\u2028: {{ 1/0 }} {% raw %} #!py", "!!geheim \x85 'a' \"b\"", "\ufeffgeheim\U0010ffff", "ge\nheim"]
+)
+def test_any_character_of_a_secret_is_written_and_never_shown(secret: str, loaded: dict[str, Any], tmp_path: Path) -> None:
+    pillar = controller(tmp_path)
+    pillar["storage"]["controller"]["backends"]["🗄️ Дані"] = {"volume_driver": "x.Y", "san_password": secret}
+    apply = loaded["modules"]["state.apply"]
+    path = tmp_path / "master.d" / "storage.conf"
+    preview = apply("storage.controller", pillar=pillar, test=True)
+    assert all(state["result"] is None for state in preview.values()), preview
+    assert not path.exists()
+    shown = [preview, apply("storage.controller", pillar=pillar)]
+    assert all(state["result"] is True for state in shown[-1].values()), shown[-1]
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == {"engines": [{"storage": {}}], "storage": pillar["storage"]["controller"]}
+    assert path.stat().st_mode & 0o777 == 0o600
+    # Another password: neither the new one nor the former one is shown.
+    pillar["storage"]["controller"]["backends"]["🗄️ Дані"]["san_password"] = f"new {secret}"
+    shown += [apply("storage.controller", pillar=pillar, test=True), apply("storage.controller", pillar=pillar)]
+    assert [state["result"] for state in shown[-2].values()] == [True, None]
+    assert shown[-1]["file_|-storage-controller-config_|-" + str(path) + "_|-serialize"]["changes"]
+    for result in shown:
+        assert "heim" not in str(result)
+
+
+@pytest.mark.root
 def test_controller_without_the_engine_list(loaded: dict[str, Any], tmp_path: Path) -> None:
     loaded["modules"]["state.apply"]("storage.controller", pillar=controller(tmp_path, engine=False))
     assert "engines" not in yaml.safe_load((tmp_path / "master.d" / "storage.conf").read_text())
