@@ -67,7 +67,18 @@ def identity(path: str) -> Identity:
         wwn=_first(base, "wwid", "device/wwid", "nguid", "device/nguid"),
         serial=_first(base, "serial", "device/serial") or _scsi_serial(base),
         dm_uuid=_first(base, "dm/uuid"),
+        image=rbd_image(base),
+        diskseq=int(_first(base, "diskseq") or 0),
     )
+
+
+def rbd_image(base: str) -> str:
+    """Return the image of a Ceph RBD device, such as ``volumes/volume-1 (id 10ab)``; empty for other devices.
+
+    :param base: directory of the block device under ``/sys``; its ``device`` is the one in ``/sys/bus/rbd/devices``.
+    """
+    pool, name, image_id = (_first(base, f"device/{key}") for key in ("pool", "name", "image_id"))
+    return f"{pool}/{name} (id {image_id})" if pool and name and image_id else ""
 
 
 def differences(recorded: Identity, found: Identity) -> list[str]:
@@ -75,7 +86,13 @@ def differences(recorded: Identity, found: Identity) -> list[str]:
 
     A property that was recorded and is now missing differs too: the device then cannot prove who it is.
     """
-    fields = (("wwn", "WWN"), ("serial", "serial number"), ("dm_uuid", "device mapper UUID"), ("backing_file", "backing file"))
+    fields = (
+        ("wwn", "WWN"),
+        ("serial", "serial number"),
+        ("dm_uuid", "device mapper UUID"),
+        ("backing_file", "backing file"),
+        ("image", "RBD image"),
+    )
     result = [
         f"{label} is {getattr(found, key) or 'missing'}, not {getattr(recorded, key)}"
         for key, label in fields

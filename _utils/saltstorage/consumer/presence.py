@@ -32,7 +32,10 @@ def look(record: AttachmentRecord, identity: Identity, link: str) -> Status:
         return gone
     if identity.backing_file and not found.backing_file:
         return gone
-    wrong = devices.differences(identity, found)
+    if not identity.named and not same_boot:
+        # Nothing could tell it from a device that came by its name; it is attached again, by its address.
+        return gone
+    wrong = devices.differences(identity, found) or _successor(identity, found)
     if wrong and not same_boot:
         # This is some other device, and ours has not come yet.
         return gone
@@ -53,7 +56,7 @@ def current(record: AttachmentRecord, tag: str) -> list[str]:
     paths = [os.path.realpath(record.path)] if record.path.startswith("/dev/disk/") else []
     if record.device and record.boot_id == devices.boot_id():
         paths.append(record.device)
-    return [path for path in dict.fromkeys(paths) if devices.is_block(path) and _same(record.identity, path)]
+    return [path for path in dict.fromkeys(paths) if devices.is_block(path) and _same(record, path)]
 
 
 def _loops(record: AttachmentRecord, tag: str) -> list[str]:
@@ -70,13 +73,24 @@ def _loops(record: AttachmentRecord, tag: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _same(identity: Identity | None, path: str) -> bool:
+def _same(record: AttachmentRecord, path: str) -> bool:
+    identity = record.identity
     if identity is None:
         return True
+    if not identity.named and record.boot_id != devices.boot_id():
+        return False
     try:
-        return not devices.differences(identity, devices.identity(path))
+        found = devices.identity(path)
     except OSError:
         return False
+    return not devices.differences(identity, found) and not _successor(identity, found)
+
+
+def _successor(identity: Identity, found: Identity) -> list[str]:
+    """Return, in words, that a device which nothing else tells from others came later in this boot than the recorded one."""
+    if identity.named or not identity.diskseq or identity.diskseq == found.diskseq:
+        return []
+    return [f"it came later under the same name (diskseq is {found.diskseq}, not {identity.diskseq})"]
 
 
 def _inode(path: str) -> int:

@@ -43,6 +43,13 @@ class Identity:
     dm_uuid: str = ""  #: UUID of a device mapper device, such as ``mpath-3600…``.
     backing_file: str = ""  #: File behind a loop device.
     backing_inode: int = 0  #: Inode of that file.
+    image: str = ""  #: Image of a Ceph RBD device: pool, name and id.
+    diskseq: int = 0  #: Number that the kernel gives no second device of this boot; 0 before Linux 5.15, and for loop devices.
+
+    @property
+    def named(self) -> bool:
+        """Whether there is anything that tells the device from others in another boot; a size does not."""
+        return bool(self.wwn or self.serial or self.dm_uuid or self.backing_file or self.image)
 
 
 @dataclass(frozen=True, kw_only=True)

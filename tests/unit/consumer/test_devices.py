@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from saltstorage.consumer import devices, loop
-from saltstorage.consumer.records import Identity
+from saltstorage.consumer import devices, loop, presence
+from saltstorage.consumer.attachment import GONE, WRONG
+from saltstorage.consumer.records import AttachmentRecord, Identity
 from saltstorage.errors import DataLossError, UnavailableError
 
 from .helpers import GIB
@@ -24,6 +25,7 @@ def test_identity_of_a_loop_device(device, file):
         ({"wwn": "naa.1"}, {}, "WWN is missing"),
         ({"serial": "a"}, {"serial": "b"}, "serial number"),
         ({"dm_uuid": "mpath-1"}, {"dm_uuid": "mpath-2"}, "device mapper"),
+        ({"image": "p/a (id 1)"}, {"image": "p/a (id 2)"}, "RBD image"),
         ({"backing_inode": 1}, {"backing_inode": 2}, "inode"),
         ({"backing_file": "/a"}, {"backing_file": "/a (deleted)"}, "deleted"),
     ],
@@ -36,6 +38,62 @@ def test_another_identity_is_named(recorded, found, word):
 
 def test_what_was_not_known_is_not_compared():
     assert devices.differences(Identity(size=1), Identity(size=2, wwn="naa.1", serial="x")) == []
+
+
+def test_the_image_of_an_rbd_device(tmp_path):
+    assert devices.rbd_image(str(tmp_path)) == ""
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device/name").write_text("volume-1\n")
+    assert devices.rbd_image(str(tmp_path)) == ""
+    (tmp_path / "device/pool").write_text("volumes\n")
+    (tmp_path / "device/image_id").write_text("10ab\n")
+    assert devices.rbd_image(str(tmp_path)) == "volumes/volume-1 (id 10ab)"
+
+
+@pytest.fixture
+def nameless(device, monkeypatch):
+    """A record of a device that has no property but its size, as a virtio disk without a serial number."""
+    seen = {"diskseq": 7}
+    monkeypatch.setattr(devices, "identity", lambda path: Identity(size=GIB, **seen))
+    record = AttachmentRecord(
+        owner="db1", name="data", identity=Identity(size=GIB, diskseq=7), device=device, path=device, boot_id=devices.boot_id()
+    )
+    return record, seen
+
+
+def test_a_nameless_device_is_known_within_its_boot_only(nameless):
+    """Rule R1: in another boot, a device of the same name and size proves nothing."""
+    record, _ = nameless
+    assert presence.look(record, record.identity, "link").ok
+    assert presence.current(record, "tag") == [record.device]
+    later = record.replace(boot_id="another boot")
+    assert presence.look(later, later.identity, "link").state == GONE
+    assert presence.current(later, "tag") == []
+
+
+@pytest.mark.parametrize("other", [{"diskseq": 8}, {}])
+def test_a_nameless_device_that_came_later_is_another(nameless, other):
+    record, seen = nameless
+    seen.clear()
+    seen.update(other)
+    status = presence.look(record, record.identity, "link")
+    assert status.state == WRONG
+    assert "came later" in status.detail
+    assert presence.current(record, "tag") == []
+
+
+def test_a_kernel_without_diskseq(nameless):
+    record, seen = nameless
+    seen.clear()
+    record = record.replace(identity=Identity(size=GIB))
+    assert presence.look(record, record.identity, "link").ok
+
+
+def test_a_named_device_may_come_back_later_in_its_boot(nameless):
+    record, seen = nameless
+    seen.update(wwn="naa.1", diskseq=9)
+    record = record.replace(identity=Identity(size=GIB, wwn="naa.1", diskseq=7))
+    assert presence.look(record, record.identity, "link").ok
 
 
 def test_a_device_that_can_be_read(device):
