@@ -50,8 +50,9 @@ class Volumes:
         size = validate.size_gib(size)
         owner = self.core.owner(caller, owner, name, change=True)
         with self.core.held(caller, "extension", (owner, name)):
-            old = self.core.volume(owner, name)
-            volume = self._grow(caller, self._recovered(old), size) if old.size < size else self._recovered(old)
+            old = volume = self._recovered(self.core.volume(owner, name))
+            if volume.size < size:
+                volume = self._grow(caller, volume, size)
         return {"volume": volume.to_wire(), "old": old.to_wire()}
 
     def delete(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
@@ -104,7 +105,7 @@ class Volumes:
         if old is None:
             entry = entry or self.core.config.backend(None)
             return None, self._create(caller, owner, name, wanted, entry.name)
-        volume = self._recovered(old)
+        old = volume = self._recovered(old)
         wanted.check(volume, self._source(owner, wanted))
         if volume.size < wanted.size:
             volume = self._grow(caller, volume, wanted.size)
