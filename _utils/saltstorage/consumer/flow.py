@@ -156,7 +156,7 @@ class Flow:
             )
             if consumer.check(name, size=volume.size).state == attach.SIZE:
                 # It was attached and has been grown since.
-                consumer.resize(name)
+                consumer.resize(name, size=volume.size)
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         return Connected(volume=volume, old=old, new=bool(reply["new"]), attached=not there, before=before, attachment=attachment)
 

@@ -30,7 +30,7 @@ def present(flow: Flow, name: Any, size: Any, backend: Any, source: Any, resize:
         changes = {"size": change(volume.size, wanted.size)}
         return Plan(f"Volume {name!r} would be grown to {wanted.size} GiB.", changes, lambda: _create(flow, owner, name, wanted))
     if _lags(flow, volume):
-        return Plan(f"The device of volume {name!r} would be grown.", {"size": change(None, volume.size)}, lambda: _resize(flow, name))
+        return Plan(f"The device of volume {name!r} would be grown.", {"size": change(None, volume.size)}, lambda: _resize(flow, volume))
     return Plan(f"Volume {name!r} is present: {volume.size} GiB on backend {volume.backend!r}, id {volume.id}.")
 
 
@@ -125,13 +125,13 @@ def _create(flow: Flow, owner: str, name: str, wanted: Wanted) -> tuple[Changes,
             name, change(None, shown(volume))
         ), f"Volume {name!r} was created with {volume.size} GiB on backend {volume.backend!r}."
     if _lags(flow, volume):
-        flow.consumer.resize(name)
+        flow.consumer.resize(name, size=volume.size)
     return {"size": change(old.size, volume.size)}, f"Volume {name!r} was grown from {old.size} to {volume.size} GiB."
 
 
-def _resize(flow: Flow, name: str) -> tuple[Changes, str]:
-    size = flow.consumer.resize(name) // 2**30
-    return {"size": change(None, size)}, f"The device of volume {name!r} was grown to {size} GiB."
+def _resize(flow: Flow, volume: Volume) -> tuple[Changes, str]:
+    flow.consumer.resize(volume.name, size=volume.size)
+    return {"size": change(None, volume.size)}, f"The device of volume {volume.name!r} was grown to {volume.size} GiB."
 
 
 def _delete(flow: Flow, owner: str, name: str, changes: Changes) -> tuple[Changes, str]:

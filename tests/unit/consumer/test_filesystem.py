@@ -140,14 +140,30 @@ def test_r19_nor_on_an_unreadable_device(device, file):
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_an_interrupted_mkfs_is_resumed(device, kind):
-    """The record says that this host was formatting; what mkfs left, whole or in part, may be overwritten."""
+    """The record says that this host was formatting; what mkfs left in part may be overwritten, and what it finished never."""
     available(kind)
     with open(device, "r+b") as handle:
         handle.write(b"half a superblock")
     assert filesystem.make(device, kind, resume=True).fstype == kind
-    assert filesystem.make(device, kind, resume=True).fstype == kind
+    for again in (kind, "ext2"):
+        with pytest.raises(AlreadyExistsError):
+            filesystem.make(device, again, resume=True)
+
+
+def test_xfs_that_was_never_finished_is_made_again(device):
+    """mkfs.xfs marks its first superblock as in progress, and takes the mark back at the end."""
+    available("xfs")
+    found = filesystem.make(device, "xfs", options=["-m", "crc=0"])
+    assert not filesystem.unfinished(device, found)
+    with open(device, "r+b") as handle:
+        handle.seek(126)
+        handle.write(b"\1")
+    assert filesystem.unfinished(device, found)
     with pytest.raises(AlreadyExistsError):
-        filesystem.make(device, "ext2", resume=True)
+        filesystem.make(device, "xfs")
+    made = filesystem.make(device, "xfs", resume=True)
+    assert not filesystem.unfinished(device, made)
+    assert made.uuid != found.uuid
 
 
 def test_options_reach_mkfs(device, mounted):
