@@ -111,7 +111,7 @@ def disconnect(name, owner=None, force=False):
         salt db1 storage.disconnect data
     """
     flow = _flow()
-    path, _ = flow.disconnect(flow.owner(owner), validate.name(name), force=validate.boolean(force, "force"))
+    _, path, _ = flow.disconnect(flow.owner(owner), validate.name(name), force=validate.boolean(force, "force"), before=tuple)
     return bool(path)
 
 

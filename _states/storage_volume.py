@@ -12,6 +12,7 @@ A failed state's comment begins with a code, such as ``NOT_FOUND``, and says wha
 
 from saltstorage.consumer.flow import Flow
 from saltstorage.states import attachment, mount, skeleton, volume
+from saltstorage.states.following import following
 from saltstorage.states.mount import Mount
 from saltstorage.states.request import Request
 
@@ -22,13 +23,23 @@ def __virtual__():
     return __virtualname__
 
 
-def _flow():
-    # Tells the runs of one minion process apart; what was read in one run is not used in another.
-    return Flow(__opts__, __context__, globals().get("__instance_id__"))
-
-
 def _run(function, name, kwargs, plan):
-    return skeleton.run(name, __opts__["test"], plan, kwargs, function)
+    asking = kwargs.get("__plan__")
+    if isinstance(asking, Flow):
+        # A state before this one asks for the plan alone.
+        return plan(asking)
+    # The id tells the runs of one minion process apart; what was read in one run is not used in another.
+    flow = Flow(__opts__, __context__, globals().get("__instance_id__"), lambda: _following(function, flow))
+    return skeleton.run(name, __opts__["test"], lambda: plan(flow), kwargs, function)
+
+
+def _following(function, flow):
+    """Yield name and plan of each state right after this one whose request can be sent with this one's."""
+    salt = globals()
+    low, chunks, running = (salt.get(name) or {} for name in ("__low__", "__lowstate__", "__running__"))
+    if low and not __opts__["test"]:
+        for parameters in following(low, chunks, running, function, bool(low.get("failhard", __opts__.get("failhard")))):
+            yield parameters["name"], lambda given=parameters: function(**given, __plan__=flow)
 
 
 def present(name, size=None, backend=None, source=None, resize=True, owner=None, **kwargs):
@@ -57,7 +68,7 @@ def present(name, size=None, backend=None, source=None, resize=True, owner=None,
             - size: 20GiB
             - backend: ceph
     """
-    return _run(present, name, kwargs, lambda: volume.present(_flow(), name, size, backend, source, resize, owner))
+    return _run(present, name, kwargs, lambda flow: volume.present(flow, name, size, backend, source, resize, owner))
 
 
 def absent(name, owner=None, **kwargs):
@@ -76,7 +87,7 @@ def absent(name, owner=None, **kwargs):
         old-data:
           storage_volume.absent: []
     """
-    return _run(absent, name, kwargs, lambda: volume.absent(_flow(), name, owner))
+    return _run(absent, name, kwargs, lambda flow: volume.absent(flow, name, owner))
 
 
 def connected(name, size=None, backend=None, source=None, resize=True, owner=None, read_only=False, **kwargs):
@@ -112,7 +123,7 @@ def connected(name, size=None, backend=None, source=None, resize=True, owner=Non
         connected,
         name,
         kwargs,
-        lambda: attachment.connected(_flow(), _request(name, size, backend, source, resize, owner, read_only), __opts__["test"]),
+        lambda flow: attachment.connected(flow, _request(flow, name, size, backend, source, resize, owner, read_only), __opts__["test"]),
     )
 
 
@@ -134,7 +145,7 @@ def disconnected(name, owner=None, force=False, **kwargs):
         pg-data:
           storage_volume.disconnected: []
     """
-    return _run(disconnected, name, kwargs, lambda: attachment.disconnected(_flow(), name, owner, force))
+    return _run(disconnected, name, kwargs, lambda flow: attachment.disconnected(flow, name, owner, force))
 
 
 def mounted(
@@ -192,10 +203,10 @@ def mounted(
             - mount_options: noatime
     """
 
-    def plan():
-        request = _request(name, size, backend, source, resize, owner, read_only)
+    def plan(flow):
+        request = _request(flow, name, size, backend, source, resize, owner, read_only)
         wanted = Mount(mount, fstype, mkfs_options, mount_options)
-        return _mount.mounted(_flow(), request, wanted, __opts__["test"])
+        return _mount.mounted(flow, request, wanted, __opts__["test"])
 
     return _run(mounted, name, kwargs, plan)
 
@@ -214,7 +225,7 @@ def unmounted(name, owner=None, **kwargs):
         pg-data:
           storage_volume.unmounted: []
     """
-    return _run(unmounted, name, kwargs, lambda: _mount.unmounted(_flow(), name, owner))
+    return _run(unmounted, name, kwargs, lambda flow: _mount.unmounted(flow, name, owner))
 
 
 # The state's parameter has the name of the module.
@@ -222,4 +233,4 @@ _mount = mount
 
 
 def _request(*args):
-    return Request(_flow(), *args)
+    return Request(*args)

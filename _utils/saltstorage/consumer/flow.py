@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import model, validate
 from ..bus.local import Controller, controller_for
@@ -27,6 +27,7 @@ from . import attach, filesystem, records
 from .attach import Attachment, Consumer
 from .config import ConsumerConfig
 from .inventory import Inventory, current, fetch
+from .together import Ask, Following, Together, of_run
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 RETRY_DELAYS = (1.0, 3.0)
 #: Errors after which it is not known whether the controller did what it was asked for.
 _UNCERTAIN = (UnavailableError, DeadlineExceededError, InternalError)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +65,17 @@ class Flow:
     :param opts: the minion's options.
     :param context: ``__context__``; keeps the bus and, in a state run, the inventory.
     :param run: what tells this state run from others (``__instance_id__``); None outside of states.
+    :param following: returns the states that come next and whose requests may be sent with this one's.
 
     >>> Flow(__opts__, __context__).connect("data", create={"size": 20}).attachment.path  # doctest: +SKIP
     '/dev/storage/data'
     """
 
-    def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any], run: str | None = None) -> None:
+    def __init__(
+        self, opts: Mapping[str, Any], context: MutableMapping[str, Any], run: str | None = None, following: Following | None = None
+    ) -> None:
         self._opts = opts
+        self._following = following
         self._context = context
         self._run = run
         self.minion = str(opts["id"])
@@ -82,6 +89,10 @@ class Flow:
     def consumer(self) -> Consumer:
         """The volumes of this host."""
         return Consumer(ConsumerConfig.from_opts(self._opts))
+
+    @functools.cached_property
+    def _together(self) -> Together:
+        return Together(self._ask, self._context, self._run, self.consumer.lock, self._following)
 
     def owner(self, owner: Any) -> str:
         """Return the owner that is meant: this minion for None.
@@ -104,7 +115,7 @@ class Flow:
 
     def create(self, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
         """Make sure that a volume exists; return it as it was (None: it was not) and as it is."""
-        reply = self._ask("create", {"name": name, **wanted.to_wire(), **self._other(owner)})
+        reply = self._together.answer(self.ask_create(owner, name, wanted))
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         volume = Volume.from_wire(reply["volume"])
         self._put(volume)
@@ -112,7 +123,7 @@ class Flow:
 
     def delete(self, owner: str, name: str) -> tuple[Volume | None, bool]:
         """Delete a volume; return it as it was, and whether only its record was left."""
-        reply = self._ask("delete", {"name": name, **self._other(owner)})
+        reply = self._together.answer(self.ask_delete(owner, name))
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         if old is not None and (kept := self._kept()) is not None:
             kept.drop(old)
@@ -131,14 +142,9 @@ class Flow:
         with consumer.lock(name):
             before = consumer.attachment(name)
             there = consumer.check(name).state in (attach.OK, attach.SIZE)
-            # The host is looked at before anything is recorded or asked for: what it lacks is an error that leaves nothing.
-            connector = consumer.connector_properties()
-            consumer.intend(owner, name, read_only=read_only)
-            request = {"name": name, "connector": connector, "read_only": read_only, **self._other(owner)}
-            if wanted is not None:
-                request["create"] = wanted.to_wire()
+            ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only)
             try:
-                reply = self._ask("connect", request)
+                reply = self._together.answer(ask)
             except StorageError as error:
                 self._forget_intent(name, error)
                 raise
@@ -151,7 +157,7 @@ class Flow:
                 volume,
                 connection_id=connection.id,
                 connection_info=reply["connection_info"],
-                connector=connector,
+                connector=ask.args["connector"],
                 read_only=read_only,
             )
             if consumer.check(name, size=volume.size).state == attach.SIZE:
@@ -160,26 +166,21 @@ class Flow:
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         return Connected(volume=volume, old=old, new=bool(reply["new"]), attached=not there, before=before, attachment=attachment)
 
-    def disconnect(self, owner: str, name: str, *, force: bool = False) -> tuple[str, tuple[str, ...]]:
+    def disconnect(self, owner: str, name: str, *, force: bool = False, before: Callable[[], T]) -> tuple[T, str, tuple[str, ...]]:
         """Detach a volume that nobody uses from this host and have it unmapped.
 
         The mapping goes only after the device has gone: unmapped under a device in use, its data would be lost.
 
-        :returns: what was detached or unmapped: the device's former path, or ``mapping`` when there was no device, or an empty
-            string when there was neither; and warnings about what ``force`` lost.
+        :param before: what to do first, such as unmount.
+        :returns: what ``before`` returned; what was detached or unmapped: the device's former path, or ``mapping`` when there was no
+            device, or an empty string when there was neither; and warnings about what ``force`` lost.
         :raises FailedPreconditionError: it is in use; all holders are named.
         """
-        consumer = self.consumer
-        with consumer.lock(name):
-            before = consumer.attachment(name)
-            detached = consumer.detach(name, owner, force=force)
-            reply = self._ask("disconnect", {"name": name, **self._other(owner)})
-            consumer.forget(name)
-        if reply["connection"] and (kept := self._kept()) is not None:
-            kept.drop(Connection.from_wire(reply["connection"]))
-        if detached.changed and before is not None:
-            return before.device or before.path or "half attached", detached.warnings
-        return ("mapping" if reply["connection"] else ""), detached.warnings
+        if self.answered("disconnect", owner, name):
+            return self._together.answer(Ask("disconnect", owner, name, {}))  # type: ignore[no-any-return]
+        with self.consumer.lock(name):
+            ask = self.ask_disconnect(owner, name, force=force, before=before)
+            return ask.finish(self._together.answer(ask))  # type: ignore[no-any-return]
 
     def format(self, owner: str, name: str, fstype: str, options: list[str]) -> None:
         """Make a file system on an attached volume that is empty and was never formatted.
@@ -225,6 +226,46 @@ class Flow:
                 log.info("storage: %s; trying again in %g s", error, delay)
                 time.sleep(delay)
         return self.controller.call(op, args)
+
+    # Requests, and everything that must be done before each.
+
+    def ask_create(self, owner: str, name: str, wanted: Wanted) -> Ask:
+        """Return the request to create or grow a volume."""
+        return Ask("create", owner, name, {"name": name, **wanted.to_wire(), **self._other(owner)})
+
+    def ask_delete(self, owner: str, name: str) -> Ask:
+        """Return the request to delete a volume."""
+        return Ask("delete", owner, name, {"name": name, **self._other(owner)})
+
+    def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool) -> Ask:
+        """Record that a volume is about to be mapped to this host, and return the request for it."""
+        # The host is looked at before anything is recorded or asked for: what it lacks is an error that leaves nothing.
+        connector = of_run(self._context, self._run, "saltstorage.connector", self.consumer.connector_properties)
+        intent = self.consumer.intend(owner, name, read_only=read_only)
+        args = {"name": name, "connector": connector, "read_only": read_only, **self._other(owner)}
+        if wanted is not None:
+            args["create"] = wanted.to_wire()
+        return Ask("connect", owner, name, args, stamp=intent.updated)
+
+    def ask_disconnect(self, owner: str, name: str, *, force: bool, before: Callable[[], T]) -> Ask:
+        """Detach a volume, and return the request to unmap it; call it with the volume's lock held until ``finish``."""
+        first = before()
+        attached = self.consumer.attachment(name)
+        detached = self.consumer.detach(name, owner, force=force)
+
+        def finish(reply: dict[str, Any]) -> tuple[T, str, tuple[str, ...]]:
+            self.consumer.forget(name)
+            if reply["connection"] and (kept := self._kept()) is not None:
+                kept.drop(Connection.from_wire(reply["connection"]))
+            if detached.changed and attached is not None:
+                return first, attached.device or attached.path or "half attached", detached.warnings
+            return first, "mapping" if reply["connection"] else "", detached.warnings
+
+        return Ask("disconnect", owner, name, {"name": name, **self._other(owner)}, finish)
+
+    def answered(self, op: str, owner: str, name: str) -> bool:
+        """Return whether this was asked for, and answered, together with the request of a state before."""
+        return self._together.answered(op, owner, name)
 
     def _other(self, owner: str) -> dict[str, str]:
         """Name the owner only when it is not the minion: the controller knows who asks."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import validate
+from ..bus.faults import as_storage_error
 from ..errors import InvalidArgumentError, NotFoundError
 from ..model import BackendStats, Volume
 from .backends import Backends
@@ -23,6 +24,8 @@ from .snapshots import Snapshots
 from .volumes import Volumes
 
 Operation = Callable[..., dict[str, Any]]
+#: Operations that states send together.
+_TOGETHER = ("create", "connect", "disconnect", "delete")
 
 
 class Service:
@@ -67,6 +70,7 @@ class Service:
             "mark_formatted": self.connections.mark_formatted,
             "snapshot_create": self.snapshots.create,
             "snapshot_delete": self.snapshots.delete,
+            "together": self.together,
         }
 
     @functools.cached_property
@@ -128,6 +132,24 @@ class Service:
             if parameter.default is parameter.empty and args.get(parameter.name) is None:
                 raise InvalidArgumentError(f"{parameter.name} is missing", field=parameter.name)
         return operation(caller, **args)
+
+    def together(self, caller: Caller, *, requests: Any) -> dict[str, Any]:
+        """Carry out several requests one after another, each for itself: what one raises does not keep the next from being done.
+
+        :param requests: a list of ``{"op": …, "args": {…}}``.
+        :returns: ``replies``: for each ``data``, or ``error`` as :meth:`~saltstorage.errors.StorageError.to_wire` returns it.
+        """
+        if not isinstance(requests, list) or not all(isinstance(r, dict) and r.keys() == {"op", "args"} for r in requests):
+            raise InvalidArgumentError("requests must be a list of mappings with op and args", field="requests")
+        replies: list[dict[str, Any]] = []
+        for request in requests:
+            try:
+                if request["op"] not in _TOGETHER:
+                    raise InvalidArgumentError(f"the operation {request['op']!r} cannot be asked for together with others", field="op")
+                replies.append({"data": self.call(request["op"], validate.mapping(request["args"], "args"), caller)})
+            except Exception as error:  # a fault in one is no reason to leave the others undone, or unanswered
+                replies.append({"error": as_storage_error(error, f"operation {request['op']}").to_wire()})
+        return {"replies": replies}
 
     def inventory(self, caller: Caller) -> dict[str, Any]:
         """Return everything that a minion may see: what a state run needs to tell whether there is anything to do.

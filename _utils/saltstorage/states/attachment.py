@@ -9,7 +9,7 @@ from ..consumer.attach import Attachment
 from ..consumer.flow import Connected, Flow
 from ..errors import AlreadyExistsError
 from . import mount
-from .request import Request, connect_changes, look
+from .request import Request, ask, connect_changes, look
 from .skeleton import Changes, Plan, change
 
 
@@ -18,7 +18,7 @@ def connected(flow: Flow, request: Request, test: bool) -> Plan:
     found = look(flow, request, test)
     if not found.changes:
         return Plan(found.comment)
-    return Plan(found.comment, found.changes, lambda: connect(flow, request))
+    return Plan(found.comment, found.changes, lambda: connect(flow, request), ask(flow, request, found))
 
 
 def disconnected(flow: Flow, name: Any, owner: Any, force: Any) -> Plan:
@@ -26,6 +26,9 @@ def disconnected(flow: Flow, name: Any, owner: Any, force: Any) -> Plan:
     name = validate.name(name)
     owner = flow.owner(owner)
     force = validate.boolean(force, "force")
+    if flow.answered("disconnect", owner, name):
+        # All of it was done with a state before this one.
+        return Plan("", {"path": change(None, None)}, lambda: _disconnect(flow, owner, name, force))
     attached = flow.consumer.attachment(name)
     if attached is not None and attached.owner != owner:
         raise AlreadyExistsError(
@@ -39,7 +42,12 @@ def disconnected(flow: Flow, name: Any, owner: Any, force: Any) -> Plan:
     # Before anything is unmounted, so that a refusal leaves everything as it is.
     mount.refuse_in_use(flow, name)
     changes = {"path": change(_path(attached), None)}
-    return Plan(f"Volume {name!r} would be disconnected.", changes, lambda: _disconnect(flow, owner, name, force))
+    return Plan(
+        f"Volume {name!r} would be disconnected.",
+        changes,
+        lambda: _disconnect(flow, owner, name, force),
+        lambda: flow.ask_disconnect(owner, name, force=force, before=lambda: mount.unmount_own(flow, name)),
+    )
 
 
 def connect(flow: Flow, request: Request) -> tuple[Changes, str]:
@@ -49,8 +57,7 @@ def connect(flow: Flow, request: Request) -> tuple[Changes, str]:
 
 
 def _disconnect(flow: Flow, owner: str, name: str, force: bool) -> tuple[Changes, str]:
-    changes = mount.unmount_own(flow, name)
-    path, warnings = flow.disconnect(owner, name, force=force)
+    changes, path, warnings = flow.disconnect(owner, name, force=force, before=lambda: mount.unmount_own(flow, name))
     if path:
         changes["path"] = change(path, None)
     elif not changes:

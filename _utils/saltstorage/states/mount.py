@@ -11,7 +11,7 @@ from ..consumer.flow import Flow
 from ..consumer.fstab import Entry, Fstab, boot_options
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
 from ..model import Volume
-from .request import Look, Request, connect_changes, look
+from .request import Look, Request, ask, connect_changes, look
 from .skeleton import Changes, Plan, change
 
 DEFAULT_FSTYPE = "ext4"
@@ -62,7 +62,7 @@ def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
     text = f"Volume {request.name!r} would be {'created, ' if found.creates else ''}mounted on {wanted.path}."
     if set(changes) <= {"size", "filesystem"}:
         text = f"Volume {request.name!r}, mounted on {wanted.path}, would be grown."
-    return Plan(text, changes, lambda: _apply(flow, request, wanted, found))
+    return Plan(text, changes, lambda: _apply(flow, request, wanted, found), ask(flow, request, found))
 
 
 def unmounted(flow: Flow, name: Any, owner: Any) -> Plan:

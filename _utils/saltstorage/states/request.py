@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from .. import model, validate
 from ..consumer import attach
 from ..consumer.attach import Attachment
 from ..consumer.flow import Connected, Flow, check_usable, others
+from ..consumer.together import Ask
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
 from ..model import Connection, Volume
 from ..wanted import Wanted
@@ -44,6 +46,7 @@ class Look:
     :ivar volume: the volume, when the controller was asked.
     :ivar live: whether the right device is attached already.
     :ivar creates: whether the volume would be created.
+    :ivar fresh: whether nothing is recorded of it here, so that connecting begins with one request that says all.
     """
 
     changes: Changes
@@ -51,6 +54,7 @@ class Look:
     volume: Volume | None = None
     live: bool = False
     creates: bool = False
+    fresh: bool = False
 
 
 def look(flow: Flow, request: Request, test: bool) -> Look:
@@ -61,9 +65,9 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
         raise AlreadyExistsError(
             f"a volume {name!r} of {attached.owner} is attached here, and /dev/storage has one place for that name", field="owner"
         )
-    if attached is None and not test:
+    if (attached is None or flow.answered("connect", owner, name)) and not test:
         # Nothing to compare with: the one request that connects says all there is to know, so it is not asked twice.
-        return Look({"path": change(None, flow.consumer.links.path(name))})
+        return Look({"path": change(None, flow.consumer.links.path(name))}, fresh=True)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
     if volume is None:
@@ -86,6 +90,13 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
     if elsewhere and owner == flow.minion:
         raise FailedPreconditionError(f"volume {name!r} is attached to {', '.join(elsewhere)}; disconnect it there first")
     return _compare(flow, request, volume, attached, next((c for c in connections if c.host == flow.minion), None))
+
+
+def ask(flow: Flow, request: Request, found: Look) -> Callable[[], Ask] | None:
+    """Return what a plan has as ``ask``."""
+    if not found.fresh:
+        return None
+    return lambda: flow.ask_connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only)
 
 
 def connect_changes(name: str, done: Connected) -> Changes:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import validate
 from ..bus.faults import as_storage_error
+from ..consumer.together import Ask
 from ..errors import StorageError
 
 Changes = dict[str, Any]
@@ -20,11 +21,14 @@ class Plan:
     :ivar comment: what is true now, when there is nothing to do.
     :ivar changes: what would change; empty when there is nothing to do.
     :ivar apply: does it, and returns the changes that were made and a comment in the past tense.
+    :ivar ask: makes everything ready for the first request that ``apply`` makes, and returns it, so that a state before this one can
+        have it answered with its own; None when there is no such request, or it must wait for this state's turn.
     """
 
     comment: str
     changes: Changes = field(default_factory=dict)
     apply: Callable[[], tuple[Changes, str]] | None = None
+    ask: Callable[[], Ask] | None = None
 
 
 def run(name: str, test: bool, plan: Callable[[], Plan], unknown: Mapping[str, Any], parameters: Callable[..., Any]) -> dict[str, Any]:
@@ -56,10 +60,15 @@ def run(name: str, test: bool, plan: Callable[[], Plan], unknown: Mapping[str, A
 
 def refuse_unknown(given: Mapping[str, Any], function: Callable[..., Any]) -> None:
     """Raise InvalidArgumentError for a parameter that ``function`` has not; Salt's own ones (``__env__``, ``order``) pass."""
+    known = known_parameters(function)
+    validate.no_unknown((key for key in given if not key.startswith("__") and key != "order"), known, f"the state {function.__name__!r}")
+
+
+def known_parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of a state function's parameters."""
     import inspect
 
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    validate.no_unknown((key for key in given if not key.startswith("__") and key != "order"), known, f"the state {function.__name__!r}")
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
 
 
 def change(old: Any, new: Any) -> dict[str, Any]:

@@ -23,7 +23,12 @@ def present(flow: Flow, name: Any, size: Any, backend: Any, source: Any, resize:
     volume = existing(inventory, owner, name)
     if volume is None:
         changes = planned_creation(inventory, owner, name, wanted)
-        return Plan(f"Volume {name!r} would be created.", changes, lambda: _create(flow, owner, name, wanted))
+        return Plan(
+            f"Volume {name!r} would be created.",
+            changes,
+            lambda: _create(flow, owner, name, wanted),
+            lambda: flow.ask_create(owner, name, wanted),
+        )
     wanted.check(volume, source_now(inventory, owner, wanted))
     if volume.size < wanted.size or volume.state == model.EXTENDING:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
@@ -55,7 +60,9 @@ def absent(flow: Flow, name: Any, owner: Any) -> Plan:
     if snapshots:
         raise FailedPreconditionError(f"volume {name!r} has the snapshots {', '.join(map(repr, snapshots))}; delete them first")
     changes = key_for(name, change(shown(volume), None))
-    return Plan(f"Volume {name!r} would be deleted.", changes, lambda: _delete(flow, owner, name, changes))
+    return Plan(
+        f"Volume {name!r} would be deleted.", changes, lambda: _delete(flow, owner, name, changes), lambda: flow.ask_delete(owner, name)
+    )
 
 
 # What connected and mounted use too.
