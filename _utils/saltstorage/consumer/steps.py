@@ -16,6 +16,9 @@ from .holders import Holder, describe
 from .holders import find as find_holders
 from .records import ATTACHED, DETACHED, DETACHING, AttachmentRecord, Identity, RecordStore
 
+#: How often a device is tried that is open, and of which nobody can be named who has it open.
+LOOKS = 20
+
 
 class Steps:
     """What is done to this host for one volume.
@@ -130,8 +133,15 @@ class Steps:
         """Detach the loop devices of a volume; return who has one open, and leave that as it is."""
         for device in presence.current(record, self.tag) if record.file else []:
             self._step("detach loop")
-            if not loop.detach(device):
-                return find_holders(device) or [Holder("process", "opened by a process that has ended since")]
+            # Whatever only looks at block devices (blkid, lsblk, another job's grains) opens each for a moment and is gone before it can be
+            # named: then nobody uses the device, and it is tried again.
+            for _ in range(LOOKS):
+                if loop.detach(device):
+                    break
+                if used := find_holders(device):
+                    return used
+            else:
+                return [Holder("process", "opened again and again by processes that end at once")]
         return []
 
     def _disconnect(self, record: AttachmentRecord, *, force: bool) -> None:
