@@ -85,7 +85,8 @@ class Consumer:
         self._locks = VolumeLocks(os.path.join(config.state_dir, "locks"), config.lock_timeout)
         self._brick = brick.Brick(config)
         self._step = on_step or (lambda step: None)
-        self._steps = Steps(self.records, self.links, self._brick, loop.tag(config.state_dir), self._step)
+        self._tag = loop.tag(config.state_dir)
+        self._steps = Steps(self.records, self.links, self._brick, self._tag, self._step)
 
     # Reading.
 
@@ -133,7 +134,7 @@ class Consumer:
             return Status(state=ABSENT)
         if record.state != ATTACHED or record.identity is None:
             return Status(state=PENDING, detail=f"the attachment is in the state {record.state}")
-        status = presence.look(record, record.identity, self.links.path(name))
+        status = presence.look(record, record.identity, self.links.path(name), self._tag)
         if not status.ok:
             return status
         if status.size != record.identity.size or status.size < (size or record.size) * devices.GIB:
@@ -398,7 +399,7 @@ class Consumer:
         record = self.records.load(name)
         if record is None or record.state != ATTACHED or record.identity is None:
             raise NotFoundError(f"the volume {name!r} is not attached to this host; use the state storage_volume.connected")
-        status = presence.look(record, record.identity, self.links.path(name))
+        status = presence.look(record, record.identity, self.links.path(name), self._tag)
         if status.state == WRONG:
             raise status.error(name)
         if not status.ok:

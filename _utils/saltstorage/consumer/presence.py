@@ -13,24 +13,25 @@ from .attachment import GONE, OK, WRONG, Status
 from .records import AttachmentRecord, Identity
 
 
-def look(record: AttachmentRecord, identity: Identity, link: str) -> Status:
+def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> Status:
     """Compare the recorded device with what is there now.
 
     :param record: of an attached volume.
     :param identity: its identity.
     :param link: path of the volume's link.
-    :returns: ``ok``, ``gone`` or ``wrong``; sizes are not compared.
+    :param tag: tag of this consumer's loop devices.
+    :returns: ``ok``, ``gone`` or ``wrong``; sizes are not compared. One that is gone has no ``device``: what is there is another's.
     """
     same_boot = record.boot_id == devices.boot_id()
     device = record.device if same_boot else os.path.realpath(record.path)
-    gone = Status(state=GONE, path=link, device=device, detail=f"the device {device} is gone")
+    gone = Status(state=GONE, path=link, detail=f"the device {device} is gone")
     if not devices.is_block(device):
         return gone
     try:
         found = devices.identity(device)
     except OSError:
         return gone
-    if identity.backing_file and not found.backing_file:
+    if identity.backing_file and (not found.backing_file or _given_away(device, identity, found, tag)):
         return gone
     if not identity.named and not same_boot:
         # Nothing could tell it from a device that came by its name; it is attached again, by its address.
@@ -71,6 +72,18 @@ def _loops(record: AttachmentRecord, tag: str) -> list[str]:
             if status.inode == inode or status.backing_file.removesuffix(" (deleted)") == os.path.realpath(record.file):
                 found.append(record.device)
     return list(dict.fromkeys(found))
+
+
+def _given_away(device: str, identity: Identity, found: Identity, tag: str) -> bool:
+    """Return whether a loop device is over another file by now: ours is gone, and the kernel has given its number to somebody else.
+
+    The same path with another inode is no such case (the file was replaced under the device), nor is our own device over
+    the same inode (the file was renamed or deleted).
+    """
+    if found.backing_file.removesuffix(" (deleted)") == identity.backing_file:
+        return False
+    status = loop.status(device)
+    return status is None or status.tag != tag or found.backing_inode != identity.backing_inode
 
 
 def _same(record: AttachmentRecord, path: str) -> bool:

@@ -130,28 +130,42 @@ def test_c10_the_link_is_gone(consumer, file):
     drop(consumer)
 
 
-def test_c11_another_volume_has_the_device(consumer, file, make_file):
-    """Row C11, trap 9, rule R1: the recorded path leads to another volume: DATA_LOSS, and it is not touched."""
+@pytest.mark.parametrize("whose", ["losetup", "this consumer"])
+def test_c10_another_file_has_the_number_of_the_loop_device(consumer, file, make_file, whose):
+    """Row C10, trap 9, rule R1: ours is gone and its number is somebody else's: attached again, and theirs is not touched."""
     other = make_file("other")
     one = attach(consumer, file)
     loop.detach(one.device)
     subprocess.run(["losetup", one.device, str(other)], check=True)
+    if whose == "this consumer":
+        consumer.intend("db1", "other")
+        assert attach(consumer, other, "other", id="22222222-2222-4222-8222-222222222222").device == one.device
     status = consumer.check("data")
-    assert status.state == api.WRONG
-    assert str(other) in status.detail
-    with pytest.raises(DataLossError, match="is not the volume 'data'"):
-        attach(consumer, file)
-    with pytest.raises(DataLossError):
+    assert (status.state, status.device) == (api.GONE, "")
+    assert consumer.holders("data") == []
+    with pytest.raises(NotFoundError):
         consumer.resize("data")
-    with pytest.raises(DataLossError):
+    with pytest.raises(NotFoundError):
         consumer.begin_format("data")
-    assert loop.status(one.device).backing_file == str(other)
-    # The way out: disconnect, which leaves the stranger alone, and connect.
-    drop(consumer)
-    assert loop.status(one.device).backing_file == str(other)
     two = attach(consumer, file)
     assert two.device != one.device
+    assert consumer.check("data").ok
+    assert loop.status(one.device).backing_file == str(other)
     drop(consumer)
+    assert loop.status(one.device).backing_file == str(other)
+    if whose == "this consumer":
+        drop(consumer, "other")
+    else:
+        loop.detach(one.device)
+
+
+def test_u7_detaching_leaves_the_one_who_has_the_number_now(consumer, file, make_file):
+    other = make_file("other")
+    one = attach(consumer, file)
+    loop.detach(one.device)
+    subprocess.run(["losetup", one.device, str(other)], check=True)
+    drop(consumer)
+    assert loop.status(one.device).backing_file == str(other)
     loop.detach(one.device)
 
 

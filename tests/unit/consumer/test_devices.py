@@ -64,10 +64,10 @@ def nameless(device, monkeypatch):
 def test_a_nameless_device_is_known_within_its_boot_only(nameless):
     """Rule R1: in another boot, a device of the same name and size proves nothing."""
     record, _ = nameless
-    assert presence.look(record, record.identity, "link").ok
+    assert presence.look(record, record.identity, "link", "tag").ok
     assert presence.current(record, "tag") == [record.device]
     later = record.replace(boot_id="another boot")
-    assert presence.look(later, later.identity, "link").state == GONE
+    assert presence.look(later, later.identity, "link", "tag").state == GONE
     assert presence.current(later, "tag") == []
 
 
@@ -76,7 +76,7 @@ def test_a_nameless_device_that_came_later_is_another(nameless, other):
     record, seen = nameless
     seen.clear()
     seen.update(other)
-    status = presence.look(record, record.identity, "link")
+    status = presence.look(record, record.identity, "link", "tag")
     assert status.state == WRONG
     assert "came later" in status.detail
     assert presence.current(record, "tag") == []
@@ -86,14 +86,14 @@ def test_a_kernel_without_diskseq(nameless):
     record, seen = nameless
     seen.clear()
     record = record.replace(identity=Identity(size=GIB))
-    assert presence.look(record, record.identity, "link").ok
+    assert presence.look(record, record.identity, "link", "tag").ok
 
 
 def test_a_named_device_may_come_back_later_in_its_boot(nameless):
     record, seen = nameless
     seen.update(wwn="naa.1", diskseq=9)
     record = record.replace(identity=Identity(size=GIB, wwn="naa.1", diskseq=7))
-    assert presence.look(record, record.identity, "link").ok
+    assert presence.look(record, record.identity, "link", "tag").ok
 
 
 def test_a_device_that_can_be_read(device):

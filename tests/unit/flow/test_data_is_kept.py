@@ -194,3 +194,30 @@ def test_ext4_grows_while_it_is_not_mounted(host):
     assert done["result"] is True, done
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
     assert read(host) == "kept"
+
+
+@pytest.mark.parametrize("function", ["connected", "unmounted", "disconnected"])
+def test_c10_a_stranger_that_has_our_loop_device_number_keeps_its_device(host, tmp_path, function):
+    """Ours went away and somebody else was given its number, and has mounted what is there now."""
+    assert host.state("connected", size=1)["result"]
+    number, theirs = device(host), tmp_path / "theirs"
+    theirs.mkdir()
+    with open(tmp_path / "image", "wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", tmp_path / "image"], check=True)
+    subprocess.run(["losetup", "--detach", number], check=True)
+    subprocess.run(["losetup", number, tmp_path / "image"], check=True)
+    subprocess.run(["mount", number, theirs], check=True)
+    try:
+        Path(theirs, "file").write_text("kept")
+        done = host.mounted() if function == "connected" else host.state(function)
+        assert done["result"] is True, done
+        if function == "connected":
+            assert device(host) != number
+            assert set(done["changes"]) == {"path", "mount", "filesystem", "fstab"}, done
+            assert host.mounted()["changes"] == {}
+        assert Path(theirs, "file").read_text() == "kept"
+        assert os.path.ismount(theirs)
+    finally:
+        subprocess.run(["umount", theirs], check=True)
+        subprocess.run(["losetup", "--detach", number], check=True)
