@@ -12,6 +12,7 @@ A failed state's comment begins with a code, such as ``NOT_FOUND``, and says wha
 
 from saltstorage.consumer.flow import Flow
 from saltstorage.states import attachment, mount, skeleton, volume
+from saltstorage.states.extended import extended as plan_extended
 from saltstorage.states.following import following
 from saltstorage.states.mount import Mount
 from saltstorage.states.request import Request
@@ -226,6 +227,34 @@ def unmounted(name, owner=None, **kwargs):
           storage_volume.unmounted: []
     """
     return _run(unmounted, name, kwargs, lambda flow: _mount.unmounted(flow, name, owner))
+
+
+def extended(name, size=None, exact=False, owner=None, **kwargs):
+    """
+    Make sure that a volume that exists has at least a size: the volume, its device here, and the file system mounted from it.
+
+    Nothing is created or attached. What one apply could not do, the next one does: a device or file system that stayed behind grows
+    then. A file system that is not mounted grows when :py:func:`mounted` mounts it.
+
+    name
+        Name of the volume.
+    size : None
+        Size in whole GiB, or as a string such as ``20GiB``. Must be given. A volume that is larger is left alone: nothing shrinks.
+    exact : False
+        With True, a volume that is larger is an error.
+    owner : None
+        None or this minion's id for its own volume, or ``shared``: that one is grown on the master (``salt-run storage.extend``), and
+        this state then grows its device and file system here.
+
+    Refused before anything grows when the mounted file system could not follow, such as vfat.
+
+    .. code-block:: yaml
+
+        pg-data:
+          storage_volume.extended:
+            - size: 40GiB
+    """
+    return _run(extended, name, kwargs, lambda flow: plan_extended(flow, name, size, exact, owner))
 
 
 # The state's parameter has the name of the module.

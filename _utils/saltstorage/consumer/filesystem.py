@@ -133,6 +133,24 @@ def can_grow(device: str, fstype: str, mount_point: str | None = None) -> bool:
     return devices.size(device) - used >= step
 
 
+def check_growable(fstype: str) -> None:
+    """Check whether a mounted file system can follow its device, before that grows.
+
+    :raises FailedPreconditionError: its type cannot grow, the command is not installed, or this process may not grow it.
+    """
+    if fstype in _EXT:
+        commands.find("resize2fs")
+        if not _may_use_resources():
+            raise FailedPreconditionError(
+                f"cannot grow a mounted {fstype} file system: the kernel asks for CAP_SYS_RESOURCE, which this minion lacks; "
+                "unmount it, and it is grown before it is mounted again"
+            )
+    elif fstype in _SIZES:
+        commands.find("xfs_growfs" if fstype == "xfs" else "btrfs")
+    else:
+        raise FailedPreconditionError(f"a file system of type {fstype} cannot grow; make a new one on a larger volume")
+
+
 def grow(device: str, fstype: str, mount_point: str | None = None, *, timeout: float = 3600.0) -> bool:
     """Let a file system fill its device and return whether it had to grow.
 
@@ -148,11 +166,8 @@ def grow(device: str, fstype: str, mount_point: str | None = None, *, timeout: f
         if mount_point is None:
             # resize2fs wants it checked. 1: errors were corrected.
             commands.run(f"check the file system on {device}", ["e2fsck", "-f", "-p", device], timeout=timeout, ok=(0, 1))
-        elif not _may_use_resources():
-            raise FailedPreconditionError(
-                f"cannot {what}: to grow a mounted {fstype} file system, the kernel asks for CAP_SYS_RESOURCE, which this minion lacks; "
-                "unmount it, and it is grown before it is mounted again"
-            )
+        else:
+            check_growable(fstype)
         commands.run(what, ["resize2fs", device], timeout=timeout)
     elif fstype == "xfs":
         commands.run(what, ["xfs_growfs", str(mount_point)], timeout=timeout)
@@ -221,3 +236,5 @@ def _ioctl(mount_point: str, request: int, argument: ctypes.Structure) -> None:
 
 #: File systems that grow mounted only, and how to ask the kernel for their size.
 _SIZES: dict[str, Callable[[str], tuple[int, int]]] = {"xfs": _xfs_size, "btrfs": _btrfs_size}
+#: Types that grow while they are mounted.
+GROW_MOUNTED = (*_EXT, *_SIZES)

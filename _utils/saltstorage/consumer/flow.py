@@ -121,6 +121,13 @@ class Flow:
         self._put(volume)
         return old, volume
 
+    def extend(self, owner: str, name: str, size: int) -> tuple[Volume, Volume]:
+        """Make sure that a volume has at least ``size`` GiB; return it as it was and as it is."""
+        reply = self._ask("extend", {"name": name, "size": size, **self._other(owner)})
+        volume = Volume.from_wire(reply["volume"])
+        self._put(volume)
+        return Volume.from_wire(reply["old"]), volume
+
     def delete(self, owner: str, name: str) -> tuple[Volume | None, bool]:
         """Delete a volume; return it as it was, and whether only its record was left."""
         reply = self._together.answer(self.ask_delete(owner, name))

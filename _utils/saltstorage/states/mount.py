@@ -73,7 +73,7 @@ def unmounted(flow: Flow, name: Any, owner: Any) -> Plan:
         raise AlreadyExistsError(
             f"the volume {name!r} that is attached here belongs to {attached.owner}; say owner: {attached.owner}", field="owner"
         )
-    paths = [m.path for m in _live(flow, name)]
+    paths = [m.path for m in live(flow, name)]
     entries = own_mounts(flow, name)
     if not paths and not entries:
         return Plan(f"Volume {name!r} is not mounted.")
@@ -96,7 +96,7 @@ def refuse_in_use(flow: Flow, name: str) -> None:
     """Raise FailedPreconditionError when somebody uses a volume beside our own mounts, or uses those; the users are named."""
     own = own_mount_points(flow, name)
     found = [str(h) for h in flow.consumer.holders(name) if not (h.kind == "mount" and h.text.removeprefix("mounted on ") in own)]
-    found += [user for m in _live(flow, name) if m.path in own for user in mounting.users(m.path)]
+    found += [user for m in live(flow, name) if m.path in own for user in mounting.users(m.path)]
     if found:
         raise FailedPreconditionError(f"volume {name!r} is in use: {'; '.join(dict.fromkeys(found))}")
 
@@ -104,9 +104,27 @@ def refuse_in_use(flow: Flow, name: str) -> None:
 def unmount_own(flow: Flow, name: str) -> Changes:
     """Undo what ``mounted`` did, and nothing that somebody else mounted; return the changes."""
     own = own_mount_points(flow, name)
-    paths = [m.path for m in _live(flow, name) if m.path in own]
+    paths = [m.path for m in live(flow, name) if m.path in own]
     _undo(flow, name, paths)
     return {"mount": change(", ".join(paths), None)} if paths else {}
+
+
+def live(flow: Flow, name: str) -> list[mounts.Mount]:
+    """Return the mounts of the file system on a volume, by whomever they were made."""
+    status = flow.consumer.check(name)
+    if not status.device or not os.path.exists(status.device):
+        return []
+    return mounts.of_device(status.device)
+
+
+def grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Changes) -> None:
+    """Let a file system fill its device, when it is smaller and can, and add that to the changes."""
+    if not filesystem.can_grow(device, fstype, path):
+        return
+    before, _ = filesystem.size(device, fstype, path)
+    filesystem.grow(device, fstype, path, timeout=flow.consumer.config.format_timeout)
+    after, _ = filesystem.size(device, fstype, path)
+    changes["filesystem"] = change(f"{before >> 20} MiB", f"{after >> 20} MiB")
 
 
 # Within.
@@ -127,15 +145,8 @@ def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Ch
         if _fstab(flow).set(_entry(flow, name, wanted, fstype, volume)):
             changes.setdefault("fstab", change(None, wanted.path))
         if _grows(request, device, fstype, wanted.path):
-            _grow(flow, device, fstype, wanted.path, changes)
+            grow(flow, device, fstype, wanted.path, changes)
     return changes, f"Volume {name!r} {_told(changes)} on {wanted.path}."
-
-
-def _grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Changes) -> None:
-    before, _ = filesystem.size(device, fstype, path)
-    filesystem.grow(device, fstype, path, timeout=flow.consumer.config.format_timeout)
-    after, _ = filesystem.size(device, fstype, path)
-    changes["filesystem"] = change(f"{before >> 20} MiB", f"{after >> 20} MiB")
 
 
 def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Volume, changes: Changes) -> str:
@@ -147,7 +158,7 @@ def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Vol
     fstype = _file_system(flow, request, wanted, device, changes)
     if _grows(request, device, fstype, None):
         # An ext file system grows unmounted too, and there it needs no more than root.
-        _grow(flow, device, fstype, None, changes)
+        grow(flow, device, fstype, None, changes)
     flow.consumer.add_mount_point(request.name, wanted.path)
     mounting.mount(
         device, wanted.path, fstype, _options(wanted, fstype, volume, request.read_only), timeout=flow.consumer.config.step_timeout
@@ -211,7 +222,7 @@ def _checked_state(flow: Flow, name: str, wanted: Mount, device: str) -> mounts.
     if state.top is not None and not state.right:
         text = f"{state.top.source} is mounted on {wanted.path}, not volume {name!r}; unmount it, or choose another mount point"
         raise FailedPreconditionError(text, field="mount")
-    elsewhere = [m.path for m in _live(flow, name) if m.path != os.path.realpath(wanted.path)]
+    elsewhere = [m.path for m in live(flow, name) if m.path != os.path.realpath(wanted.path)]
     if elsewhere and state.top is None:
         raise AlreadyExistsError(
             f"volume {name!r} is mounted on {', '.join(elsewhere)}, not on {wanted.path}; unmount it first", field="mount"
@@ -231,18 +242,11 @@ def _check_table(flow: Flow, name: str, wanted: Mount) -> None:
 
 
 def _occupied(flow: Flow, name: str, path: str) -> bool:
-    return mounts.state(path).mounted and not any(m.path == os.path.realpath(path) for m in _live(flow, name))
-
-
-def _live(flow: Flow, name: str) -> list[mounts.Mount]:
-    status = flow.consumer.check(name)
-    if not status.device or not os.path.exists(status.device):
-        return []
-    return mounts.of_device(status.device)
+    return mounts.state(path).mounted and not any(m.path == os.path.realpath(path) for m in live(flow, name))
 
 
 def _unmount(flow: Flow, name: str) -> tuple[Changes, str]:
-    paths = [m.path for m in _live(flow, name)]
+    paths = [m.path for m in live(flow, name)]
     entries = own_mounts(flow, name)
     _undo(flow, name, paths)
     shown = paths or [e.mount_point for e in entries]
@@ -254,7 +258,7 @@ def _undo(flow: Flow, name: str, paths: list[str]) -> None:
         # Stacked mounts come off in the reverse order.
         for path in reversed(paths):
             top = mounts.state(path).top
-            if top not in _live(flow, name):
+            if top not in live(flow, name):
                 raise FailedPreconditionError(f"something else is mounted over {path}; unmount that first")
             mounting.unmount(path, timeout=flow.consumer.config.format_timeout)
         table = _fstab(flow)

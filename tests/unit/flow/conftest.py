@@ -8,6 +8,7 @@ import pytest
 
 from saltstorage.consumer.flow import Flow
 from saltstorage.states import attachment, mount, skeleton, volume
+from saltstorage.states.extended import extended
 from saltstorage.states.mount import Mount
 from saltstorage.states.request import Request
 
@@ -15,7 +16,7 @@ from saltstorage.states.request import Request
 class Host:
     """One minion. Several of them share one controller's catalog and backend."""
 
-    def __init__(self, root, minion, metadata_dir):
+    def __init__(self, root, minion, metadata_dir, driver="saltstorage.controller.drivers.file.FileDriver"):
         self.root = root
         self.folder = root / minion
         self.mount_point = str(self.folder / "srv")
@@ -28,7 +29,7 @@ class Host:
                 "policy": {"*": {"shared": ["*"]}},
                 "backends": {
                     "local": {
-                        "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+                        "volume_driver": driver,
                         "file_driver_path": str(root / "volumes"),
                     }
                 },
@@ -65,6 +66,8 @@ class Host:
                 return volume.absent(flow, name, given.get("owner"))
             if function == "disconnected":
                 return attachment.disconnected(flow, name, given.get("owner"), False)
+            if function == "extended":
+                return extended(flow, name, given.get("size"), given.get("exact", False), given.get("owner"))
             if function == "unmounted":
                 return mount.unmounted(flow, name, given.get("owner"))
             keys = ("size", "backend", "source", "resize", "owner", "read_only")
@@ -86,8 +89,8 @@ def hosts(short_dir, metadata_dir):
     """A function that makes minions over one backend; at the end nothing of them is left."""
     made = []
 
-    def make(minion="web1"):
-        made.append(Host(short_dir, minion, metadata_dir))
+    def make(minion="web1", **options):
+        made.append(Host(short_dir, minion, metadata_dir, **options))
         return made[-1]
 
     yield make

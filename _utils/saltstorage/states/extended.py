@@ -1,0 +1,92 @@
+"""``storage_volume.extended``: a volume that exists has at least a size, its device and the file systems on it included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import model, validate
+from ..consumer import attach, filesystem, mounts
+from ..consumer.flow import Flow, check_usable
+from ..errors import InvalidArgumentError, NotFoundError, OutOfRangeError
+from ..model import Volume
+from . import mount
+from .skeleton import Changes, Plan, change
+from .volume import refuse_shared
+
+
+def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
+    """Plan that a volume has at least ``size``, and that its device here and the file systems mounted from it have it too."""
+    name = validate.name(name)
+    if size is None:
+        raise InvalidArgumentError("size is missing", field="size")
+    size = validate.size_gib(size)
+    exact = validate.boolean(exact, "exact")
+    owner = flow.owner(owner)
+    volume = flow.inventory().volume(owner, name)
+    if volume is None:
+        raise NotFoundError(f"volume {name!r} of {owner} does not exist; create it with storage_volume.present", field="name")
+    check_usable(volume)
+    if volume.size > size and exact:
+        text = f"volume {name!r} has {volume.size} GiB and cannot shrink to {size} GiB"
+        raise OutOfRangeError(text, field="size", details={"size": [volume.size, size]})
+    short = volume.size < size
+    changes: Changes = {}
+    if short or volume.state == model.EXTENDING:
+        refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
+        changes["size"] = change(volume.size, size)
+    elif (shown := _lagging(flow, volume)) is not None:
+        changes["size"] = change(shown // 2**30, volume.size)
+    for mounted in _mounts(flow, volume):
+        if short:
+            # Before the volume grows: what cannot follow it would stay behind for good.
+            filesystem.check_growable(mounted.fstype)
+        follows = "size" in changes and mounted.fstype in filesystem.GROW_MOUNTED
+        if follows or filesystem.can_grow(_device(flow, name), mounted.fstype, mounted.path):
+            changes["filesystem"] = change("smaller than its device", "as large as its device")
+    if not changes:
+        larger = f"; it is larger than {size} GiB, and volumes do not shrink" if volume.size > size else ""
+        return Plan(f"Volume {name!r} has {volume.size} GiB{larger}.")
+    return Plan(f"Volume {name!r} would be grown to {max(size, volume.size)} GiB.", changes, lambda: _extend(flow, volume, size))
+
+
+def _extend(flow: Flow, volume: Volume, size: int) -> tuple[Changes, str]:
+    changes: Changes = {}
+    if volume.size < size or volume.state == model.EXTENDING:
+        old, volume = flow.extend(volume.owner, volume.name, size)
+        if old.size != volume.size:
+            changes["size"] = change(old.size, volume.size)
+    with flow.consumer.lock(volume.name):
+        shown = _lagging(flow, volume)
+        if shown is not None:
+            flow.consumer.resize(volume.name, size=volume.size)
+            changes.setdefault("size", change(shown // 2**30, volume.size))
+        for mounted in _mounts(flow, volume):
+            mount.grow(flow, _device(flow, volume.name), mounted.fstype, mounted.path, changes)
+    if not changes:
+        return {}, f"Volume {volume.name!r} has {volume.size} GiB."
+    parts = {"size": "the volume", "filesystem": "its file system"}
+    return changes, f"Volume {volume.name!r} has {volume.size} GiB; grown: {' and '.join(parts[key] for key in changes)}."
+
+
+def _lagging(flow: Flow, volume: Volume) -> int | None:
+    """Return the bytes that the volume's device here shows, when that is not the volume's size."""
+    attached = flow.consumer.attachment(volume.name)
+    if attached is None or attached.volume_id != volume.id:
+        return None
+    status = flow.consumer.check(volume.name, size=volume.size)
+    if status.state == attach.WRONG:
+        raise status.error(volume.name)
+    return status.size if status.state == attach.SIZE else None
+
+
+def _mounts(flow: Flow, volume: Volume) -> list[mounts.Mount]:
+    """Return the mount by which the file system on the volume can be grown here; none when it is not mounted for writing."""
+    attached = flow.consumer.attachment(volume.name)
+    if attached is None or attached.volume_id != volume.id or attached.read_only:
+        return []
+    found = [m for m in mount.live(flow, volume.name) if mounts.state(m.path).top == m]
+    return [m for m in found if "ro" not in (*m.options.split(","), *m.super_options.split(","))][:1]
+
+
+def _device(flow: Flow, name: str) -> str:
+    return flow.consumer.check(name).device

@@ -1,0 +1,42 @@
+"""The file driver, with whatever a test wants done before or instead of a call: what only a driver can bring about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from saltstorage.controller.drivers.file import FileDriver
+
+
+class FaultyDriver(FileDriver):
+    """Calls ``hooks[name]`` before the driver's method of that name, and ``hooks["after " + name]`` after it."""
+
+    hooks: ClassVar[dict[str, Callable[[], Any]]] = {}
+
+    def _around(self, name: str, *args: Any) -> Any:
+        self.hooks.get(name, lambda: None)()
+        answer = getattr(super(), name)(*args)
+        self.hooks.get(f"after {name}", lambda: None)()
+        return answer
+
+    def extend_volume(self, volume: Any, new_size: int) -> Any:
+        return self._around("extend_volume", volume, new_size)
+
+    def create_snapshot(self, snapshot: Any) -> Any:
+        return self._around("create_snapshot", snapshot)
+
+    def delete_snapshot(self, snapshot: Any) -> Any:
+        return self._around("delete_snapshot", snapshot)
+
+    def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> Any:
+        return self._around("revert_to_snapshot", context, volume, snapshot)
+
+
+class OfflineDriver(FaultyDriver):
+    """Grows only what no host uses, and sets no volume back."""
+
+    revert_to_snapshot = FileDriver.__mro__[1].revert_to_snapshot
+
+    def _update_volume_stats(self) -> None:
+        super()._update_volume_stats()
+        self._stats["online_extend_support"] = False
