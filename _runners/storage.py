@@ -6,15 +6,18 @@ Needs the master option ``storage``. Functions that only read load no driver, ex
 backend that they need, which takes a few seconds, and take the same locks as the engine.
 
 A function that fails returns ``error`` and ``code``, and ``salt-run`` ends with exit code 1. Use ``--out=json`` for
-output that a program reads. Salt reads arguments as YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use
-``--no-parse=name``.
+output that a program reads. An operation that takes longer than a few seconds says every few seconds how far it has come: as an event
+``storage/progress/<id>`` on the master's event bus and, unless ``--out`` is for a program, on the terminal. Salt reads arguments as
+YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use ``--no-parse=name``.
 
 .. versionadded:: 1.0.0
 """
 
 from saltstorage import validate
+from saltstorage.bus.server import progress_events
 from saltstorage.controller import report
 from saltstorage.controller.core import Caller
+from saltstorage.controller.progress import Heartbeat
 from saltstorage.controller.service import Service
 from saltstorage.errors import StorageError
 
@@ -39,8 +42,32 @@ def _run(function):
 
 
 def _call(op, **args):
-    """Carry out one of the controller's operations as the administrator."""
-    return lambda service: service.call(op, {key: value for key, value in args.items() if value is not None}, Caller())
+    """Carry out one of the controller's operations as the administrator, and show its progress when it takes long."""
+    given = {key: value for key, value in args.items() if value is not None}
+
+    def call(service):
+        heartbeat = Heartbeat(_tell())
+        try:
+            with heartbeat.operation(op, None, given):
+                return service.call(op, given, Caller())
+        finally:
+            heartbeat.close()
+
+    return call
+
+
+def _tell():
+    """Return what shows progress: as events on the master's bus, and on the terminal unless a program reads the output there."""
+    salt = globals()
+    fire, event = progress_events(__opts__), salt.get("__jid_event__")
+
+    def tell(data):
+        fire(data)
+        # Salt prints such an event on standard output, with the outputter of the result.
+        if event is not None and __opts__.get("output") in (None, "nested", "highstate", "txt"):
+            event.fire_event({"message": data["text"]}, "progress")
+
+    return tell
 
 
 def drivers(name=None, options=None):

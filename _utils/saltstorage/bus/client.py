@@ -189,6 +189,7 @@ class _Exchange:
             if self._heard is None:
                 interval = WORKING_REPEAT
             self._heard = time.monotonic()
+            log.info("storage: the controller works on it for %.0f s: %s", self._heard - self._start, reply.text or self._op)
             send_at = self._heard + interval
 
     def _give_up(self, now: float) -> float:

@@ -92,6 +92,7 @@ class Reply:
     """A reply whose signature was right and which answers this very request."""
 
     status: str  #: ``working`` or ``done``.
+    text: str = ""  #: What is being done, while it is ``working``; for people.
     ok: bool = True  #: Whether the operation succeeded.
     data: dict[str, Any] = field(default_factory=dict, repr=False)  #: Its result; may hold secrets.
     error: dict[str, Any] | None = None  #: What :meth:`~saltstorage.errors.StorageError.to_wire` returned.
@@ -150,7 +151,7 @@ def seal_reply(master: Sign, request: Request, content: Mapping[str, Any], *, no
 
     :param master: the master's keys.
     :param request: the request that it answers.
-    :param content: ``status`` and, when that is ``done``, ``ok`` with ``data`` or ``error``.
+    :param content: ``status``; when that is ``done``, ``ok`` with ``data`` or ``error``; when it is ``working``, ``text``.
     :param now: the time to put in, seconds since the epoch; default the present.
     :raises ValueError: the reply is over 512 KiB or is not plain data.
     """
@@ -193,7 +194,8 @@ def open_reply(
         raise RefusedError("it answers another request")
     status, ok, result, error = (content.get(name) for name in ("status", "ok", "data", "error"))
     if status == "working":
-        return Reply(status="working")
+        text = content.get("text")
+        return Reply(status="working", text=text[:512] if isinstance(text, str) and text.isprintable() else "")
     if status != "done" or type(ok) is not bool or not isinstance(result if ok else error, dict):
         raise RefusedError("malformed")
     return Reply(status="done", ok=True, data=result) if ok else Reply(status="done", ok=False, error=error)  # type: ignore[arg-type]

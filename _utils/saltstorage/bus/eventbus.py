@@ -79,6 +79,17 @@ class EventBus:
             self.close()
             raise BusLostError
 
+    def fire(self, tag: str, data: dict[str, Any]) -> None:
+        """Fire an event on this very bus, without subscribing to it. May be called in any thread.
+
+        :raises BusLostError: nobody serves the bus, or it did not take the event.
+        :raises PermissionError: this user may not use it.
+        """
+        self._probe()
+        with salt.utils.event.get_event(self._node, sock_dir=self._opts["sock_dir"], opts=self._opts, listen=False) as event:
+            if not event.fire_event(data, tag, timeout=int(CONNECT_TIMEOUT * 1000)):
+                raise BusLostError
+
     def close(self) -> None:
         """Free the sockets; the next use connects again."""
         event, self._event = self._event, None

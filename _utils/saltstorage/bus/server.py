@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import salt.crypt
 
+from ..controller.progress import Heartbeat, Progress, Tell
 from ..errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -38,6 +39,8 @@ Publish = Callable[[str, str, dict[str, str]], bool]
 
 #: How long a minion must wait for the same reply to be published again, seconds; its own repeats are slower.
 REPEAT_INTERVAL = 0.5
+#: Events on the master's bus that say how far a long operation has come; the id of the operation follows.
+PROGRESS_TAG = "storage/progress/"
 #: How long a reply is kept for repeats, seconds.
 KEEP_REPLIES = 24 * 3600.0
 
@@ -93,6 +96,7 @@ class Server:
     :param request_max_age: largest difference between the time in a request and now, seconds, default 300.
     :param working_after: when to tell a minion that its request is still being worked on, seconds, default 1.
     :param publish: sends a reply; default through a job of ``event.fire``.
+    :param tell: takes how far a long operation has come; default fires it on the master's event bus.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Server:
         request_max_age: float = 300.0,
         working_after: float = 1.0,
         publish: Publish | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self._opts = opts
         self._execute = execute
@@ -115,6 +120,8 @@ class Server:
         self._keys = MinionKeys(opts)
         self._master = salt.crypt.MasterKeys(opts)
         self._refusals = Refusals()
+        self._heartbeat = Heartbeat(tell or progress_events(opts))
+        self._progress: dict[str, Progress] = {}
         self._own_publisher = Publisher(opts) if publish is None else None
         self._publish: Publish = publish or self._own_publisher  # type: ignore[assignment]
         self._pool = FairPool(workers, pending, name="storage-worker")
@@ -158,6 +165,7 @@ class Server:
         self._stop.set()
         if not self._pool.close(timeout):
             log.warning("storage: operations were still running when the controller stopped; they are taken up at the next start")
+        self._heartbeat.close(1.0)
         # Operations that just ended have their replies waiting here.
         self._replies.close(1.0, drop=False)
         if self._own_publisher is not None:
@@ -252,7 +260,9 @@ class Server:
         """Return the sealed reply to a request, whatever becomes of it: without one, the minion would wait for ever."""
         try:
             try:
-                data = self._execute(request.op, request.args, request.minion)
+                with self._heartbeat.operation(request.op, request.minion, request.args) as progress:
+                    self._progress[request.id] = progress
+                    data = self._execute(request.op, request.args, request.minion)
             except BaseException as exc:  # every fault becomes a typed error for the minion; some libraries even exit
                 return self._seal_error(request, as_storage_error(exc, f"operation {request.op}"))
             try:
@@ -262,6 +272,8 @@ class Server:
         except Exception as exc:  # an error that is no plain data at all
             as_storage_error(exc, "sealing a reply")
             return self._seal_error(request, InternalError("the reply of the controller could not be sent; its log has more"))
+        finally:
+            self._progress.pop(request.id, None)
 
     def _tick(self) -> None:
         """Do what is due: tell minions that their requests are still being worked on, and tidy up now and then."""
@@ -280,7 +292,9 @@ class Server:
 
     def _tell_working(self, request: envelope.Request) -> None:
         if self._may_answer(request):
-            self._submit_reply(request.minion, lambda: self._publish_sealed(request, self._seal(request, {"status": "working"})))
+            progress = self._progress.get(request.id)
+            content = {"status": "working", "text": progress.text if progress is not None else "waiting for its turn"}
+            self._submit_reply(request.minion, lambda: self._publish_sealed(request, self._seal(request, content)))
 
     def _may_answer(self, request: envelope.Request) -> bool:
         """Return whether a minion may be answered: repeated events, replayed by anyone, must not multiply jobs."""
@@ -322,6 +336,22 @@ class Server:
     def _forget(self, request: envelope.Request) -> None:
         with self._lock:
             self._active.pop(request.id, None)
+
+
+def progress_events(opts: Mapping[str, Any]) -> Tell:
+    """Return what fires an event ``storage/progress/<id>`` on the master's bus; without a running master it does nothing.
+
+    :param opts: the master's options.
+    """
+    bus = EventBus("master", opts)
+
+    def tell(data: dict[str, Any]) -> None:
+        try:
+            bus.fire(PROGRESS_TAG + data["id"], data)
+        except (BusLostError, PermissionError):
+            log.debug("storage: nobody hears of %s", data["text"])
+
+    return tell
 
 
 def _unwrap(data: Any) -> Any:

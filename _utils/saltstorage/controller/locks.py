@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import AbortedError, FailedPreconditionError, UnavailableError
+from . import progress
 
 
 class Locks:
@@ -64,11 +65,16 @@ class Locks:
             for key in sorted(set(keys)):
                 # Names may be any Unicode and long; the lock's name is a file name or a key in etcd.
                 lock = self._coordinator.get_lock(hashlib.sha256(key.encode()).hexdigest()[:32].encode())
-                left = max(0.0, limit - time.monotonic())
                 # tooz takes False for "do not wait" and a number for a time limit.
-                if not lock.acquire(blocking=left or False):
+                if not lock.acquire(blocking=False):
                     holder = self._holders.get(key, "another process of the controller")
-                    raise AbortedError(f"busy: {holder} has held it for longer than {self.timeout:g} s; try again when it has ended")
+                    progress.step(f"waiting for {holder}")
+                    left = max(0.0, limit - time.monotonic())
+                    taken = lock.acquire(blocking=left or False)
+                    progress.step("")
+                    if not taken:
+                        holder = self._holders.get(key, "another process of the controller")
+                        raise AbortedError(f"busy: {holder} has held it for longer than {self.timeout:g} s; try again when it has ended")
                 stack.callback(self._release, lock, key)
                 with self._guard:
                     self._holders[key] = why

@@ -12,6 +12,7 @@ from .. import validate
 from ..bus.faults import as_storage_error
 from ..errors import InvalidArgumentError, NotFoundError
 from ..model import BackendStats, Volume
+from . import progress
 from .backends import Backends
 from .catalog import Catalog
 from .config import ControllerConfig
@@ -142,7 +143,8 @@ class Service:
         if not isinstance(requests, list) or not all(isinstance(r, dict) and r.keys() == {"op", "args"} for r in requests):
             raise InvalidArgumentError("requests must be a list of mappings with op and args", field="requests")
         replies: list[dict[str, Any]] = []
-        for request in requests:
+        for number, request in enumerate(requests):
+            progress.step(f"{request['op']}, {number + 1} of {len(requests)}", done=number, total=len(requests))
             try:
                 if request["op"] not in _TOGETHER:
                     raise InvalidArgumentError(f"the operation {request['op']!r} cannot be asked for together with others", field="op")

@@ -13,6 +13,7 @@ import pytest
 
 from saltstorage.bus import envelope
 from saltstorage.bus.server import Server
+from saltstorage.controller import progress
 from saltstorage.errors import NotFoundError
 
 from .conftest import KeyPair, MemoryJournal, set_key
@@ -129,14 +130,21 @@ def test_replayed_events_do_not_multiply_jobs(rig: Rig) -> None:
 
 def test_working_is_told_while_it_runs(rig: Rig) -> None:
     gate = threading.Event()
-    rig.action = lambda: gate.wait(10) and {}
-    request = rig.request()
+
+    def work() -> dict[str, Any]:
+        progress.step("copying", done=1, total=4)
+        gate.wait(10)
+        return {}
+
+    rig.action = work
+    request = rig.request(args={"name": "data", "password": "MARKER"})
     rig.send(request)
     assert rig.published == []
     time.sleep(1.1)
     rig.server._tick()
     rig.wait()
     assert rig.reply(request).status == "working"
+    assert rig.reply(request).text == "create 'data' of alpha: copying, 25 %"
     time.sleep(0.6)
     assert rig.ask(request).status == "working"
     gate.set()
