@@ -167,7 +167,7 @@ def mounted(
     Make sure that a volume is attached and mounted, now and at every boot, and that its file system is as large as it.
 
     Does what :py:func:`connected` does first. A file system is made only on a device that was read and found empty, of a volume that
-    never had one; anything else on it is left alone.
+    never had one; anything else on it is left alone. A shared volume is mounted by one minion alone, or by several with ``read_only``.
 
     name
         Name of the volume.
@@ -205,7 +205,7 @@ def mounted(
     """
 
     def plan(flow):
-        request = _request(flow, name, size, backend, source, resize, owner, read_only)
+        request = _request(flow, name, size, backend, source, resize, owner, read_only, mounts=True)
         wanted = Mount(mount, fstype, mkfs_options, mount_options)
         return _mount.mounted(flow, request, wanted, __opts__["test"])
 
@@ -261,5 +261,5 @@ def extended(name, size=None, exact=False, owner=None, **kwargs):
 _mount = mount
 
 
-def _request(*args):
-    return Request(*args)
+def _request(*args, **kwargs):
+    return Request(*args, **kwargs)

@@ -84,10 +84,19 @@ class Connection(Record):
     host: str  #: Minion that the volume is mapped to.
     state: str = CONNECTED  #: connecting, connected or disconnecting.
     read_only: bool = False  #: Whether the host may only read.
+    mounts: bool = False  #: Whether the host may mount a file system of it; recorded of shared volumes only.
     created: float = 0.0  #: When it was mapped.
     connector: Mapping[str, Any] = field(default_factory=dict)  #: What os-brick said of the host when it was mapped.
 
     private: ClassVar[frozenset[str]] = frozenset({"connector"})
+
+    def bars(self, *, read_only: bool, mounts: bool) -> bool:
+        """Return whether another host must not connect the volume in this way while this connection is there.
+
+        A file system that is no cluster file system knows of one host alone: where one mounts it, either no other host is connected, or
+        all of them can only read.
+        """
+        return (self.mounts or mounts) and not (self.read_only and read_only)
 
 
 @dataclass(frozen=True, kw_only=True)

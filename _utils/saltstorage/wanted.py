@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from . import validate
-from .errors import AlreadyExistsError, InvalidArgumentError, OutOfRangeError
-from .model import Snapshot, Volume
+from .errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutOfRangeError
+from .model import Connection, Snapshot, Volume
 
 
 class Wanted:
@@ -74,6 +75,23 @@ class Wanted:
         """
         if self.size < source.size:
             raise OutOfRangeError(f"the source {source.name!r} has {source.size} GiB; the new volume needs at least that", field="size")
+
+
+def refuse_barred(volume: Volume, others: Iterable[Connection], *, read_only: bool, mounts: bool) -> None:
+    """Refuse to connect a volume in a way that would let a file system be written by one host while another has it.
+
+    :param others: the volume's connections to other hosts.
+    :param mounts: whether the host is going to mount a file system of it.
+    :raises FailedPreconditionError: the hosts in the way are named.
+    """
+    barred = [c for c in others if c.bars(read_only=read_only, mounts=mounts)]
+    if barred:
+        named = ", ".join(f"{c.host} ({'mounted' if c.mounts else 'connected'}, {'reads' if c.read_only else 'writes'})" for c in barred)
+        raise FailedPreconditionError(
+            f"volume {volume.name!r} is in use by {named}. A file system is mounted either on one host alone, or for reading only on all;"
+            " disconnect the volume there first, or say read_only: True on every host",
+            details={"hosts": [c.host for c in barred]},
+        )
 
 
 def _source(value: Any) -> dict[str, str] | None:

@@ -116,6 +116,7 @@ def cluster(
                 "engines": [{"storage": {}}] if engines is None else engines,
                 "storage": {
                     "state_dir": str(root / "controller"),
+                    "policy": {"*": {"shared": ["team-*"]}},
                     "backends": {
                         "local": {
                             "volume_driver": "saltstorage.controller.drivers.file.FileDriver",

@@ -138,18 +138,19 @@ class Flow:
 
     # Both parts.
 
-    def connect(self, owner: str, name: str, *, wanted: Wanted | None = None, read_only: bool = False) -> Connected:
+    def connect(self, owner: str, name: str, *, wanted: Wanted | None = None, read_only: bool = False, mounts: bool = False) -> Connected:
         """Map a volume to this host and attach it, creating or growing it first when ``wanted`` says how it shall be.
 
         Can be repeated after a crash or an error at any point: the record of what was intended is written first.
 
+        :param mounts: whether a file system of it is going to be mounted.
         :raises StorageError: as the controller's operation ``connect`` and the consumer's ``attach`` say.
         """
         consumer = self.consumer
         with consumer.lock(name):
             before = consumer.attachment(name)
             there = consumer.check(name).state in (attach.OK, attach.SIZE)
-            ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only)
+            ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts)
             try:
                 reply = self._together.answer(ask)
             except StorageError as error:
@@ -244,12 +245,14 @@ class Flow:
         """Return the request to delete a volume."""
         return Ask("delete", owner, name, {"name": name, **self._other(owner)})
 
-    def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool) -> Ask:
+    def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool, mounts: bool) -> Ask:
         """Record that a volume is about to be mapped to this host, and return the request for it."""
         # The host is looked at before anything is recorded or asked for: what it lacks is an error that leaves nothing.
         connector = of_run(self._context, self._run, "saltstorage.connector", self.consumer.connector_properties)
         intent = self.consumer.intend(owner, name, read_only=read_only)
         args = {"name": name, "connector": connector, "read_only": read_only, **self._other(owner)}
+        if mounts and owner != self.minion:
+            args["mounts"] = True
         if wanted is not None:
             args["create"] = wanted.to_wire()
         return Ask("connect", owner, name, args, stamp=intent.updated)
@@ -299,11 +302,6 @@ class Flow:
         if now is not None and now.volume_id not in ("", volume.id) and now.state in (records.INTENT, records.DETACHED):
             self.consumer.forget(name)
             self.consumer.intend(volume.owner, name, read_only=read_only)
-
-
-def others(connections: list[Connection], minion: str) -> list[str]:
-    """Return the other hosts that a volume is connected to."""
-    return [c.host for c in connections if c.host != minion]
 
 
 def check_usable(volume: Volume) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from .. import model, validate
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from ..model import Connection, Volume
-from ..wanted import Wanted
+from ..wanted import Wanted, refuse_barred
 from .core import Caller, Core, as_provider_volume, new_id, plain_connector
 from .providers.base import Capability
 from .volumes import Volumes
@@ -25,18 +25,29 @@ class Connections:
         self.volumes = volumes
 
     def connect(
-        self, caller: Caller, *, name: Any, connector: Any, read_only: Any = False, create: Any = None, owner: Any = None
+        self,
+        caller: Caller,
+        *,
+        name: Any,
+        connector: Any,
+        read_only: Any = False,
+        create: Any = None,
+        owner: Any = None,
+        mounts: Any = False,
     ) -> dict[str, Any]:
         """Map a volume to the calling minion, making sure first that it exists when ``create`` says how.
 
         :param connector: what os-brick says of the host.
         :param create: None, or the parameters of :class:`~saltstorage.controller.volumes.Wanted`: one request then does both.
+        :param mounts: whether the host is going to mount a file system of it. Of a shared volume that is granted to one host alone, or to
+            any number that only read, and stays so until that host disconnects it.
         :returns: ``volume`` as it is now; ``old`` as it was before (None: it was created); ``connection``; ``new``:
-            whether the mapping is; ``connection_info``: how to reach it, in Cinder's format, **with secrets**.
+            whether the mapping, or the right to mount, is; ``connection_info``: how to reach it, in Cinder's format, **with secrets**.
         """
         name = validate.name(name)
         connector = plain_connector(connector)
         read_only = validate.boolean(read_only, "read_only")
+        mounts = validate.boolean(mounts, "mounts")
         wanted = None
         if create is not None:
             given = validate.mapping(create, "create")
@@ -57,7 +68,7 @@ class Connections:
                 old, volume = self.volumes.ensure(caller, owner, name, wanted, anew=False)
             else:
                 old = volume = self.volumes.usable(owner, name)
-            return self._map(caller.minion, volume, old, connector, read_only)
+            return self._map(caller.minion, volume, old, connector, read_only, mounts and shared)
 
     def disconnect(self, caller: Caller, *, name: Any, owner: Any = None, host: Any = None, fenced: Any = False) -> dict[str, Any]:
         """Unmap a volume from a host.
@@ -116,7 +127,7 @@ class Connections:
         volume = self.core.catalog.volume(owner, name)
         return volume is not None and self.core.catalog.connection(volume.id, host) is not None
 
-    def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool) -> dict[str, Any]:
+    def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool, mounts: bool) -> dict[str, Any]:
         connections = self.core.catalog.connections(volume_id=volume.id)
         mine = next((c for c in connections if c.host == host), None)
         others = [c for c in connections if c.host != host]
@@ -131,7 +142,10 @@ class Connections:
             raise FailedPreconditionError(
                 f"volume {volume.name!r} is attached to {hosts}; disconnect it there first", details={"hosts": [c.host for c in others]}
             )
+        mounts = mounts or (mine is not None and mine.mounts)
+        refuse_barred(volume, others, read_only=read_only, mounts=mounts)
         new = mine is None
+        granted = mine is None or mine.mounts != mounts
         if mine is None:
             mine = Connection(
                 id=new_id(),
@@ -141,13 +155,14 @@ class Connections:
                 host=host,
                 state=model.CONNECTING,
                 read_only=read_only,
+                mounts=mounts,
                 created=time.time(),
                 connector=connector,
             )
             self.core.catalog.add(mine)
         else:
             # A repeat, perhaps by a host that was installed anew: what is unmapped one day is what was mapped last.
-            mine = self.core.catalog.update(mine, connector=connector, read_only=read_only)
+            mine = self.core.catalog.update(mine, connector=connector, read_only=read_only, mounts=mounts)
         try:
             info = provider.connect(as_provider_volume(volume), mine.id, connector, read_only=read_only)
         except BaseException:
@@ -159,7 +174,7 @@ class Connections:
             "volume": volume.to_wire(),
             "old": old.to_wire() if old else None,
             "connection": mine.to_wire(),
-            "new": new,
+            "new": granted,
             "connection_info": info,
         }
 

@@ -80,6 +80,7 @@ connections = Table(
     Column("host", _name, nullable=False),
     Column("state", String(16), nullable=False),
     Column("read_only", Boolean, nullable=False, default=False),
+    Column("mounts", Boolean, nullable=False, default=False),
     Column("created", Double, nullable=False),
     Column("connector", JSON, nullable=False),
     UniqueConstraint("volume_id", "host", name="storage_connections_identity"),

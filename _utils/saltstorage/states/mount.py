@@ -134,7 +134,7 @@ def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Ch
     changes: Changes = {}
     volume = found.volume
     if found.changes:
-        done = flow.connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only)
+        done = flow.connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only, mounts=True)
         changes, volume = connect_changes(request.name, done), done.volume
     if volume is None:
         raise InvalidArgumentError("the volume is not known", field="name")

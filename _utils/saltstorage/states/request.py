@@ -9,11 +9,11 @@ from typing import Any
 from .. import model, validate
 from ..consumer import attach
 from ..consumer.attach import Attachment
-from ..consumer.flow import Connected, Flow, check_usable, others
+from ..consumer.flow import Connected, Flow, check_usable
 from ..consumer.together import Ask
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
 from ..model import Connection, Volume
-from ..wanted import Wanted
+from ..wanted import Wanted, refuse_barred
 from .skeleton import Changes, change
 from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now
 
@@ -22,9 +22,23 @@ class Request:
     """The checked parameters that ``connected`` and ``mounted`` share.
 
     :param size: size of the volume, which is then created or grown; None to connect an existing one as it is.
+    :param mounts: whether the state is ``mounted``.
     """
 
-    def __init__(self, flow: Flow, name: Any, size: Any, backend: Any, source: Any, resize: Any, owner: Any, read_only: Any) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        name: Any,
+        size: Any,
+        backend: Any,
+        source: Any,
+        resize: Any,
+        owner: Any,
+        read_only: Any,
+        *,
+        mounts: bool = False,
+    ) -> None:
+        self.mounts = mounts
         self.name = validate.name(name)
         self.wanted: Wanted | None = None
         if size is not None or backend is not None or source is not None:
@@ -86,17 +100,19 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
     if wanted is not None:
         wanted.check(volume, source_now(inventory, owner, wanted))
     connections = inventory.connections_of(volume)
-    elsewhere = others(connections, flow.minion)
+    mine = next((c for c in connections if c.host == flow.minion), None)
+    elsewhere = [c for c in connections if c.host != flow.minion]
     if elsewhere and owner == flow.minion:
-        raise FailedPreconditionError(f"volume {name!r} is attached to {', '.join(elsewhere)}; disconnect it there first")
-    return _compare(flow, request, volume, attached, next((c for c in connections if c.host == flow.minion), None))
+        raise FailedPreconditionError(f"volume {name!r} is attached to {', '.join(c.host for c in elsewhere)}; disconnect it there first")
+    refuse_barred(volume, elsewhere, read_only=request.read_only, mounts=request.mounts or (mine is not None and mine.mounts))
+    return _compare(flow, request, volume, attached, mine)
 
 
 def ask(flow: Flow, request: Request, found: Look) -> Callable[[], Ask] | None:
     """Return what a plan has as ``ask``."""
     if not found.fresh:
         return None
-    return lambda: flow.ask_connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only)
+    return lambda: flow.ask_connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only, mounts=request.mounts)
 
 
 def connect_changes(name: str, done: Connected) -> Changes:
@@ -139,6 +155,9 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if status.state not in (attach.OK, attach.SIZE):
         changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
     elif mine is None or mine.state != model.CONNECTED or (attached is not None and mine.id != attached.connection_id):
+        changes["mapping"] = change(None, flow.minion)
+    elif request.mounts and not mine.mounts and request.owner != flow.minion:
+        # It is connected, and this host has not asked yet whether it may mount.
         changes["mapping"] = change(None, flow.minion)
     there = status.state in (attach.OK, attach.SIZE)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"

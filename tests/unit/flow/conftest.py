@@ -72,7 +72,7 @@ class Host:
                 return mount.unmounted(flow, name, given.get("owner"))
             keys = ("size", "backend", "source", "resize", "owner", "read_only")
             defaults = {"resize": True, "read_only": False}
-            request = Request(flow, name, *(given.get(k, defaults.get(k)) for k in keys))
+            request = Request(flow, name, *(given.get(k, defaults.get(k)) for k in keys), mounts=function == "mounted")
             if function == "connected":
                 return attachment.connected(flow, request, test)
             wanted = Mount(given.get("mount", self.mount_point), given.get("fstype", "xfs"), None, given.get("options", "defaults"))

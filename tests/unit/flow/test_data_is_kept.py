@@ -98,10 +98,14 @@ def test_another_host_formatted_the_shared_volume_meanwhile(hosts, monkeypatch):
         killed(patch, flow.Flow, "_ask")
         with pytest.raises(KilledError):
             first.flow.format("shared", "data", "xfs", [])
+    # The first is taken for dead, and comes back.
+    first.flow.controller._service(start=True).call(
+        "disconnect", {"name": "data", "owner": "shared", "host": "web1", "fenced": True}, _admin()
+    )
     done = second.mounted(owner="shared", size=None)
     assert done["result"] is True, done
     write(second)
-    assert first.mounted(owner="shared", size=None)["comment"] is not None
+    assert first.mounted(owner="shared", size=None)["comment"].startswith("FAILED_PRECONDITION")
     assert read(second) == "kept"
     found = subprocess.run(["blkid", "-p", "-o", "value", "-s", "UUID", device(second)], capture_output=True, text=True, check=True)
     assert found.stdout.strip()

@@ -98,6 +98,77 @@ def test_u9_unmapping_one_host_leaves_the_other(shared):
     assert [c.host for c in shared.catalog.connections()] == ["db1"]
 
 
+HOW = {
+    "reads": {"read_only": True},
+    "writes": {},
+    "mounts to read": {"read_only": True, "mounts": True},
+    "mounts": {"mounts": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "allowed"),
+    [
+        # As CSI's access modes: several readers, or several writers that know of one another, or one host with a file system.
+        ("reads", "reads", True),
+        ("reads", "writes", True),
+        ("writes", "writes", True),
+        ("mounts to read", "reads", True),
+        ("mounts to read", "mounts to read", True),
+        ("mounts to read", "writes", False),
+        ("mounts to read", "mounts", False),
+        ("mounts", "reads", False),
+        ("mounts", "writes", False),
+        ("mounts", "mounts", False),
+    ],
+)
+def test_c12_a_file_system_is_written_by_one_host_alone(shared, first, second, allowed):
+    """Row C12, pitfall R18: whoever comes first, no host writes while another has a file system of the volume mounted."""
+    for one, other in ((first, second), (second, first)):
+        run(shared, "connect", caller="web1", name="data", owner="shared", connector=CONNECTOR, **HOW[one])
+        if allowed:
+            run(shared, "connect", caller="db1", name="data", owner="shared", connector=CONNECTOR, **HOW[other])
+            run(shared, "disconnect", caller="db1", name="data", owner="shared")
+        else:
+            with pytest.raises(FailedPreconditionError, match="web1") as caught:
+                run(shared, "connect", caller="db1", name="data", owner="shared", connector=CONNECTOR, **HOW[other])
+            assert caught.value.details == {"hosts": ["web1"]}
+        assert [c.host for c in shared.catalog.connections()] == ["web1"]
+        run(shared, "disconnect", caller="web1", name="data", owner="shared")
+
+
+def test_c12_the_right_to_mount_is_asked_for_and_kept_until_disconnected(shared):
+    def connect(caller, **how):
+        return run(shared, "connect", caller=caller, name="data", owner="shared", connector=CONNECTOR, **how)
+
+    assert connect("web1")["new"]
+    assert connect("web1", mounts=True)["new"]
+    again = connect("web1")
+    assert (again["new"], again["connection"]["mounts"]) == (False, True)
+    with pytest.raises(FailedPreconditionError):
+        connect("db1")
+    run(shared, "disconnect", name="data", owner="shared")
+    connect("web1")
+    connect("db1")
+    with pytest.raises(FailedPreconditionError, match="db1"):
+        connect("web1", mounts=True)
+
+
+def test_of_two_hosts_that_mount_at_once_one_does(shared):
+    """Row C15, for a volume that several hosts may have."""
+
+    def connect(minion):
+        try:
+            return run(shared, "connect", caller=minion, name="data", owner="shared", connector=CONNECTOR, mounts=True)
+        except FailedPreconditionError as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(connect, ["web1", "db1"]))
+    assert len([r for r in results if isinstance(r, FailedPreconditionError)]) == 1
+    assert len(shared.catalog.connections()) == 1
+
+
 def test_shared_volumes_are_changed_on_the_master(shared):
     with pytest.raises(PermissionDeniedError, match="salt-run"):
         run(shared, "delete", name="data", owner="shared")
