@@ -35,6 +35,8 @@ def volume(service):
 def shared(opts):
     """A controller with a shared volume, which web* and db* may use."""
     opts["storage"]["policy"] = {"web*": {"shared": ["data"]}, "db*": {"shared": ["data"]}, "*": {}}
+    # Callers wait for one another here, however slow the machine is.
+    opts["storage"]["lock_timeout"] = 60
     service = Service(opts)
     service.call("create", {"name": "data", "size": 1, "owner": "shared"}, Caller())
     yield service
