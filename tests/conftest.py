@@ -40,6 +40,11 @@ def short_dir() -> Iterator[Path]:
 @pytest.fixture
 def free_port() -> int:
     """Return a TCP port of the loopback interface that was free a moment ago."""
+    return free_tcp_port()
+
+
+def free_tcp_port() -> int:
+    """Return the same without a fixture."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -4,7 +4,8 @@ set -eu
 if [ "${1:-}" = --tools ]; then
     shift
     # command or file, and its package
-    for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs losetup:mount mount:mount blkid:util-linux lsblk:util-linux flock:util-linux findmnt:util-linux; do
+    for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs losetup:mount mount:mount blkid:util-linux lsblk:util-linux flock:util-linux findmnt:util-linux \
+        tgtd:tgt iscsi-inq:libiscsi-bin; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || case " $* " in *" ${pair#*:} "*) ;; *) set -- "$@" "${pair#*:}" ;; esac
     done
     ldconfig -p 2>/dev/null | grep -q libudev.so.1 || set -- "$@" libudev1
@@ -14,6 +15,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing packages: $*"
     export DEBIAN_FRONTEND=noninteractive
     apt-get install -qq -y --no-install-recommends "$@" >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@" >/dev/null; }
+    # Tests start a tgtd of their own; Debian starts one where systemd runs.
+    case " $* " in *" tgt "*) [ ! -d /run/systemd/system ] || systemctl disable --quiet --now tgt ;; esac
 else
     echo "Missing system packages (names as in Debian): install $*" >&2
     exit 1

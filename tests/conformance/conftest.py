@@ -1,4 +1,4 @@
-"""What the conformance suite runs against: a provider that a fixture makes, the file driver through cinderlib by default.
+"""What the conformance suite runs against: a provider that a fixture makes, the two file drivers through cinderlib by default.
 
 To run it against another backend, give a JSON file with the provider's name and options::
 
@@ -8,6 +8,9 @@ To run it against another backend, give a JSON file with the provider's name and
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,22 +21,46 @@ import pytest
 
 from saltstorage.controller.providers.base import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
 from saltstorage.controller.providers.registry import find_provider
+from tests.conftest import free_tcp_port
+from tests.tgtd import Tgtd
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--provider-config", help="JSON file with the provider and options of the backend to test")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend_options" in metafunc.fixturenames:
+        file = metafunc.config.getoption("--provider-config")
+        metafunc.parametrize("backend_options", ["given"] if file else ["file", "iscsi"], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def backend_options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    file = request.config.getoption("--provider-config")
-    if file:
-        return json.loads(Path(file).read_text())
-    return {
-        "provider": "cinderlib",
-        "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
-        "file_driver_path": str(tmp_path_factory.mktemp("volumes")),
-    }
+def backend_options(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    if request.param == "given":
+        yield json.loads(Path(request.config.getoption("--provider-config")).read_text())
+        return
+    options = {"provider": "cinderlib", "file_driver_path": str(tmp_path_factory.mktemp("volumes"))}
+    if request.param == "file":
+        yield {**options, "volume_driver": "saltstorage.controller.drivers.file.FileDriver"}
+        return
+    if os.geteuid() or not shutil.which("tgtd"):
+        pytest.skip("needs root and the package tgt")
+    with tempfile.TemporaryDirectory(prefix="st-") as folder, pytest.MonkeyPatch.context() as patch:
+        daemon = Tgtd(Path(folder), free_tcp_port())
+        patch.setenv("TGT_IPC_SOCKET", daemon.socket)
+        daemon.start()
+        try:
+            yield {
+                **options,
+                "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
+                "volumes_dir": str(tmp_path_factory.mktemp("targets")),
+                "target_ip_address": "127.0.0.1",
+                "target_port": daemon.port,
+            }
+            assert not daemon.show(), "targets left over"
+        finally:
+            daemon.kill()
 
 
 @pytest.fixture(scope="session")

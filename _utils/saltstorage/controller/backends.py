@@ -176,11 +176,25 @@ class Backends(Mapping[str, Backend]):
                     self._catalog.set_backend_state(name, "up", capabilities=provider.capabilities())
                     log.info("storage: backend %s is up", name)
                     when_up(name)
+                    self._look_after(name, provider, when_up, stop)
                     return
                 except Exception as error:
                     fault = as_storage_error(error, f"recovery of backend {name!r}")
                     log.error("storage: backend %s is up, but what was half done on it is not finished yet: %s", name, fault)
             stop.wait(self._config.retry_interval)
+
+    def _look_after(self, name: str, provider: Provider, when_up: Callable[[str], None], stop: threading.Event) -> None:
+        """Recover again when the exports are lost, as after a restart of the target daemon alone."""
+        while not stop.wait(self._config.retry_interval):
+            try:
+                intact = provider.exports_intact()
+                if intact is None:
+                    return
+                if not intact:
+                    log.warning("storage: backend %s has lost exports; restoring them", name)
+                    when_up(name)
+            except StorageError as error:  # the daemon is still down
+                log.error("storage: backend %s: %s", name, error)
 
     def _record(self, name: str, state: str, *, error: str) -> None:
         try:

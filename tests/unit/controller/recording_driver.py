@@ -88,7 +88,7 @@ class DownDriver(FileDriver):
 
     def do_setup(self, context: Any) -> None:
         raise exception.VolumeBackendAPIException(
-            data=f"login {self.configuration.chap_password} refused by {self.configuration.target_ip_address}"
+            data=f"login {self.configuration.chap_password} refused by {self.configuration.target_prefix}"
         )
 
 

@@ -445,7 +445,7 @@ def test_no_secret_in_messages_or_logs(make, caplog, monkeypatch):
     monkeypatch.setattr(recording_driver, "absent", object())
     caplog.set_level(logging.DEBUG)
     with pytest.raises(errors.UnavailableError) as down:
-        make("recording_driver.DownDriver", chap_password="pa55word-of-array", target_ip_address="192.0.2.1")
+        make("recording_driver.DownDriver", chap_password="pa55word-of-array", target_prefix="192.0.2.1")
     assert "192.0.2.1" in str(down.value)
     with pytest.raises(errors.StorageError, match="'tgtadm' failed with exit code 22") as command:
         make("recording_driver.CommandDriver")

@@ -3,6 +3,8 @@
 It needs nothing but a file system, so it is the backend of the demo and of the tests, and it is useful by itself on one machine.
 Copies share their blocks where the file system can (XFS, Btrfs, bcachefs: ``FICLONE``), else they are sparse copies.
 The consumer on the same machine makes a loop device over the file, and so finds it again after a reboot without the controller.
+Other machines cannot reach these volumes; the same with iSCSI targets is :mod:`.file_iscsi`, a class of its own as with other vendors'
+drivers, since Cinder's option ``target_protocol`` is ``iscsi`` for every driver when nobody sets it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,13 @@ class FileDriver(driver.VolumeDriver):
     def get_driver_options() -> list[cfg.Opt]:
         """Return the options that this driver adds to those of every driver."""
         return file_opts
+
+    @classmethod
+    def refused_options(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """Return the options that would have no effect, and why: who sets them wants other hosts to reach the volumes."""
+        names = ("target_protocol", "target_helper", "target_ip_address", "target_secondary_ip_addresses", "use_chap_auth")
+        why = "has no effect: this driver serves this machine alone; FileISCSIDriver, in the module file_iscsi, serves others"
+        return {name: why for name in names if name in options}
 
     def do_setup(self, context: Any) -> None:
         """Create the directory where need be and remove what interrupted copies left."""
@@ -123,12 +133,14 @@ class FileDriver(driver.VolumeDriver):
 
     # Connections
 
-    def create_export(self, context: Any, volume: Any, connector: Any) -> None:
+    def create_export(self, context: Any, volume: Any, connector: Any) -> dict[str, Any] | None:
         """Do nothing: a consumer on this machine opens the file."""
+        return None
 
-    def ensure_export(self, context: Any, volume: Any) -> None:
+    def ensure_export(self, context: Any, volume: Any) -> dict[str, Any] | None:
         """Check that the file is there."""
         self._existing(volume)
+        return None
 
     def remove_export(self, context: Any, volume: Any) -> None:
         """Do nothing, as :meth:`create_export`."""
@@ -137,8 +149,9 @@ class FileDriver(driver.VolumeDriver):
         """Return the path of the file, for a loop device: ``{"driver_volume_type": "local", "data": {"device_path": …}}``."""
         return {"driver_volume_type": "local", "data": {"device_path": str(self._existing(volume))}}
 
-    def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> None:
+    def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> bool | None:
         """Do nothing: the consumer has taken its loop device away."""
+        return None
 
     # Statistics
 

@@ -150,5 +150,12 @@ class Provider(abc.ABC):
     def restore(self, volume: ProviderVolume) -> None:
         """Make the export of a connected volume exist again, as after a restart of the controller's machine."""
 
+    def exports_intact(self) -> bool | None:
+        """Return whether all exports of connected volumes are still there; None, the default, when the backend looks after them itself.
+
+        Asked again and again while the backend is up; when the answer is False, :meth:`restore` is called for each.
+        """
+        return None
+
     def close(self) -> None:
         """Let go of what :meth:`load` took (sessions, threads). The default does nothing."""

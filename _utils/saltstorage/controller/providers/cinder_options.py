@@ -43,6 +43,9 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
         except (ValueError, TypeError) as error:
             shown = "" if secret else f": {cinder_logging.mask(str(error))}"
             raise InvalidArgumentError(f"backend {backend!r} has a wrong value for the option {name!r}{shown}", field=name) from None
+    refused = getattr(driver, "refused_options", None)
+    for name, why in (refused(options) if refused is not None else {}).items():
+        raise InvalidArgumentError(f"backend {backend!r}: the option {name!r} {why}", field=name)
     for option in driver.get_driver_options():
         if option.required and option.default is None and options.get(option.dest) in (None, ""):
             raise InvalidArgumentError(f"backend {backend!r} lacks the option {option.dest!r}: {option.help}", field=option.dest)

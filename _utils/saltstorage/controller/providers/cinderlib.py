@@ -283,6 +283,14 @@ class CinderlibProvider(CinderRows):
             self._keep_secret(row)
             self._update(row, self._driver.ensure_export(self._context, row._ovo))
 
+    def exports_intact(self) -> bool | None:
+        """Ask a driver that has targets of its own to look after; see the base class."""
+        intact = getattr(self._driver, "exports_intact", None)
+        if intact is None:
+            return None
+        with translated(f"look for the exports of backend {self.config.name!r}", default=UnavailableError):
+            return bool(intact())
+
     def _unmap(self, row: Any, connection: Any, *, keep_export: bool) -> None:
         try:
             shared = self._driver.terminate_connection(row._ovo, connection.connector_info or connection._ovo.connector, force=False)
