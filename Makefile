@@ -1,12 +1,12 @@
 # Every target creates what it needs. Python packages live in .venv, made from the lock files in requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench docs lock clean
+.PHONY: help venv demo test lab lab-shell lint format bench docs lock clean
 BIN := .venv/bin
 TESTS ?= tests/unit tests/functional tests/integration tests/conformance
 CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py)
 
 help:  ## Show this text
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
 
 venv:  ## Make .venv with everything for development
 	@tools/venv.sh dev
@@ -18,6 +18,17 @@ demo:  ## Watch a volume live from creation to deletion, with a real master and 
 test: lint  ## Lint, then unit, functional, integration and conformance tests
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
 	$(BIN)/python -m pytest -q $(wildcard $(TESTS))
+
+lab:  ## Real kernels, real protocols: every scenario in virtual machines (as root); SCENARIO=multipath runs one
+	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \
+	tools/packages.sh --lab && tools/venv.sh dev && \
+	if [ -z "$(SCENARIO)" ]; then LAB_ALL=yes tests/lab/run.sh tests/lab; \
+	elif [ -e "tests/lab/test_$(SCENARIO).py" ]; then tests/lab/run.sh "tests/lab/test_$(SCENARIO).py"; \
+	else echo "No such scenario; there are:" $(patsubst tests/lab/test_%.py,%,$(wildcard tests/lab/test_*.py)); exit 1; fi
+
+lab-shell:  ## A running lab with a prompt on each host: a SAN on a laptop (as root)
+	@if [ "$$(id -u)" != 0 ]; then echo "make lab-shell makes network namespaces and mounts, so it needs root: sudo make lab-shell"; exit 1; fi; \
+	tools/packages.sh --lab && tools/venv.sh dev && tests/lab/run.sh --shell
 
 lint: venv  ## Ruff (rules and format) and mypy
 	$(BIN)/ruff check $(CHECKED)

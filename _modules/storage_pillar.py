@@ -46,3 +46,19 @@ def controller_problem():
         salt master1 storage_pillar.controller_problem
     """
     return pillar.controller_problem(__pillar__.get("storage"))
+
+
+def consumer_problem():
+    """
+    Return what is wrong with this minion's pillar ``storage:consumer``, or an empty string when nothing is.
+
+    Returns a text that begins with the code of the error, such as
+    ``INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, multipath, nvme, rbd, nfs, luks``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage_pillar.consumer_problem
+    """
+    return pillar.consumer_problem(__pillar__.get("storage"))

@@ -1,6 +1,13 @@
 #!/bin/sh
-# Install Debian packages that are missing: tools/packages.sh PACKAGE…, or --tools for those of the demo and the tests.
+# Install Debian packages that are missing: tools/packages.sh PACKAGE…, or --tools for those of the demo and the tests, --lab for the lab's.
 set -eu
+if [ "${1:-}" = --lab ]; then
+    shift
+    for package in user-mode-linux systemd udev dbus kmod iproute2 ethtool util-linux e2fsprogs xfsprogs tgt open-iscsi multipath-tools dmsetup lvm2 \
+        thin-provisioning-tools python3-rtslib-fb nfs-kernel-server nfs-common cryptsetup-bin sg3-utils; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q ' installed$' || set -- "$@" "$package"
+    done
+fi
 if [ "${1:-}" = --tools ]; then
     shift
     # command or file, and its package

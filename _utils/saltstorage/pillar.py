@@ -29,6 +29,8 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 #: What ``state: absent`` takes from a host first, so that one word in pillar removes a volume that is in use there.
 _BEFORE = {"absent": ("disconnected",)}
 _KNOWN = sorted({"state"}.union(*PARAMETERS.values()))
+#: What a consumer can be prepared for (pillar ``storage:consumer:protocols``).
+PROTOCOLS = ("iscsi", "multipath", "nvme", "rbd", "nfs", "luks")
 # Salt calls functions named in a value that begins so. Pillar of a volume must not become a call.
 _SLOT = "__slot__:"
 
@@ -72,6 +74,31 @@ def controller_problem(storage: Any) -> str:
         config = validate.mapping(validate.mapping(storage, "storage").get("controller"), "storage:controller")
         _refuse_slots(config, "storage:controller")
         ControllerConfig.from_opts({"storage": config})
+    except StorageError as error:
+        return str(error)
+    return ""
+
+
+def consumer_problem(storage: Any) -> str:
+    """Return what is wrong with ``consumer`` and ``lookup:consumer`` in the pillar key ``storage``; an empty string when nothing is.
+
+    >>> consumer_problem({"consumer": {"protocols": ["iscsy"]}})
+    "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, multipath, nvme, rbd, nfs, luks"
+    """
+    try:
+        storage = validate.mapping({} if storage is None else storage, "storage")
+        consumer = storage.get("consumer")
+        consumer = validate.mapping({} if consumer is None else consumer, "storage:consumer")
+        validate.no_unknown(consumer, ["protocols"], "storage:consumer")
+        protocols = consumer.get("protocols") or []
+        if not isinstance(protocols, list | tuple):
+            raise InvalidArgumentError(f"storage:consumer:protocols must be a list, not {type(protocols).__name__}", field="protocols")
+        for protocol in protocols:
+            if protocol not in PROTOCOLS:
+                text = f"storage:consumer:protocols: {protocol!r} is none of {', '.join(PROTOCOLS)}"
+                raise InvalidArgumentError(text, field="protocols")
+        lookup = validate.mapping(storage.get("lookup") or {}, "storage:lookup")
+        _refuse_slots(validate.mapping(lookup.get("consumer") or {}, "storage:lookup:consumer"), "storage:lookup:consumer")
     except StorageError as error:
         return str(error)
     return ""

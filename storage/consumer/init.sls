@@ -1,21 +1,78 @@
-{#- The unit that attaches volumes at boot, before the file systems on them are mounted. Volumes need it where systemd runs. #}
-{%- from "storage/map.jinja" import storage with context %}
-{%- if grains.get("init") == "systemd" %}
-storage-consumer-unit:
-  file.managed:
-    - name: /etc/systemd/system/salt-storage-reattach.service
-    - source: salt://storage/files/salt-storage-reattach.service
-    - template: jinja
-    - context:
-        salt_call: {{ (storage.consumer.salt_call or salt["cmd.which"]("salt-call") or "/usr/bin/salt-call") | tojson }}
-        config_dir: {{ opts.get("config_dir", "/etc/salt") | tojson }}
-    - mode: '0644'
+#!py
+# Makes a host a consumer: packages and services of the protocols that pillar names, and the unit that attaches volumes at boot.
 
-storage-consumer-service:
-  service.enabled:
-    - name: salt-storage-reattach
-    - require:
-      - file: storage-consumer-unit
-{%- else %}
-{}
-{%- endif %}
+
+def run():
+    pillar = __pillar__.get("storage")
+    problem = __salt__["storage_pillar.consumer_problem"]()
+    if problem:
+        return {"storage-consumer-invalid": {"storage_pillar.invalid": [{"name": "storage:consumer"}, {"comment": problem}]}}
+    pillar = pillar or {}
+    renderer = __salt__["slsutil.renderer"]
+    defaults = renderer("salt://storage/defaults.yaml", default_renderer="yaml")
+    families = renderer("salt://storage/osfamilymap.yaml", default_renderer="yaml")
+    lookup = __salt__["slsutil.merge"](
+        {**defaults["consumer"], "protocols": families.get(__grains__.get("os_family"), {})},
+        (pillar.get("lookup") or {}).get("consumer") or {},
+    )
+    states = {}
+    for protocol in (pillar.get("consumer") or {}).get("protocols") or []:
+        states.update(_protocol(protocol, lookup["protocols"].get(protocol)))
+    if __grains__.get("init") == "systemd":
+        states.update(_unit(lookup))
+    return states
+
+
+def _protocol(name, needs):
+    """Return the states of one protocol."""
+    base = f"storage-consumer-{name}"
+    if needs is None:
+        text = (
+            f"INVALID_ARGUMENT: the packages for {name} on {__grains__.get('os_family')} are not known; name them in pillar"
+            f" storage:lookup:consumer:protocols:{name}, as in storage/osfamilymap.yaml"
+        )
+        return {base: {"storage_pillar.invalid": [{"name": f"storage:consumer:protocols:{name}"}, {"comment": text}]}}
+    states = {}
+    before = []
+    if needs.get("packages"):
+        states[f"{base}-packages"] = {"pkg.installed": [{"pkgs": needs["packages"]}]}
+        before = [{"pkg": f"{base}-packages"}]
+    if name == "multipath":
+        # Without the file, multipathd does not start everywhere. An administrator's own stays as it is.
+        states[f"{base}-config"] = {
+            "file.managed": [
+                {"name": "/etc/multipath.conf"},
+                {"source": "salt://storage/files/multipath.conf"},
+                {"replace": False},
+                {"mode": "0644"},
+                {"require": before},
+            ]
+        }
+        before = [*before, {"file": f"{base}-config"}]
+    for module in needs.get("modules", []):
+        states[f"{base}-module-{module}"] = {"kmod.present": [{"name": module}, {"persist": True}, {"require": before}]}
+    for service in needs.get("services", []):
+        states[f"{base}-service-{service}"] = {"service.running": [{"name": service}, {"enable": True}, {"require": before}]}
+    return states
+
+
+def _unit(lookup):
+    return {
+        "storage-consumer-unit": {
+            "file.managed": [
+                {"name": "/etc/systemd/system/salt-storage-reattach.service"},
+                {"source": "salt://storage/files/salt-storage-reattach.service"},
+                {"template": "jinja"},
+                {
+                    "context": {
+                        "salt_call": lookup["salt_call"] or __salt__["cmd.which"]("salt-call") or "/usr/bin/salt-call",
+                        "config_dir": __opts__.get("config_dir", "/etc/salt"),
+                    }
+                },
+                {"mode": "0644"},
+            ]
+        },
+        "storage-consumer-service": {
+            "service.enabled": [{"name": "salt-storage-reattach"}, {"require": [{"file": "storage-consumer-unit"}]}]
+        },
+    }

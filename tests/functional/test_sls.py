@@ -65,8 +65,10 @@ def test_slots_in_pillar_are_not_called(render: Render, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", [["data"], {"volumes": ["data"]}, {"volumes": {"data": []}}])
 def test_a_list_where_a_mapping_is_due(storage: Any, render: Render) -> None:
-    [body] = render("storage.volumes", {"storage": storage}).values()
-    assert arguments(body, "storage_pillar.invalid")["comment"].startswith("INVALID_ARGUMENT: storage")
+    bodies = render("storage.volumes", {"storage": storage}).values()
+    assert bodies
+    for body in bodies:
+        assert arguments(body, "storage_pillar.invalid")["comment"].startswith("INVALID_ARGUMENT: storage")
 
 
 def test_the_example_pillar_renders_every_volume(render: Render, checkout: Path) -> None:
@@ -167,3 +169,36 @@ def test_the_unit_is_part_of_the_volumes(minion_opts: dict[str, Any], render: Re
         assert {"storage-consumer-unit", "storage-consumer-service"} <= set(render("storage.volumes", {}))
     finally:
         grains["init"] = before
+
+
+def test_the_consumer_gets_what_its_protocols_need(render: Render) -> None:
+    high = render("storage.consumer", {"storage": {"consumer": {"protocols": ["iscsi", "multipath", "nvme"]}}})
+    assert high["storage-consumer-iscsi-packages"]["pkg"], high
+    services = {key for key in high if "-service-" in key}
+    assert services == {"storage-consumer-iscsi-service-iscsid", "storage-consumer-multipath-service-multipathd"}
+    assert arguments(high["storage-consumer-multipath-config"], "file.managed")["replace"] is False
+    assert arguments(high["storage-consumer-nvme-module-nvme_tcp"], "kmod.present")["persist"] is True
+
+
+@pytest.mark.parametrize(
+    "consumer", [["iscsi"], {"protocol": ["iscsi"]}, {"protocols": "iscsi"}, {"protocols": ["iscsi", "iscsy"]}, {"protocols": [[]]}]
+)
+def test_a_wrong_consumer_pillar_installs_nothing(consumer: Any, render: Render) -> None:
+    high = render("storage.consumer", {"storage": {"consumer": consumer}})
+    assert list(high) == ["storage-consumer-invalid"]
+    assert arguments(high["storage-consumer-invalid"], "storage_pillar.invalid")["comment"].startswith("INVALID_ARGUMENT: storage:consumer")
+
+
+def test_an_unknown_system_is_told_where_to_name_its_packages(render: Render, minion_opts: dict[str, Any]) -> None:
+    grains = minion_opts["grains"]
+    before = grains.get("os_family")
+    grains["os_family"] = "Plan9"
+    try:
+        pillar = {"storage": {"consumer": {"protocols": ["iscsi"]}}}
+        [body] = [body for key, body in render("storage.consumer", pillar).items() if "iscsi" in key]
+        assert "storage:lookup:consumer:protocols:iscsi" in arguments(body, "storage_pillar.invalid")["comment"]
+        pillar["storage"]["lookup"] = {"consumer": {"protocols": {"iscsi": {"packages": ["iscsi-tools"]}}}}
+        [body] = [body for key, body in render("storage.consumer", pillar).items() if "iscsi" in key]
+        assert arguments(body, "pkg.installed") == {"pkgs": ["iscsi-tools"]}
+    finally:
+        grains["os_family"] = before

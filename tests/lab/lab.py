@@ -1,0 +1,114 @@
+"""The lab as the scenarios use it: a controller outside, and consumers in guests."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from . import network
+from .controller import Controller
+from .guest import Guest, LabError, wait_for
+
+#: Short, on a file system that only the lab's namespace has.
+FOLDER = Path("/mnt/lab")
+#: File system of the file driver's volumes: XFS, which copies a volume that is in use at one moment.
+VOLUMES_GIB = 20
+
+
+class Lab:
+    """A controller with a small site's SAN on one machine, and the consumers ``db1`` (single path) and ``db2`` (multipath).
+
+    :ivar volumes: folder of the SAN's volumes.
+    """
+
+    def __init__(self) -> None:
+        self.volumes = FOLDER / "volumes"
+        self.tgtd: subprocess.Popen[bytes] | None = None
+        self.guests: dict[str, Guest] = {}
+        network.make()
+        self._mount_volumes()
+        common = {
+            "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+            "file_driver_path": str(self.volumes),
+        }
+        self.controller = Controller(FOLDER / "c", {"san": common})
+
+    def start(self) -> None:
+        """Start all and return when both consumers are ready to attach."""
+        for name, number, multipath in (("db1", 11, False), ("db2", 12, True)):
+            guest = self.guest(name, number)
+            guest.minion({"master": network.OUTSIDE[0], "storage": {"consumer": {"multipath": multipath, "answer_timeout": 60}}})
+            guest.start()
+        self.start_tgtd()
+        self.controller.start(sync=True)
+        guests = list(self.guests.values())
+        for guest in guests:
+            guest.wait()
+        self.controller.wait_for_minions(guests)
+        self.controller.pillar({"consumer": {"protocols": ["iscsi", "multipath"]}})
+        self.controller.jobs(guests, "saltutil.sync_all")
+        for name, result in self.controller.jobs(guests, "state.apply", "storage.consumer").items():
+            failed(name, result)
+
+    def guest(self, name: str, number: int, **kwargs: Any) -> Guest:
+        """Add a guest that is off.
+
+        :param number: last part of its addresses, from 11 on.
+        """
+        folder = FOLDER / name
+        folder.mkdir(parents=True)
+        guest = self.guests[name] = Guest(name, number, folder, **kwargs)
+        return guest
+
+    def start_tgtd(self) -> None:
+        """Start the SAN's iSCSI daemon and return when it answers."""
+        Path("/run/tgtd").mkdir(exist_ok=True)
+        with (FOLDER / "c" / "tgtd.out").open("ab") as out:
+            self.tgtd = subprocess.Popen(["tgtd", "-f"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        wait_for(
+            lambda: subprocess.run(["tgtadm", "--op", "show", "--mode", "sys"], capture_output=True, check=False).returncode == 0,
+            "tgtd",
+            20,
+        )
+
+    def stop_tgtd(self) -> None:
+        """Let the iSCSI daemon die, with all that it exports."""
+        if self.tgtd is not None:
+            self.tgtd.kill()
+            self.tgtd.wait()
+            self.tgtd = None
+
+    def stop(self) -> None:
+        """Stop everything."""
+        for guest in self.guests.values():
+            guest.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.controller.stop()
+        self.stop_tgtd()
+
+    def save_logs(self, folder: Path) -> None:
+        """Keep the logs of all hosts in one folder."""
+        for name, guest in self.guests.items():
+            guest.save_logs(folder / name)
+        self.controller.save_logs(folder / "controller")
+
+    def _mount_volumes(self) -> None:
+        image = FOLDER / "volumes.xfs"
+        self.volumes.mkdir(parents=True)
+        with image.open("wb") as file:
+            file.truncate(VOLUMES_GIB * 2**30)
+        subprocess.run(["mkfs.xfs", "-q", str(image)], check=True)
+        # The loop device goes with the mount, and the mount with the namespace.
+        subprocess.run(["mount", "-o", "loop", str(image), str(self.volumes)], check=True)
+        self.volumes.chmod(0o700)
+
+
+def failed(who: str, result: Any) -> None:
+    """Raise when a return of ``state.apply`` shows anything that went wrong.
+
+    :raises LabError: with all comments.
+    """
+    if not isinstance(result, dict) or not all(entry["result"] for entry in result.values()):
+        raise LabError(f"state.apply on {who}: {result}")

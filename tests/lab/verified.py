@@ -1,0 +1,100 @@
+"""The table of what the lab has shown, written by the run that showed it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PYTHON_PACKAGES = ("salt", "cinder", "cinderlib", "os-brick")
+DEBIAN_PACKAGES = (
+    "tgt",
+    "python3-rtslib-fb",
+    "open-iscsi",
+    "multipath-tools",
+    "lvm2",
+    "nfs-kernel-server",
+    "nvme-cli",
+    "ceph-mon",
+    "cryptsetup-bin",
+    "e2fsprogs",
+    "xfsprogs",
+    "user-mode-linux",
+    "qemu-system-x86",
+)
+
+HEAD = """\
+What the lab has verified
+=========================
+
+Written by ``make lab``; do not edit. Each row ran for real: Salt daemons, kernels, protocols. What is not in this table was not
+shown by the lab.
+
+:Run: {date} UTC, {seconds:.0f} s, {machine}
+:Guest kernels: {kernels}
+:Versions: {versions}
+
+.. list-table::
+   :header-rows: 1
+   :widths: 20 20 50 10
+
+   * - Backend
+     - Protocol
+     - Operation
+     - Result
+"""
+
+
+@dataclass
+class Verified:
+    """The rows of one run.
+
+    :ivar kernels: releases of the guests' kernels.
+    """
+
+    started: float = field(default_factory=time.time)
+    kernels: set[str] = field(default_factory=set)
+    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def __call__(self, backend: str, protocol: str, operation: str) -> Iterator[None]:
+        """Add a row with the result of what runs within.
+
+        :param backend: driver and target, such as ``file, tgt``.
+        :param protocol: such as ``iSCSI, CHAP, two paths``.
+        :param operation: what is shown, as a user would say it.
+        """
+        result = "failed"
+        try:
+            yield
+            result = "passed"
+        finally:
+            self.rows.append((backend, protocol, operation, result))
+
+    def write(self, path: Path) -> None:
+        """Write the table."""
+        text = HEAD.format(
+            date=datetime.datetime.fromtimestamp(self.started, datetime.UTC).strftime("%Y-%m-%d %H:%M"),
+            seconds=time.time() - self.started,
+            machine="without KVM",
+            kernels=", ".join(sorted(self.kernels)) or "none",
+            versions=", ".join(_versions()),
+        )
+        for row in self.rows:
+            text += "".join(f"   {'*' if n == 0 else ' '} - {cell}\n" for n, cell in enumerate(row))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def _versions() -> list[str]:
+    found = [f"{name} {importlib.metadata.version(name)}" for name in PYTHON_PACKAGES]
+    for name in DEBIAN_PACKAGES:
+        done = subprocess.run(["dpkg-query", "-W", "-f=${Version}", name], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout:
+            found.append(f"{name} {done.stdout}")
+    return found
