@@ -384,6 +384,13 @@ def test_without_tgtd(make, tmp_path, monkeypatch):
         make()
 
 
+@pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason="the kernel has LIO")
+def test_without_lio(make):
+    """G8: said when the backend is loaded."""
+    with pytest.raises(errors.UnavailableError, match="LIO, the kernel's iSCSI target, failed"):
+        make(target_helper="lioadm")
+
+
 def test_a_directory_that_others_can_enter_is_refused(make, tgtd, tmp_path):
     folder = tmp_path / "targets" / "storage_open"
     folder.mkdir(parents=True, mode=0o755)

@@ -12,6 +12,7 @@ from cinder.volume import driver, volume_utils
 
 from .. import cinder_logging
 from .file import FileDriver
+from .lio import LioTarget
 from .tgt import TgtTarget
 
 #: Names as RFC 3720, 3.2.6 has them, less what is not ASCII: they stand in files that are read by root's tools.
@@ -30,7 +31,7 @@ class FileISCSIDriver(FileDriver):
     """
 
     PROTOCOL = constants.ISCSI
-    TARGETS: Mapping[str, type[Any]] = {"tgtadm": TgtTarget}
+    TARGETS: Mapping[str, type[Any]] = {"tgtadm": TgtTarget, "lioadm": LioTarget}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -113,7 +114,7 @@ class FileISCSIDriver(FileDriver):
 
     def remove_export(self, context: Any, volume: Any) -> None:
         """Remove the target with its sessions, and forget the credentials."""
-        self._target.withdraw(volume)
+        self._target.withdraw(volume, self._file(volume))
         volume.provider_auth = volume.provider_location = None
 
     def initialize_connection(self, volume: Any, connector: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,9 +139,10 @@ class FileISCSIDriver(FileDriver):
             self._target.expose(volume, self._existing(volume), left)
         return with_name in left
 
-    def exports_intact(self) -> bool:
-        """Return whether all targets are there that are meant to be; False after a restart of the target daemon alone."""
-        return bool(self._target.intact())
+    def exports_intact(self) -> bool | None:
+        """Return whether all targets are there that are meant to be: False after a restart of tgtd alone, None where that cannot be."""
+        intact: bool | None = self._target.intact()
+        return intact
 
     # Helpers
 

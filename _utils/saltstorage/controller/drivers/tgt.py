@@ -112,8 +112,8 @@ class TgtTarget(tgt.TgtAdm):
             if not (live.ready and live.online and self._has_size(live, path)):
                 self._reopen(name, path)
 
-    def withdraw(self, volume: Any) -> None:
-        """Remove the target with its sessions, account and file; all that is there of them."""
+    def withdraw(self, volume: Any, path: Path) -> None:
+        """Remove the target with its sessions, account and configuration file; all that is there of them."""
         self._file(volume.name).unlink(missing_ok=True)
         with self._alone():
             self._delete(self._name(volume.name))

@@ -289,7 +289,8 @@ class CinderlibProvider(CinderRows):
         if intact is None:
             return None
         with translated(f"look for the exports of backend {self.config.name!r}", default=UnavailableError):
-            return bool(intact())
+            answer: bool | None = intact()
+            return answer
 
     def _unmap(self, row: Any, connection: Any, *, keep_export: bool) -> None:
         try:
