@@ -42,8 +42,8 @@ def volumes():
     """
     Return the volumes that this minion owns, and the shared ones that it may use, as the controller has them.
 
-    Returns a list of ``id``, ``owner``, ``name``, ``backend``, ``size`` (GiB), ``state``, ``source``, ``formatted``, ``created`` (seconds
-    since the epoch) and ``error``.
+    Returns a list of ``id``, ``owner``, ``name``, ``backend``, ``size`` (GiB), ``state``, ``source``, ``type``, ``labels``,
+    ``description``, ``protected``, ``formatted``, ``created`` (seconds since the epoch) and ``error``.
 
     CLI Example:
 
@@ -54,7 +54,7 @@ def volumes():
     return _flow().inventory().wire["volumes"]
 
 
-def connect(name, size=None, backend=None, source=None, resize=True, owner=None, read_only=False):
+def connect(name, size=None, backend=None, type=None, source=None, resize=True, owner=None, read_only=False):
     """
     Attach a volume to this minion, and return what is attached.
 
@@ -64,6 +64,8 @@ def connect(name, size=None, backend=None, source=None, resize=True, owner=None,
         Size in whole GiB, or as a string such as ``20GiB``: it is created or grown first. None connects a volume that exists.
     backend : None
         Name of a backend, for a volume that is created.
+    type : None
+        Name of a type in the controller's configuration, for a volume that is created.
     source : None
         ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
     resize : True
@@ -84,7 +86,7 @@ def connect(name, size=None, backend=None, source=None, resize=True, owner=None,
     """
     flow = _flow()
     name = validate.name(name)
-    wanted = None if size is None else Wanted(size=size, backend=backend, source=source, resize=resize)
+    wanted = None if size is None else Wanted(size=size, backend=backend, type=type, source=source, resize=resize)
     done = flow.connect(flow.owner(owner), name, wanted=wanted, read_only=validate.boolean(read_only, "read_only"))
     return done.attachment.to_wire()
 

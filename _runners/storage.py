@@ -136,37 +136,44 @@ def backend_stats(name=None):
     return _run(lambda service: report.stats(service.backend_stats(name)))
 
 
-def volumes(owner=None, backend=None, state=None, host=None):
+def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=None, limit=None, after=None):
     """
     Return the volumes in the catalog.
 
     owner : None
-        Only volumes of this minion, or ``shared``.
+        Only volumes of the minions that this glob matches, such as ``'db*'``, or ``shared``.
     backend : None
         Only volumes on this backend.
     state : None
         Only volumes in this state: creating, available, extending, deleting or error.
     host : None
         Only volumes that are connected to this minion.
+    labels : None
+        Only volumes that have all of these labels: ``env=prod,tier=db``, or a mapping. A key alone takes any value.
+    type : None
+        Only volumes of this type.
+    limit : None
+        Most volumes to return, in the order of owner and name.
+    after : None
+        ``OWNER/NAME`` of the last volume of the page before: the list goes on after it, also when that volume is gone.
 
-    Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``, ``source``, ``error``, ``id`` and ``created``
-    (ISO 8601); what is empty is left out.
+    Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``, ``type``, ``labels``, ``description``,
+    ``protected``, ``source``, ``error``, ``id`` and ``created`` (ISO 8601); what is empty is left out. It is empty when nothing matches.
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run storage.volumes
-        salt-run storage.volumes owner=db1 --out=json
+        salt-run storage.volumes owner='db*' labels='env=prod' --out=json
+        salt-run storage.volumes limit=100 after=db1/data
     """
 
     def read(service):
-        where = {key: value for key, value in (("owner", owner), ("backend", backend), ("state", state)) if value is not None}
-        hosts = {}
-        for connection in service.catalog.connections():
-            hosts.setdefault(connection.volume_id, []).append(connection.host)
-        found = service.catalog.volumes(**where)
-        return [report.volume(v, hosts.get(v.id, [])) for v in found if host is None or host in hosts.get(v.id, [])]
+        from saltstorage.controller.listing import Filter, find
+
+        wanted = Filter.from_user(owner=owner, backend=backend, state=state, host=host, labels=labels, type=type, limit=limit, after=after)
+        return [report.volume(found, hosts) for found, hosts in find(service.catalog, wanted)]
 
     return _run(read)
 
@@ -245,7 +252,7 @@ def snapshots(owner=None, volume=None):
     return _run(lambda service: [report.snapshot(s) for s in service.catalog.snapshots(**where)])
 
 
-def create(name, owner, size, backend=None, source=None, resize=True):
+def create(name, owner, size, backend=None, type=None, source=None, resize=True, labels=None, description=None, protected=None):
     """
     Make sure that a volume exists and is at least as large as asked.
 
@@ -256,11 +263,19 @@ def create(name, owner, size, backend=None, source=None, resize=True):
     size
         Whole GiB, or a string such as ``20GiB``; rounded up to whole GiB.
     backend : None
-        Name of a backend; the default one if None.
+        Name of a backend; the type's or the default one if None.
+    type : None
+        Name of a type in the controller's configuration, which says how the array makes the volume; none, or the source's, if None.
     source : None
         ``{volume: NAME}`` or ``{snapshot: NAME}`` of the same owner, to start with a copy of it.
     resize : True
         Whether an existing, smaller volume is grown.
+    labels : None
+        Mapping of texts, which replaces all labels; see :py:func:`update`.
+    description : None
+        A text about the volume.
+    protected : None
+        True: it cannot be deleted before this is False again.
 
     Returns ``volume`` as it is now, and ``old`` as it was before (None: it was created). Fails with ALREADY_EXISTS when it exists
     with other properties, OUT_OF_RANGE when it is larger, RESOURCE_EXHAUSTED when there is no room.
@@ -271,7 +286,51 @@ def create(name, owner, size, backend=None, source=None, resize=True):
 
         salt-run storage.create data owner=db1 size=20GiB
     """
-    return _run(_call("create", name=name, owner=owner, size=size, backend=backend, source=source, resize=resize))
+    return _run(
+        _call(
+            "create",
+            name=name,
+            owner=owner,
+            size=size,
+            backend=backend,
+            type=type,
+            source=source,
+            resize=resize,
+            labels=labels,
+            description=description,
+            protected=protected,
+        )
+    )
+
+
+def update(name, owner, labels=None, description=None, protected=None):
+    """
+    Change what is written on a volume. What is not given stays as it is.
+
+    A state that names the same things sets them again with its next apply.
+
+    name
+        Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
+    labels : None
+        Mapping of texts, which replaces all labels; ``{}`` removes them. At most 64; a key has up to 63 bytes and no ``=`` or ``,``, a
+        value up to 128 bytes.
+    description : None
+        A text of up to 255 bytes; an empty one removes it.
+    protected : None
+        True: it cannot be deleted, by its minion or here, before this is False again.
+
+    Returns ``volume`` as it is now, and ``old`` as it was before. Fails with NOT_FOUND, or with INVALID_ARGUMENT and nothing changed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.update data owner=db1 labels='{env: prod}' description='Orders of shop 7'
+        salt-run storage.update data owner=db1 protected=False
+    """
+    return _run(_call("update", name=name, owner=owner, labels=labels, description=description, protected=protected))
 
 
 def extend(name, owner, size):

@@ -43,7 +43,19 @@ def _following(function, flow):
             yield parameters["name"], lambda given=parameters: function(**given, __plan__=flow)
 
 
-def present(name, size=None, backend=None, source=None, resize=True, owner=None, **kwargs):
+def present(
+    name,
+    size=None,
+    backend=None,
+    type=None,
+    source=None,
+    resize=True,
+    labels=None,
+    description=None,
+    protected=None,
+    owner=None,
+    **kwargs,
+):
     """
     Make sure that a volume exists, and is at least as large as asked.
 
@@ -53,30 +65,42 @@ def present(name, size=None, backend=None, source=None, resize=True, owner=None,
         Size in whole GiB, or as a string such as ``20GiB`` or ``1TiB``, which is rounded up to whole GiB. Must be given.
     backend : None
         Name of a backend in the controller's configuration. None is the default one, and fits any for a volume that exists.
+    type : None
+        Name of a type in the controller's configuration, which says how the array makes the volume. None is no type, or the source's.
     source : None
         ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
     resize : True
         Grow a volume that is smaller. With False, another size is an error.
+    labels : None
+        Mapping of texts for people and for filters, such as ``{env: prod}``. It replaces all labels that the volume has; None leaves them.
+    description : None
+        A text about the volume; None leaves what there is.
+    protected : None
+        True: the volume cannot be deleted, here or on the master, before this was set to False. None leaves it as it is.
     owner : None
         Minion that the volume belongs to: None or this minion's id. A volume of ``shared`` is only checked.
 
-    A volume never shrinks, and is never made anew: other properties than those asked for are an error.
+    A volume never shrinks, and is never made anew: another backend, type or source than asked for is an error. Labels, description and
+    protection can be changed at any time; changes have ``labels``, ``description`` and ``protected`` with ``old`` and ``new``.
 
     .. code-block:: yaml
 
         pg-data:
           storage_volume.present:
             - size: 20GiB
-            - backend: ceph
+            - type: gold
+            - labels: {env: prod}
+            - protected: True
     """
-    return _run(present, name, kwargs, lambda flow: volume.present(flow, name, size, backend, source, resize, owner))
+    given = _given(size, backend, type, source, resize, labels, description, protected)
+    return _run(present, name, kwargs, lambda flow: volume.present(flow, name, owner, **given))
 
 
 def absent(name, owner=None, **kwargs):
     """
     Make sure that a volume does not exist. All data on it is lost.
 
-    Refused while it is connected to a host, or has snapshots.
+    Refused while it is connected to a host, has snapshots, or is protected.
 
     name
         Name of the volume.
@@ -91,7 +115,20 @@ def absent(name, owner=None, **kwargs):
     return _run(absent, name, kwargs, lambda flow: volume.absent(flow, name, owner))
 
 
-def connected(name, size=None, backend=None, source=None, resize=True, owner=None, read_only=False, **kwargs):
+def connected(
+    name,
+    size=None,
+    backend=None,
+    type=None,
+    source=None,
+    resize=True,
+    labels=None,
+    description=None,
+    protected=None,
+    owner=None,
+    read_only=False,
+    **kwargs,
+):
     """
     Make sure that a volume is attached to this minion, as ``/dev/storage/<name>``, now and after every boot.
 
@@ -103,16 +140,24 @@ def connected(name, size=None, backend=None, source=None, resize=True, owner=Non
         Size in whole GiB, or as a string such as ``20GiB``. None connects a volume that exists, as it is.
     backend : None
         Name of a backend, for a volume that is created.
+    type : None
+        Name of a type in the controller's configuration, which says how the array makes the volume. None is no type, or the source's.
     source : None
         ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
     resize : True
         Grow a volume that is smaller. With False, another size is an error.
+    labels : None
+        Mapping of texts for people and for filters, such as ``{env: prod}``. It replaces all labels that the volume has; None leaves them.
+    description : None
+        A text about the volume; None leaves what there is.
+    protected : None
+        True: the volume cannot be deleted, here or on the master, before this was set to False. None leaves it as it is.
     owner : None
         None or this minion's id for its own volume, or ``shared``.
     read_only : False
         Attach it for reading only.
 
-    Changes have ``path`` (``old`` is None, or the former device), and as by :py:func:`present` what was created or grown.
+    Changes have ``path`` (``old`` is None, or the former device), and as by :py:func:`present` what was created, grown or changed.
 
     .. code-block:: yaml
 
@@ -120,11 +165,12 @@ def connected(name, size=None, backend=None, source=None, resize=True, owner=Non
           storage_volume.connected:
             - size: 20GiB
     """
+    given = _given(size, backend, type, source, resize, labels, description, protected)
     return _run(
         connected,
         name,
         kwargs,
-        lambda flow: attachment.connected(flow, _request(flow, name, size, backend, source, resize, owner, read_only), __opts__["test"]),
+        lambda flow: attachment.connected(flow, Request(flow, name, owner, read_only, **given), __opts__["test"]),
     )
 
 
@@ -157,8 +203,12 @@ def mounted(
     fstype=None,
     mkfs_options=None,
     mount_options="defaults",
+    type=None,
     source=None,
     resize=True,
+    labels=None,
+    description=None,
+    protected=None,
     owner=None,
     read_only=False,
     **kwargs,
@@ -183,10 +233,18 @@ def mounted(
         List of further options for mkfs, such as ``['-m', '0']``.
     mount_options : defaults
         Options for mount, as a string or list. What makes the boot wait for the volume is added in the table of file systems.
+    type : None
+        Name of a type in the controller's configuration, which says how the array makes the volume. None is no type, or the source's.
     source : None
         ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
     resize : True
         Grow volume and file system. With False, another size is an error.
+    labels : None
+        Mapping of texts for people and for filters, such as ``{env: prod}``. It replaces all labels that the volume has; None leaves them.
+    description : None
+        A text about the volume; None leaves what there is.
+    protected : None
+        True: the volume cannot be deleted, here or on the master, before this was set to False. None leaves it as it is.
     owner : None
         None or this minion's id for its own volume, or ``shared``.
     read_only : False
@@ -204,8 +262,10 @@ def mounted(
             - mount_options: noatime
     """
 
+    given = _given(size, backend, type, source, resize, labels, description, protected)
+
     def plan(flow):
-        request = _request(flow, name, size, backend, source, resize, owner, read_only, mounts=True)
+        request = Request(flow, name, owner, read_only, mounts=True, **given)
         wanted = Mount(mount, fstype, mkfs_options, mount_options)
         return _mount.mounted(flow, request, wanted, __opts__["test"])
 
@@ -261,5 +321,15 @@ def extended(name, size=None, exact=False, owner=None, **kwargs):
 _mount = mount
 
 
-def _request(*args, **kwargs):
-    return Request(*args, **kwargs)
+def _given(size, backend, type, source, resize, labels, description, protected):
+    """Return the parameters that say how a volume shall be."""
+    return {
+        "size": size,
+        "backend": backend,
+        "type": type,
+        "source": source,
+        "resize": resize,
+        "labels": labels,
+        "description": description,
+        "protected": protected,
+    }

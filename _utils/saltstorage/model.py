@@ -52,6 +52,10 @@ class Volume(Record):
     size: int  #: Size that the backend delivers, GiB.
     state: str = AVAILABLE  #: creating, available, extending, deleting or error.
     source: Mapping[str, str] | None = None  #: ``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from.
+    type: str | None = None  #: Type in the controller's configuration that it was created with; None for none.
+    labels: Mapping[str, str] = field(default_factory=dict)  #: What the owner wrote on it, for people and for filters.
+    description: str = ""  #: What the owner wrote about it.
+    protected: bool = False  #: Whether it may not be deleted.
     formatted: bool = False  #: Whether a consumer was ever allowed to make a file system on it.
     created: float = 0.0  #: When it was created.
     error: str = ""  #: Why the state is ``error``.

@@ -15,7 +15,7 @@ from typing import Any
 from . import validate
 from .errors import InvalidArgumentError, StorageError
 
-_PRESENT = ("size", "backend", "owner", "source", "resize")
+_PRESENT = ("size", "backend", "type", "owner", "source", "resize", "labels", "description", "protected")
 _CONNECTED = (*_PRESENT, "read_only")
 #: The state functions that pillar can ask for, and the parameters that each takes beside ``name``.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {

@@ -16,6 +16,10 @@ from .errors import InvalidArgumentError
 MAX_NAME_BYTES = 128
 #: 16 PiB in GiB; no driver of Cinder takes a larger volume, and a mistyped size is refused before any work.
 MAX_SIZE_GIB = 16 * 1024 * 1024
+MAX_LABELS = 64
+MAX_LABEL_KEY_BYTES = 63
+MAX_LABEL_VALUE_BYTES = 128
+MAX_DESCRIPTION_BYTES = 255
 SHARED_OWNER = "shared"
 
 _SIZE = re.compile(r"(?P<number>[0-9]{1,20})\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -86,6 +90,49 @@ def boolean(value: Any, field: str) -> bool:
     """Return ``value`` when it is True or False; a string such as ``"no"`` is refused, since Python reads it as true."""
     if not isinstance(value, bool):
         raise InvalidArgumentError(f"{field} must be True or False, not {value!r}", field=field)
+    return value
+
+
+def labels(value: Any, field: str = "labels") -> dict[str, str]:
+    """Return ``value`` when it is a mapping of valid labels.
+
+    At most 64. A key has 1 to 63 bytes of UTF-8, and no ``=`` or ``,``, which separate labels in a filter, nor blanks at its ends. A
+    value has at most 128 bytes. Both are text without control characters.
+
+    :raises InvalidArgumentError: otherwise; ``field`` names the label.
+
+    >>> labels({"env": "prod"})
+    {'env': 'prod'}
+    """
+    given = mapping(value, field)
+    if len(given) > MAX_LABELS:
+        raise InvalidArgumentError(f"{field} has {len(given)} entries; at most {MAX_LABELS} are allowed", field=field)
+    for key, text in given.items():
+        _text(key, f"the key of a label in {field}", MAX_LABEL_KEY_BYTES, field)
+        if not key or key != key.strip() or "=" in key or "," in key:
+            raise InvalidArgumentError(
+                f"{field} has the key {key!r}; a key is not empty and has no '=', ',' or blanks at its ends", field=field
+            )
+        _text(text, f"{field}:{key}", MAX_LABEL_VALUE_BYTES, f"{field}:{key}")
+    return given
+
+
+def description(value: Any) -> str:
+    """Return ``value`` when it is a description: at most 255 bytes of UTF-8 without control characters; it may be empty."""
+    return _text(value, "description", MAX_DESCRIPTION_BYTES, "description")
+
+
+def _text(value: Any, what: str, most: int, field: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{what} must be a string, not {type(value).__name__}; quote it", field=field)
+    try:
+        size = len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(f"{what} is not valid Unicode", field=field) from None
+    if size > most:
+        raise InvalidArgumentError(f"{what} is {size} bytes long in UTF-8; at most {most} are allowed", field=field)
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in value):
+        raise InvalidArgumentError(f"{what} has a control character", field=field)
     return value
 
 

@@ -10,44 +10,81 @@ from .errors import AlreadyExistsError, FailedPreconditionError, InvalidArgument
 from .model import Connection, Snapshot, Volume
 
 
+class Attributes:
+    """What a volume shall have written on it; each can be changed at any time. None leaves it as it is.
+
+    :param labels: mapping of texts, which replaces all that there are; see :func:`saltstorage.validate.labels`.
+    :param description: a text; see :func:`saltstorage.validate.description`.
+    :param protected: whether the volume may not be deleted.
+    :raises InvalidArgumentError: a value is wrong; ``field`` says which.
+
+    >>> Attributes(labels={"env": "prod"}).given
+    {'labels': {'env': 'prod'}}
+    """
+
+    PARAMETERS = ("labels", "description", "protected")
+
+    def __init__(self, *, labels: Any = None, description: Any = None, protected: Any = None) -> None:
+        self.given: dict[str, Any] = {}
+        if labels is not None:
+            self.given["labels"] = validate.labels(labels)
+        if description is not None:
+            self.given["description"] = validate.description(description)
+        if protected is not None:
+            self.given["protected"] = validate.boolean(protected, "protected")
+
+    def differing(self, volume: Volume) -> dict[str, Any]:
+        """Return those that an existing volume has not, with the value that it shall have."""
+        return {key: value for key, value in self.given.items() if getattr(volume, key) != value}
+
+
 class Wanted:
     """What a volume shall be like, checked but not yet compared with what is there.
 
     :param size: see :func:`saltstorage.validate.size_gib`.
-    :param backend: name of a backend; None for the default one (of an existing volume: whichever it is on).
+    :param backend: name of a backend; None for the type's, or the default one (of an existing volume: whichever it is on).
+    :param type: name of a type in the controller's configuration; None for none, or the source's (of an existing volume: whichever it has).
     :param source: ``{"volume": NAME}`` or ``{"snapshot": NAME}`` of the same owner to copy from; None for an empty volume.
     :param resize: whether an existing, smaller volume is grown.
+    :param attributes: see :class:`Attributes`.
     :raises InvalidArgumentError: a value is wrong; ``field`` says which.
 
     >>> Wanted(size="20GiB").size
     20
     """
 
-    PARAMETERS = ("size", "backend", "source", "resize")
+    PARAMETERS = ("size", "backend", "type", "source", "resize", *Attributes.PARAMETERS)
 
-    def __init__(self, *, size: Any, backend: Any = None, source: Any = None, resize: Any = True) -> None:
+    def __init__(
+        self, *, size: Any, backend: Any = None, type: Any = None, source: Any = None, resize: Any = True, **attributes: Any
+    ) -> None:
         if size is None:
             raise InvalidArgumentError("size is missing", field="size")
         self.size = validate.size_gib(size)
         self.backend: str | None = None if backend is None else validate.name(backend, "backend")
+        self.type: str | None = None if type is None else validate.name(type, "type")
         self.source = _source(source)
         self.resize = validate.boolean(resize, "resize")
+        self.attributes = Attributes(**attributes)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the parameters that make the same at the other end."""
+        """Return the parameters that make the same at the other end; what was not given is left out."""
         source = {self.source["kind"]: self.source["name"]} if self.source else None
-        return {"size": self.size, "backend": self.backend, "source": source, "resize": self.resize}
+        wire = {"size": self.size, "backend": self.backend, "type": self.type, "source": source, "resize": self.resize}
+        return {key: value for key, value in wire.items() if value is not None} | self.attributes.given
 
     def check(self, volume: Volume, source: Volume | Snapshot | None) -> None:
         """Refuse what an existing volume cannot become, naming every difference; growing it is no difference.
 
         :param source: what the name of the wanted source means now, None when there is no such thing any more.
-        :raises AlreadyExistsError: backend or source differ, or it is smaller and may not be grown.
+        :raises AlreadyExistsError: backend, type or source differ, or it is smaller and may not be grown.
         :raises OutOfRangeError: it is larger than asked for.
         """
         differs: dict[str, Any] = {}
         if self.backend is not None and self.backend != volume.backend:
             differs["backend"] = [volume.backend, self.backend]
+        if self.type is not None and self.type != volume.type:
+            differs["type"] = [volume.type, self.type]
         if self.source is not None:
             have = volume.source or {}
             same_name = (have.get("kind"), have.get("name")) == (self.source["kind"], self.source["name"])

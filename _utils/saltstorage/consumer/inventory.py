@@ -29,6 +29,7 @@ class Inventory:
         self._connections = {(c["volume_id"], c["host"]): Connection.from_wire(c) for c in data["connections"]}
         self.backends: Mapping[str, Any] = data["backends"]
         self.default_backend: str | None = data["default_backend"]
+        self.types: Mapping[str, Any] = data["types"]
 
     def volume(self, owner: str, name: str) -> Volume | None:
         """Return a volume, or None."""
@@ -61,6 +62,22 @@ class Inventory:
         if wanted not in self.backends:
             raise InvalidArgumentError(f"backend {wanted!r} is not one that this minion may use: {known}", field="backend")
         return wanted
+
+    def check_type(self, kind: str | None, backend: str | None) -> str:
+        """Return the backend for a new volume of a type, or of none.
+
+        :raises InvalidArgumentError: there is no such type, or it does not fit the backend; and as :meth:`check_backend`.
+        """
+        if kind is None:
+            return self.check_backend(backend)
+        if kind not in self.types:
+            known = ", ".join(self.types) or "none"
+            raise InvalidArgumentError(f"type {kind!r} is not one that this minion may use: {known}", field="type")
+        of_type = self.types[kind]["backend"]
+        if backend is not None and of_type not in (None, backend):
+            text = f"volumes of type {kind!r} are on backend {of_type!r}, not on {backend!r}; name one of the two only"
+            raise InvalidArgumentError(text, field="backend")
+        return self.check_backend(backend if backend is not None else of_type)
 
     # Changes that this run made.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InternalError, UnavailableError
@@ -78,7 +78,7 @@ class Catalog:
         from sqlalchemy import func, select
 
         found = []
-        with self._reading() as connection:
+        with self.reading() as connection:
             for table in (self._tables[Volume], self._tables[Snapshot]):
                 query = select(func.count(), func.coalesce(func.sum(table.c.size), 0)).where(table.c.owner == owner)
                 found.append(connection.execute(query).one())
@@ -90,7 +90,7 @@ class Catalog:
         from sqlalchemy import func, select
 
         table = self._tables[Volume]
-        with self._reading() as connection:
+        with self.reading() as connection:
             return int(connection.execute(select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.backend == backend)).scalar_one())
 
     # Writing.
@@ -106,6 +106,7 @@ class Catalog:
         try:
             with self._writing() as connection:
                 connection.execute(self._tables[type(record)].insert().values(**values))
+                _index(connection, record, values)
         except exc.IntegrityError:
             raise InternalError(f"the catalog has a {type(record).__name__.lower()} of this identity already: {record}") from None
 
@@ -114,6 +115,7 @@ class Catalog:
         table = self._tables[type(record)]
         with self._writing() as connection:
             connection.execute(table.update().where(table.c.id == record.id).values(**changes))  # type: ignore[attr-defined]
+            _index(connection, record, changes)
         return type(record).from_wire({**record.to_wire(), **{f: getattr(record, f) for f in record.private}, **changes})
 
     def remove(self, record: Volume | Snapshot | Connection) -> None:
@@ -121,6 +123,7 @@ class Catalog:
         table = self._tables[type(record)]
         with self._writing() as connection:
             connection.execute(table.delete().where(table.c.id == record.id))
+            _index(connection, record, {"labels": {}})
 
     # What the engine says of the backends, for readers that load no driver.
 
@@ -137,11 +140,12 @@ class Catalog:
         """Return what was last recorded of each backend: ``state``, ``error``, ``capabilities``, ``checked`` (seconds)."""
         from . import schema
 
-        with self._reading() as connection:
+        with self.reading() as connection:
             return {row["name"]: dict(row) for row in connection.execute(schema.backends.select()).mappings()}
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[SqlConnection]:
+    def reading(self) -> Iterator[SqlConnection]:
+        """Yield a connection to the database for statements that only read."""
         with _told(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             yield connection
 
@@ -158,7 +162,7 @@ class Catalog:
         table = self._tables[cls]
         order = [table.c.owner, table.c.volume, table.c.host] if cls is Connection else [table.c.owner, table.c.name]
         query = table.select().where(*self._where(cls, where)).order_by(*order)
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [cls.from_wire(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]
 
     def _one(self, cls: type[R], **where: Any) -> R | None:
@@ -166,6 +170,20 @@ class Catalog:
         if len(found) > 1:  # The unique index prevents it; should it ever happen, nothing may pick one.
             raise InternalError(f"the catalog has several records for {where}: {', '.join(r.id for r in found)}")  # type: ignore[attr-defined]
         return found[0] if found else None
+
+
+def _index(connection: SqlConnection, record: Record, changes: Mapping[str, Any]) -> None:
+    """Keep the index of labels as the volume's row is, in the transaction that writes that."""
+    from . import schema
+
+    if not isinstance(record, Volume) or not changes.keys() & {"id", "labels"}:
+        return
+    connection.execute(schema.labels.delete().where(schema.labels.c.volume_id == record.id))
+    labels = changes.get("labels", record.labels)
+    if labels:
+        volume_id = changes.get("id", record.id)
+        rows = [{"volume_id": volume_id, "key": key, "value": value} for key, value in labels.items()]
+        connection.execute(schema.labels.insert(), rows)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,27 @@ class BackendEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TypeEntry:
+    """One entry of ``types``: properties that a volume gets when it is created, under a name that minions choose.
+
+    :ivar name: the type's name.
+    :ivar backend: backend of its volumes; default the one that the volume names, or the default one.
+    :ivar extra_specs: what Cinder calls the extra specs of a volume type: texts that the driver documents, such as ``provisioning:type``.
+    :ivar qos_specs: what Cinder calls the specs of a back-end QoS, such as ``maxIOPS``.
+    """
+
+    name: str
+    backend: str | None = None
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
+    qos_specs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def specs(self) -> bool:
+        """Whether the backend must be able to take specs."""
+        return bool(self.extra_specs or self.qos_specs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
     """Everything under ``storage:`` that concerns the controller.
 
@@ -41,6 +62,7 @@ class ControllerConfig:
     :ivar root_helper: prefix for commands that need root when the master does not run as root, such as ``sudo``.
     :ivar backends: the backends by name, in the order written.
     :ivar default_backend: backend of volumes that name none; default the only one, if there is only one.
+    :ivar types: what volumes may choose with ``type``, by name; default none.
     :ivar policy: what each minion may do.
     :ivar lock_timeout: how long an operation waits for another one on the same volume, seconds, default 30.
     :ivar workers: operations that the engine runs at once, default 8.
@@ -55,6 +77,7 @@ class ControllerConfig:
     root_helper: str = ""
     backends: Mapping[str, BackendEntry] = field(default_factory=dict)
     default_backend: str | None = None
+    types: Mapping[str, TypeEntry] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     lock_timeout: int = 30
     workers: int = 8
@@ -74,7 +97,7 @@ class ControllerConfig:
                 "no storage controller is configured here; set the option 'storage' with 'backends' in the master's configuration"
             )
         given = validate.mapping(section, "storage")
-        validate.no_unknown(given, {*_SIMPLE, *_NUMBERS, "backends", "policy", "consumer"}, "the option 'storage'")
+        validate.no_unknown(given, {*_SIMPLE, *_NUMBERS, "backends", "types", "policy", "consumer"}, "the option 'storage'")
         for key in _SIMPLE:
             if key in given and not isinstance(given[key], str):
                 raise InvalidArgumentError(f"storage:{key} must be a string", field=f"storage:{key}")
@@ -93,6 +116,7 @@ class ControllerConfig:
             root_helper=given.get("root_helper", ""),
             backends=backends,
             default_backend=_default_backend(given.get("default_backend"), backends),
+            types=_types(given.get("types"), backends),
             policy=Policy.from_config(given.get("policy")),
             **numbers,
         )
@@ -109,6 +133,27 @@ class ControllerConfig:
         if not isinstance(wanted, str) or wanted not in self.backends:
             raise InvalidArgumentError(f"backend {wanted!r} is not configured on the controller; known: {known}", field="backend")
         return self.backends[wanted]
+
+    def type(self, name: str) -> TypeEntry:
+        """Return the entry of the named type.
+
+        :raises InvalidArgumentError: there is no such type.
+        """
+        if name not in self.types:
+            known = ", ".join(self.types) or "none"
+            raise InvalidArgumentError(f"type {name!r} is not configured on the controller; known: {known}", field="type")
+        return self.types[name]
+
+    def placed(self, backend: str | None, kind: TypeEntry | None) -> str:
+        """Return the name of the backend for a new volume: what it names, what its type says, or the default.
+
+        :raises InvalidArgumentError: backend and type do not fit, or there is no such backend, or no default.
+        """
+        of_type = kind.backend if kind is not None else None
+        if kind is not None and backend is not None and of_type not in (None, backend):
+            text = f"volumes of type {kind.name!r} are on backend {of_type!r}, not on {backend!r}; name one of the two only"
+            raise InvalidArgumentError(text, field="backend")
+        return self.backend(backend if backend is not None else of_type).name
 
 
 _SIMPLE = ("state_dir", "database", "metadata_database", "coordination", "root_helper", "default_backend")
@@ -149,3 +194,31 @@ def _default_backend(value: str | None, backends: Mapping[str, BackendEntry]) ->
             f"storage:default_backend {value!r} is not one of the backends: {known}", field="storage:default_backend"
         )
     return value
+
+
+def _types(value: Any, backends: Mapping[str, BackendEntry]) -> dict[str, TypeEntry]:
+    entries = {}
+    for name, options in validate.mapping({} if value is None else value, "storage:types").items():
+        where = f"storage:types:{name}"
+        validate.name(name, where)
+        options = validate.mapping({} if options is None else options, where)
+        validate.no_unknown(options, ("backend", "extra_specs", "qos_specs"), where)
+        backend = options.get("backend")
+        if backend is not None and backend not in backends:
+            known = ", ".join(backends) or "none"
+            raise InvalidArgumentError(f"{where}:backend {backend!r} is not one of the backends: {known}", field=f"{where}:backend")
+        specs = {key: _specs(options.get(key), f"{where}:{key}") for key in ("extra_specs", "qos_specs")}
+        entries[name] = TypeEntry(name=name, backend=backend, **specs)
+    return entries
+
+
+def _specs(value: Any, where: str) -> dict[str, str]:
+    specs = {}
+    for key, item in validate.mapping({} if value is None else value, where).items():
+        # Cinder has texts only, and drivers differ in how they write true: '<is> True', 'true', 'yes'.
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise InvalidArgumentError(f"{where}:{key} must be a text, as the driver documents it; quote it", field=f"{where}:{key}")
+        if not 0 < len(key) <= 255 or len(str(item)) > 255:
+            raise InvalidArgumentError(f"{where}:{key} is too long; at most 255 characters are possible", field=f"{where}:{key}")
+        specs[key] = str(item)
+    return specs

@@ -14,7 +14,7 @@ from ..errors import InvalidArgumentError, NotFoundError, PermissionDeniedError,
 from ..model import Snapshot, Volume
 from .backends import Backends
 from .catalog import Catalog
-from .config import ControllerConfig
+from .config import ControllerConfig, TypeEntry
 from .locks import Locks, volume_key
 from .policy import Rule
 from .providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
@@ -112,9 +112,13 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def as_provider_volume(volume: Volume) -> ProviderVolume:
-    """Return what a provider needs to know of a volume."""
-    return ProviderVolume(id=volume.id, size=volume.size, name=volume.name)
+def as_provider_volume(volume: Volume, kind: TypeEntry | None = None) -> ProviderVolume:
+    """Return what a provider needs to know of a volume.
+
+    :param kind: its type, for a volume that is to be created.
+    """
+    specs = {"extra_specs": kind.extra_specs, "qos_specs": kind.qos_specs} if kind is not None else {}
+    return ProviderVolume(id=volume.id, size=volume.size, name=volume.name, **specs)
 
 
 def as_provider_snapshot(snapshot: Snapshot) -> ProviderSnapshot:

@@ -21,6 +21,7 @@ class Rule:
 
     :ivar glob: matches minion ids, as ``salt 'glob'`` does.
     :ivar backends: globs of backend names that may be used; default all.
+    :ivar types: globs of types that new volumes may have; default all. A volume without a type is not restricted by it.
     :ivar max_volumes: most volumes that one minion may own; default no limit.
     :ivar max_gib: most GiB that one minion may own, snapshots included; default no limit.
     :ivar shared: globs of names of shared volumes that may be used; default none.
@@ -28,6 +29,7 @@ class Rule:
 
     glob: str = "*"
     backends: tuple[str, ...] = ("*",)
+    types: tuple[str, ...] = ("*",)
     max_volumes: int | None = None
     max_gib: int | None = None
     shared: tuple[str, ...] = ()
@@ -36,6 +38,15 @@ class Rule:
         """Raise PermissionDeniedError unless the backend may be used."""
         if not self.may_use(backend):
             raise PermissionDeniedError(f"the policy does not let {minion} use backend {backend!r}", field="backend")
+
+    def check_type(self, minion: str, kind: str | None) -> None:
+        """Raise PermissionDeniedError unless new volumes may have the type; None is no type."""
+        if not self.may_have(kind):
+            raise PermissionDeniedError(f"the policy does not let {minion} have volumes of type {kind!r}", field="type")
+
+    def may_have(self, kind: str | None) -> bool:
+        """Return whether new volumes may have a type; None is no type."""
+        return kind is None or _matches(kind, self.types)
 
     def may_use(self, backend: str) -> bool:
         """Return whether a backend may be used."""
@@ -71,11 +82,12 @@ class Policy:
         for glob, given in validate.mapping(value, "storage:policy").items():
             where = f"storage:policy:{glob}"
             given = validate.mapping(given or {}, where)
-            validate.no_unknown(given, ("backends", "max_volumes", "max_gib", "shared"), where)
+            validate.no_unknown(given, ("backends", "types", "max_volumes", "max_gib", "shared"), where)
             rules.append(
                 Rule(
                     glob=glob,
                     backends=_globs(given.get("backends", ["*"]), f"{where}:backends"),
+                    types=_globs(given.get("types", ["*"]), f"{where}:types"),
                     max_volumes=_limit(given.get("max_volumes"), f"{where}:max_volumes"),
                     max_gib=_limit(given.get("max_gib"), f"{where}:max_gib"),
                     shared=_globs(given.get("shared", []), f"{where}:shared"),

@@ -30,6 +30,10 @@ def volume(record: Volume, hosts: list[str]) -> dict[str, Any]:
             "backend": record.backend,
             "state": record.state,
             "hosts": hosts,
+            "type": record.type,
+            "labels": dict(record.labels),
+            "description": record.description,
+            "protected": record.protected or None,
             "source": dict(record.source) if record.source else None,
             "error": record.error,
             "id": record.id,
@@ -77,4 +81,4 @@ def stats(record: BackendStats) -> dict[str, Any]:
 
 def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what says nothing; False and 0 say something."""
-    return {key: value for key, value in data.items() if value is not None and value != "" and value != []}
+    return {key: value for key, value in data.items() if value is not None and value != "" and value != [] and value != {}}

@@ -29,6 +29,7 @@ metadata = MetaData()
 
 # MySQL compares text without regard to case unless told otherwise; names are compared byte by byte everywhere.
 _name = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+_text = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4"), "mysql", "mariadb")
 _id = String(36)
 _blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
@@ -44,12 +45,26 @@ volumes = Table(
     Column("size", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("source", JSON),
+    Column("type", _name),
+    Column("labels", JSON, nullable=False, default=dict),
+    Column("description", _text, nullable=False, default=""),
+    Column("protected", Boolean, nullable=False, default=False),
     Column("formatted", Boolean, nullable=False, default=False),
     Column("created", Double, nullable=False),
     Column("error", Text, nullable=False, default=""),
     UniqueConstraint("owner", "name", name="storage_volumes_identity"),
     Index("storage_volumes_backend", "backend"),
     Index("storage_volumes_state", "state"),
+)
+
+# The labels of volumes once more, for look-ups; written with the volume's row.
+labels = Table(
+    "storage_labels",
+    metadata,
+    Column("volume_id", _id, primary_key=True),
+    Column("key", _name, primary_key=True),
+    Column("value", _name, nullable=False),
+    Index("storage_labels_value", "key", "value", "volume_id"),
 )
 
 snapshots = Table(

@@ -65,6 +65,7 @@ class Service:
             "inventory": self.inventory,
             "create": self.volumes.create,
             "extend": self.volumes.extend,
+            "update": self.volumes.update,
             "delete": self.volumes.delete,
             "connect": self.connections.connect,
             "disconnect": self.connections.disconnect,
@@ -157,7 +158,8 @@ class Service:
         """Return everything that a minion may see: what a state run needs to tell whether there is anything to do.
 
         :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
-            shared volumes that it may use; ``backends``: name to ``state``, for those that it may use; ``default_backend``.
+            shared volumes that it may use; ``backends``: name to ``state``, for those that it may use; ``default_backend``;
+            ``types``: name to ``backend`` (None: any), for those that it may use.
         """
         rule = self.core.rule(caller)
         owner = caller.minion
@@ -176,6 +178,7 @@ class Service:
             "connections": [c.to_wire() for c in connections],
             "backends": {n: {"state": states.get(n, {}).get("state", "unknown")} for n in names},
             "default_backend": self.config.default_backend,
+            "types": {n: {"backend": t.backend} for n, t in self.config.types.items() if rule.may_have(n)},
         }
 
     # Reading, for the runner.

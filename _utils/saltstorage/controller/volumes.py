@@ -9,11 +9,13 @@ from typing import Any
 from .. import model, validate
 from ..errors import (
     FailedPreconditionError,
+    InvalidArgumentError,
     NotFoundError,
     StorageError,
 )
 from ..model import Snapshot, Volume
-from ..wanted import Wanted
+from ..wanted import Attributes, Wanted
+from .config import TypeEntry
 from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
 from .locks import owner_key
 from .providers.base import Capability, ProviderSnapshot, ProviderVolume
@@ -28,14 +30,35 @@ class Volumes:
         self.core = core
 
     def create(
-        self, caller: Caller, *, name: Any, size: Any, backend: Any = None, source: Any = None, resize: Any = True, owner: Any = None
+        self,
+        caller: Caller,
+        *,
+        name: Any,
+        size: Any,
+        backend: Any = None,
+        type: Any = None,
+        source: Any = None,
+        resize: Any = True,
+        labels: Any = None,
+        description: Any = None,
+        protected: Any = None,
+        owner: Any = None,
     ) -> dict[str, Any]:
-        """Make sure that a volume exists and is at least as large as asked.
+        """Make sure that a volume exists, is at least as large as asked, and has the labels, description and protection that are given.
 
         :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
         """
         name = validate.name(name)
-        wanted = Wanted(size=size, backend=backend, source=source, resize=resize)
+        wanted = Wanted(
+            size=size,
+            backend=backend,
+            type=type,
+            source=source,
+            resize=resize,
+            labels=labels,
+            description=description,
+            protected=protected,
+        )
         owner = self.core.owner(caller, owner, name, change=True)
         with self.core.held(caller, "creation", (owner, name), *self.source_lock(owner, wanted)):
             old, volume = self.ensure(caller, owner, name, wanted)
@@ -55,8 +78,27 @@ class Volumes:
                 volume = self._grow(caller, volume, size)
         return {"volume": volume.to_wire(), "old": old.to_wire()}
 
+    def update(
+        self, caller: Caller, *, name: Any, labels: Any = None, description: Any = None, protected: Any = None, owner: Any = None
+    ) -> dict[str, Any]:
+        """Change what is written on a volume; what is None stays as it is.
+
+        :param labels: replaces all labels.
+        :returns: ``volume`` as it is now, and ``old`` as it was before.
+        """
+        name = validate.name(name)
+        attributes = Attributes(labels=labels, description=description, protected=protected)
+        if not attributes.given:
+            raise InvalidArgumentError(f"give what to change: {', '.join(Attributes.PARAMETERS)}", field=Attributes.PARAMETERS[0])
+        owner = self.core.owner(caller, owner, name, change=True)
+        self.core.volume(owner, name)
+        with self.core.held(caller, "update", (owner, name)):
+            old = self.core.volume(owner, name)
+            volume = self._write(old, attributes)
+        return {"volume": volume.to_wire(), "old": old.to_wire()}
+
     def delete(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
-        """Delete a volume that no host is connected to and that has no snapshots.
+        """Delete a volume that no host is connected to, that has no snapshots and that is not protected.
 
         :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more.
         """
@@ -92,8 +134,10 @@ class Volumes:
 
         :param anew: whether a volume that is half deleted may be deleted and created anew.
         """
-        # The backend is looked up first, so that a wrong name is an error whatever exists.
-        entry = self.core.config.backend(wanted.backend) if wanted.backend is not None else None
+        # Both are looked up first, so that a wrong name is an error whatever exists.
+        kind = self.core.config.type(wanted.type) if wanted.type is not None else None
+        if wanted.backend is not None:
+            self.core.config.backend(wanted.backend)
         old = self.core.catalog.volume(owner, name)
         if old is not None and old.state == model.DELETING and not anew:
             text = f"volume {name!r} of {owner} is being deleted; apply storage_volume.absent, or present to make it anew"
@@ -103,13 +147,13 @@ class Volumes:
             self.remove(old)
             old = None
         if old is None:
-            entry = entry or self.core.config.backend(None)
-            return None, self._create(caller, owner, name, wanted, entry.name)
+            return None, self._create(caller, owner, name, wanted, kind)
         old = volume = self._recovered(old)
         wanted.check(volume, self._source(owner, wanted))
         if volume.size < wanted.size:
             volume = self._grow(caller, volume, wanted.size)
-        return old, volume
+        # Last, so that nothing is written when the volume cannot become what was asked for.
+        return old, self._write(volume, wanted.attributes)
 
     def remove(self, volume: Volume) -> bool:
         """Delete a volume from its backend and then from the catalog; return whether the backend had it."""
@@ -135,30 +179,46 @@ class Volumes:
             return None
         return self._recovered(volume)
 
-    def _create(self, caller: Caller, owner: str, name: str, wanted: Wanted, backend: str) -> Volume:
+    def _write(self, volume: Volume, attributes: Attributes) -> Volume:
+        changes = attributes.differing(volume)
+        return self.core.catalog.update(volume, **changes) if changes else volume
+
+    def _create(self, caller: Caller, owner: str, name: str, wanted: Wanted, kind: TypeEntry | None) -> Volume:
         rule = self.core.rule(caller)
+        kind = kind or self._type_of_source(owner, wanted)
+        backend = self.core.config.placed(wanted.backend, kind)
         if caller.minion:
             rule.check_backend(caller.minion, backend)
+            rule.check_type(caller.minion, kind.name if kind else None)
         source, record = self._find_source(owner, wanted, backend)
         provider = self.core.provider(backend)
+        if kind is not None and kind.specs:
+            require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
         if source is not None:
-            kind = Capability.CLONE if isinstance(source, ProviderVolume) else Capability.SNAPSHOT
-            require(
-                provider, kind, backend, "make a volume from another one" if kind is Capability.CLONE else "make volumes from snapshots"
-            )
+            clones = isinstance(source, ProviderVolume)
+            doing = "make a volume from another one" if clones else "make volumes from snapshots"
+            require(provider, Capability.CLONE if clones else Capability.SNAPSHOT, backend, doing)
         volume = Volume(
-            id=new_id(), owner=owner, name=name, backend=backend, size=wanted.size, state=model.CREATING, source=record, created=time.time()
-        )
-        if source is not None:
+            id=new_id(),
+            owner=owner,
+            name=name,
+            backend=backend,
+            type=kind.name if kind else None,
+            size=wanted.size,
+            state=model.CREATING,
+            source=record,
             # A copy has whatever its source has, so no consumer may ever make a file system on it.
-            volume = Volume.from_wire({**volume.to_wire(), "formatted": True})
+            formatted=source is not None,
+            created=time.time(),
+            **wanted.attributes.given,
+        )
         with self.core.locks.held(owner_key(owner), why="a look at the quota"):
             if caller.minion:
                 count, gib = self.core.catalog.usage(owner)
                 rule.check_usage(caller.minion, count + 1, gib + wanted.size)
             self.core.catalog.add(volume)
         try:
-            size = provider.create_volume(as_provider_volume(volume), source=source)
+            size = provider.create_volume(as_provider_volume(volume, kind), source=source)
         except BaseException as error:
             self._undo_create(volume, error)
             raise
@@ -234,6 +294,13 @@ class Volumes:
         record = {"kind": kind, "id": found.id, "name": name}
         return (as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)), record
 
+    def _type_of_source(self, owner: str, wanted: Wanted) -> TypeEntry | None:
+        """Return the type of what a copy is made of: what its array does for it, the copy needs too."""
+        found = self._source(owner, wanted)
+        if isinstance(found, Snapshot):
+            found = self.core.catalog.volume_by_id(found.volume_id)
+        return self.core.config.type(found.type) if found is not None and found.type is not None else None
+
     def _source(self, owner: str, wanted: Wanted) -> Volume | Snapshot | None:
         if wanted.source is None:
             return None
@@ -241,6 +308,11 @@ class Volumes:
         return self.core.catalog.volume(owner, name) if wanted.source["kind"] == "volume" else self.core.catalog.snapshot(owner, name)
 
     def _check_unused(self, volume: Volume) -> None:
+        if volume.protected:
+            raise FailedPreconditionError(
+                f"volume {volume.name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
+                " (or, on the master, salt-run storage.update with protected=False)"
+            )
         connections = self.core.catalog.connections(volume_id=volume.id)
         if connections:
             hosts = ", ".join(c.host for c in connections)

@@ -60,8 +60,9 @@ def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
     if not changes:
         return Plan(f"Volume {request.name!r} is mounted on {wanted.path}.")
     text = f"Volume {request.name!r} would be {'created, ' if found.creates else ''}mounted on {wanted.path}."
-    if set(changes) <= {"size", "filesystem"}:
-        text = f"Volume {request.name!r}, mounted on {wanted.path}, would be grown."
+    if not found.creates and "mount" not in changes:
+        grows = not changes.keys().isdisjoint({"size", "filesystem"})
+        text = f"Volume {request.name!r}, mounted on {wanted.path}, would be {'grown' if grows else 'changed'}."
     return Plan(text, changes, lambda: _apply(flow, request, wanted, found), ask(flow, request, found))
 
 
@@ -315,4 +316,6 @@ def _told(changes: Changes) -> str:
     if "mount" in changes:
         made = changes.get("filesystem")
         return f"was {'formatted with ' + str(made['new']) + ' and ' if made and made['old'] is None else ''}mounted"
-    return "was grown and is mounted" if "size" in changes or "filesystem" in changes else "is mounted"
+    if "size" in changes or "filesystem" in changes:
+        return "was grown and is mounted"
+    return "was changed and is mounted" if changes else "is mounted"

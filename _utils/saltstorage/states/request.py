@@ -15,34 +15,25 @@ from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError,
 from ..model import Connection, Volume
 from ..wanted import Wanted, refuse_barred
 from .skeleton import Changes, change
-from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now
+from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now, written, written_changes
 
 
 class Request:
     """The checked parameters that ``connected`` and ``mounted`` share.
 
-    :param size: size of the volume, which is then created or grown; None to connect an existing one as it is.
     :param mounts: whether the state is ``mounted``.
+    :param given: parameters of :class:`~saltstorage.wanted.Wanted`: the volume is then created or grown, and gets what shall be written
+        on it; all None to connect an existing one as it is.
     """
 
     def __init__(
-        self,
-        flow: Flow,
-        name: Any,
-        size: Any,
-        backend: Any,
-        source: Any,
-        resize: Any,
-        owner: Any,
-        read_only: Any,
-        *,
-        mounts: bool = False,
+        self, flow: Flow, name: Any, owner: Any, read_only: Any, *, mounts: bool = False, resize: Any = True, **given: Any
     ) -> None:
         self.mounts = mounts
         self.name = validate.name(name)
         self.wanted: Wanted | None = None
-        if size is not None or backend is not None or source is not None:
-            self.wanted = Wanted(size=size, backend=backend, source=source, resize=resize)
+        if any(value is not None for value in given.values()):
+            self.wanted = Wanted(**{"size": None, **given, "resize": resize})
         validate.boolean(resize, "resize")
         self.read_only = validate.boolean(read_only, "read_only")
         self.owner = flow.owner(owner)
@@ -120,7 +111,7 @@ def connect_changes(name: str, done: Connected) -> Changes:
     path = done.attachment.path
     if done.old is None:
         return key_for(name, change(None, {**shown(done.volume), "path": path}))
-    changes: Changes = {}
+    changes: Changes = written_changes(done.old, done.volume)
     if done.old.size != done.volume.size:
         changes["size"] = change(done.old.size, done.volume.size)
     if done.attached:
@@ -145,7 +136,7 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if attached is not None and live and attached.volume_id != volume.id:
         text = f"{attached.path} is attached here as volume {attached.volume_id}, but {name!r} is now {volume.id}"
         raise DataLossError(f"{text}; apply storage_volume.disconnected")
-    changes: Changes = {}
+    changes: Changes = written(volume, request.wanted) if request.wanted else {}
     size = request.wanted.size if request.wanted else volume.size
     if volume.size < size:
         refuse_shared(flow, request.owner, f"volume {name!r} is grown on the master (salt-run storage.extend)")

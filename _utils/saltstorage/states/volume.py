@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .. import model, validate
@@ -10,14 +11,20 @@ from ..consumer.flow import Flow
 from ..consumer.inventory import Inventory
 from ..errors import FailedPreconditionError, NotFoundError, PermissionDeniedError
 from ..model import Volume
-from ..wanted import Wanted
+from ..wanted import Attributes, Wanted
 from .skeleton import Changes, Plan, change
 
+#: Keys of changes other than a volume's name.
+_KEYS = ("size", "path", "mapping", "mount", "filesystem", "fstab", *Attributes.PARAMETERS)
 
-def present(flow: Flow, name: Any, size: Any, backend: Any, source: Any, resize: Any, owner: Any) -> Plan:
-    """Plan that a volume exists and is at least as large as asked."""
+
+def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
+    """Plan that a volume exists, is at least as large as asked, and has what shall be written on it.
+
+    :param given: parameters of :class:`~saltstorage.wanted.Wanted`.
+    """
     name = validate.name(name)
-    wanted = Wanted(size=size, backend=backend, source=source, resize=resize)
+    wanted = Wanted(**given)
     owner = flow.owner(owner)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
@@ -32,8 +39,12 @@ def present(flow: Flow, name: Any, size: Any, backend: Any, source: Any, resize:
     wanted.check(volume, source_now(inventory, owner, wanted))
     if volume.size < wanted.size or volume.state == model.EXTENDING:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
-        changes = {"size": change(volume.size, wanted.size)}
+        changes = {"size": change(volume.size, wanted.size), **written(volume, wanted)}
         return Plan(f"Volume {name!r} would be grown to {wanted.size} GiB.", changes, lambda: _create(flow, owner, name, wanted))
+    if changes := written(volume, wanted):
+        refuse_shared(flow, owner, f"volume {name!r} is changed on the master (salt-run storage.update)")
+        text = f"{_listed(changes)} of volume {name!r} would be changed."
+        return Plan(text, changes, lambda: _create(flow, owner, name, wanted), lambda: flow.ask_create(owner, name, wanted))
     if _lags(flow, volume):
         return Plan(f"The device of volume {name!r} would be grown.", {"size": change(None, volume.size)}, lambda: _resize(flow, volume))
     return Plan(f"Volume {name!r} is present: {volume.size} GiB on backend {volume.backend!r}, id {volume.id}.")
@@ -53,6 +64,10 @@ def absent(flow: Flow, name: Any, owner: Any) -> Plan:
             )
         return Plan(f"Volume {name!r} is already absent.")
     refuse_shared(flow, owner, f"volume {name!r} is deleted on the master (salt-run storage.delete)")
+    if volume.protected:
+        raise FailedPreconditionError(
+            f"volume {name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
+        )
     hosts = [c.host for c in inventory.connections_of(volume)]
     if hosts:
         raise FailedPreconditionError(f"volume {name!r} is connected to {', '.join(hosts)}; apply storage_volume.disconnected there first")
@@ -81,7 +96,7 @@ def planned_creation(inventory: Inventory, owner: str, name: str, wanted: Wanted
     :raises StorageError: the backend is unknown, the size is below the source's, or the volume is a shared one.
     """
     if owner != validate.SHARED_OWNER:
-        backend = inventory.check_backend(wanted.backend)
+        backend = inventory.check_type(wanted.type, wanted.backend)
     else:
         raise NotFoundError(f"shared volume {name!r} does not exist, or the policy does not let this minion use it", field="name")
     if wanted.source is not None:
@@ -89,7 +104,19 @@ def planned_creation(inventory: Inventory, owner: str, name: str, wanted: Wanted
         if source is None:
             raise NotFoundError(f"the source {wanted.source['kind']} {wanted.source['name']!r} does not exist", field="source")
         wanted.check_source(source)
-    return key_for(name, change(None, {"size": wanted.size, "backend": backend}))
+    kind = {"type": wanted.type} if wanted.type is not None else {}
+    return key_for(name, change(None, {"size": wanted.size, "backend": backend, **kind, **_filled(wanted.attributes.given)}))
+
+
+def written(volume: Volume, wanted: Wanted) -> Changes:
+    """Return the changes of what is written on a volume."""
+    return {key: change(_plain(getattr(volume, key)), value) for key, value in wanted.attributes.differing(volume).items()}
+
+
+def written_changes(old: Volume, now: Volume) -> Changes:
+    """Return what was changed of what is written on a volume."""
+    pairs = {key: (_plain(getattr(old, key)), _plain(getattr(now, key))) for key in Attributes.PARAMETERS}
+    return {key: change(before, after) for key, (before, after) in pairs.items() if before != after}
 
 
 def source_now(inventory: Inventory, owner: str, wanted: Wanted) -> Any:
@@ -103,12 +130,14 @@ def source_now(inventory: Inventory, owner: str, wanted: Wanted) -> Any:
 def shown(volume: Volume) -> dict[str, Any]:
     """Return what ``changes`` show of a volume."""
     source = {"source": f"{volume.source['kind']} {volume.source['name']}"} if volume.source else {}
-    return {"id": volume.id, "size": volume.size, "backend": volume.backend, **source}
+    kind = {"type": volume.type} if volume.type is not None else {}
+    notes = _filled({key: _plain(getattr(volume, key)) for key in Attributes.PARAMETERS})
+    return {"id": volume.id, "size": volume.size, "backend": volume.backend, **kind, **source, **notes}
 
 
 def key_for(name: str, entry: dict[str, Any]) -> Changes:
     """Return ``changes`` with the volume's own entry; its name must not look like one of the other entries."""
-    return {f"volume {name}" if name in ("size", "path", "mount", "filesystem", "fstab") else name: entry}
+    return {f"volume {name}" if name in _KEYS else name: entry}
 
 
 def refuse_shared(flow: Flow, owner: str, text: str) -> None:
@@ -133,7 +162,26 @@ def _create(flow: Flow, owner: str, name: str, wanted: Wanted) -> tuple[Changes,
         ), f"Volume {name!r} was created with {volume.size} GiB on backend {volume.backend!r}."
     if _lags(flow, volume):
         flow.consumer.resize(name, size=volume.size)
-    return {"size": change(old.size, volume.size)}, f"Volume {name!r} was grown from {old.size} to {volume.size} GiB."
+    changes = written_changes(old, volume)
+    if old.size == volume.size:
+        # Somebody else may have done it meanwhile.
+        text = f"{_listed(changes)} of volume {name!r} changed." if changes else f"Volume {name!r} is present."
+        return changes, text
+    changes["size"] = change(old.size, volume.size)
+    return changes, f"Volume {name!r} was grown from {old.size} to {volume.size} GiB."
+
+
+def _listed(changes: Changes) -> str:
+    return ", ".join(changes).capitalize()
+
+
+def _filled(notes: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what says nothing."""
+    return {key: value for key, value in notes.items() if value}
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _resize(flow: Flow, volume: Volume) -> tuple[Changes, str]:

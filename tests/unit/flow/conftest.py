@@ -61,7 +61,7 @@ class Host:
 
         def plan():
             if function == "present":
-                return volume.present(flow, name, **{"backend": None, "source": None, "resize": True, "owner": None, **given})
+                return volume.present(flow, name, **{"owner": None, **given})
             if function == "absent":
                 return volume.absent(flow, name, given.get("owner"))
             if function == "disconnected":
@@ -70,9 +70,8 @@ class Host:
                 return extended(flow, name, given.get("size"), given.get("exact", False), given.get("owner"))
             if function == "unmounted":
                 return mount.unmounted(flow, name, given.get("owner"))
-            keys = ("size", "backend", "source", "resize", "owner", "read_only")
-            defaults = {"resize": True, "read_only": False}
-            request = Request(flow, name, *(given.get(k, defaults.get(k)) for k in keys), mounts=function == "mounted")
+            kinds = {k: v for k, v in given.items() if k not in ("owner", "read_only", "mount", "fstype", "options")}
+            request = Request(flow, name, given.get("owner"), given.get("read_only", False), mounts=function == "mounted", **kinds)
             if function == "connected":
                 return attachment.connected(flow, request, test)
             wanted = Mount(given.get("mount", self.mount_point), given.get("fstype", "xfs"), None, given.get("options", "defaults"))

@@ -23,6 +23,7 @@ class Capability(enum.StrEnum):
     EXTEND_ONLINE = "extend_online"  #: Grow a volume while hosts use it.
     SNAPSHOT = "snapshot"  #: Snapshots, and volumes from them.
     CLONE = "clone"  #: Volumes from volumes.
+    SPECS = "specs"  #: Extra specs and QoS specs, which choose properties of a volume when it is created.
     MULTIATTACH = "multiattach"  #: One volume mapped to several hosts.
 
 
@@ -33,6 +34,8 @@ class ProviderVolume:
     id: str
     size: int
     name: str = ""  #: For display on the array, where the driver does so; never an identity.
+    extra_specs: Mapping[str, str] = field(default_factory=dict)  #: Of its type, as Cinder has them; for the creation alone.
+    qos_specs: Mapping[str, str] = field(default_factory=dict)  #: As above.
 
 
 @dataclass(frozen=True, kw_only=True)

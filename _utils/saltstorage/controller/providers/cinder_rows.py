@@ -87,6 +87,26 @@ class CinderRows(Provider):
         shared = Capability.MULTIATTACH in self._capabilities
         return self._library.Volume(self._backend, id=volume.id, size=volume.size, name=volume.name, multiattach=shared, **fields)
 
+    def _save_new(self, row: Any, volume: ProviderVolume) -> Any:
+        """Write the row of a new volume, with a volume type of its own that has its specs, and return it as it is then.
+
+        cinderlib would write the type too, but without its QoS.
+        """
+        if not (volume.extra_specs or volume.qos_specs):
+            row.save()
+            return row
+        from cinder.db import api
+
+        with self._transaction():
+            row.save()
+            kind = {"id": volume.id, "name": volume.id, "is_public": True, "extra_specs": dict(volume.extra_specs)}
+            if volume.qos_specs:
+                qos = {"name": volume.id, "consumer": "back-end", "specs": dict(volume.qos_specs)}
+                kind["qos_specs_id"] = api.qos_specs_create(self._context, qos)["id"]
+            api.volume_type_create(self._context, kind)
+            api.volume_update(self._context, volume.id, {"volume_type_id": volume.id})
+        return self._need_volume(volume.id)
+
     def _new_snapshot(self, snapshot: ProviderSnapshot, volume: Any) -> Any:
         return self._library.Snapshot(volume, id=snapshot.id, name=snapshot.name)
 
@@ -98,7 +118,14 @@ class CinderRows(Provider):
         if status is not None and row._ovo.status != status:
             row._ovo.status = status
         # Not obj_what_changed(): it follows the circle that cinderlib makes of a volume and its connections, without end.
-        if row.persistence.get_changed_fields(row):
+        changed = row.persistence.get_changed_fields(row)
+        if changed and row._ovo.obj_name() == "Volume":
+            from cinder.db import api
+
+            # Not save(): of a row that exists, it takes the volume's own type away, and with that its specs.
+            api.volume_update(row._ovo._context, row.id, changed)
+            row.persistence.reset_change_tracker(row)
+        elif changed:
             row.save()
 
     @staticmethod

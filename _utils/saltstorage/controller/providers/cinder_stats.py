@@ -40,7 +40,8 @@ def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
     def flag(name: str, default: bool) -> bool:
         return any(_true(pool.get(name, raw.get(name, default))) for pool in pools)
 
-    found = set()
+    # Cinder hands the specs to every driver; which of them it knows, its documentation says.
+    found = {Capability.SPECS}
     if _has(driver, "create_snapshot") and _has(driver, "create_volume_from_snapshot"):
         found.add(Capability.SNAPSHOT)
     if _has(driver, "create_cloned_volume"):

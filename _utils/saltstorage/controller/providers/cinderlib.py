@@ -114,8 +114,7 @@ class CinderlibProvider(CinderRows):
                 origin = self._need_volume(source.id)._ovo
                 fields = {"source_volid": source.id, "host": origin.host}
                 call = lambda new: self._driver.create_cloned_volume(new, origin)  # noqa: E731
-            row = self._new_volume(volume, **fields)
-            row.save()
+            row = self._save_new(self._new_volume(volume, **fields), volume)
             try:
                 self._update(row, call(row._ovo), status=AVAILABLE)
             except Exception:
