@@ -29,14 +29,16 @@ class Lab:
         self.guests: dict[str, Guest] = {}
         network.make()
         self._mount_volumes()
-        common = {
-            "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+        san = {
+            "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
             "file_driver_path": str(self.volumes),
+            "target_ip_address": network.OUTSIDE[0],
+            "target_secondary_ip_addresses": [network.OUTSIDE[1]],
         }
-        self.controller = Controller(FOLDER / "c", {"san": common})
+        self.controller = Controller(FOLDER / "c", {"san": san})
 
     def start(self) -> None:
-        """Start all and return when both consumers are ready to attach."""
+        """Start all and return when both consumers are ready to attach, prepared by the formula's own SLS."""
         for name, number, multipath in (("db1", 11, False), ("db2", 12, True)):
             guest = self.guest(name, number)
             guest.minion({"master": network.OUTSIDE[0], "storage": {"consumer": {"multipath": multipath, "answer_timeout": 60}}})
@@ -47,7 +49,7 @@ class Lab:
         for guest in guests:
             guest.wait()
         self.controller.wait_for_minions(guests)
-        self.controller.pillar({"consumer": {"protocols": ["iscsi", "multipath"]}})
+        self.volumes_pillar({})
         self.controller.jobs(guests, "saltutil.sync_all")
         for name, result in self.controller.jobs(guests, "state.apply", "storage.consumer").items():
             failed(name, result)
@@ -79,6 +81,19 @@ class Lab:
             self.tgtd.kill()
             self.tgtd.wait()
             self.tgtd = None
+
+    def volumes_pillar(self, volumes: dict[str, Any]) -> None:
+        """Write the pillar of all minions: these volumes, and what the hosts need."""
+        self.controller.pillar({"consumer": {"protocols": ["iscsi", "multipath"]}, "volumes": volumes})
+
+    def files(self) -> list[str]:
+        """Return the names of the SAN's volumes and snapshots."""
+        return sorted(path.name for path in self.volumes.iterdir())
+
+    def targets(self) -> list[str]:
+        """Return the names of the targets that the SAN exports."""
+        done = subprocess.run(["tgtadm", "--op", "show", "--mode", "target"], capture_output=True, text=True, check=True)
+        return [line.split(": ")[1] for line in done.stdout.splitlines() if line.startswith("Target ")]
 
     def stop(self) -> None:
         """Stop everything."""

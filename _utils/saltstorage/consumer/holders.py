@@ -29,7 +29,8 @@ class Holder:
 def find(path: str, *, processes: bool = True) -> list[Holder]:
     """Return who uses a block device, its partitions, or a device on top of it; this process is left out.
 
-    Mounts in other mount namespaces (containers, services with private mounts) are found too.  What cannot be named, such
+    Mounts in other mount namespaces (containers, services with private mounts) are found too, unless they are copies that the kernel
+    takes away with the mount here, as services with ``PrivateMounts=`` have them of everything.  What cannot be named, such
     as a file system that was unmounted lazily, is found by asking the kernel for the device alone.
 
     :param path: a block device.
@@ -79,8 +80,10 @@ def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:
     wanted = set(numbers)
     own = _namespace("self")
     seen = {own}
+    groups = set()
     for mount in mounts.read():
         if mount.is_of(wanted):
+            groups.add(mount.group)
             yield Holder("mount", f"mounted on {_shown(mount.path)}")
     for pid in _pids():
         namespace = _namespace(pid)
@@ -89,7 +92,7 @@ def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:
         seen.add(namespace)
         with contextlib.suppress(OSError):
             for mount in mounts.read(f"/proc/{pid}/mountinfo"):
-                if mount.is_of(wanted):
+                if mount.is_of(wanted) and not {mount.group, mount.master} & (groups - {0}):
                     yield Holder("mount", f"mounted on {_shown(mount.path)} in the mount namespace of {_command(pid)} (process {pid})")
     # A btrfs may have this device as its second; then no mount names it.
     for name in numbers.values():

@@ -21,6 +21,8 @@ class Mount:
     fstype: str  #: Type of the file system.
     source: str  #: Device as it was given to mount.
     super_options: str  #: Options of the file system.
+    group: int = 0  #: Peer group: mounts of the same group, in whatever namespace, come and go together; 0 for none.
+    master: int = 0  #: Peer group that this mount follows; 0 for none.
 
     def is_of(self, numbers: set[tuple[int, int]]) -> bool:
         """Return whether the file system is on one of these block devices, given by major and minor number."""
@@ -103,6 +105,7 @@ def _parse(line: bytes) -> Mount:
     fields = left.split(b" ")
     kind, source, super_options = [*right.split(b" "), b"", b""][:3]
     major, _, minor = fields[2].partition(b":")
+    propagation = dict(word.split(b":") for word in fields[6:] if b":" in word)
     return Mount(
         device=(int(major), int(minor)),
         root=_decode(fields[3]),
@@ -111,6 +114,8 @@ def _parse(line: bytes) -> Mount:
         fstype=_decode(kind),
         source=_decode(source),
         super_options=_decode(super_options),
+        group=int(propagation.get(b"shared", 0)),
+        master=int(propagation.get(b"master", 0)),
     )
 
 

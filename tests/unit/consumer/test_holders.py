@@ -65,6 +65,29 @@ def test_a_mount_in_another_namespace_is_named(device, folder):
         process.stdout.close()
 
 
+@pytest.mark.parametrize(("propagation", "count"), [("slave", 1), ("shared", 1), ("private", 2)])
+def test_a_copy_of_a_mount_that_goes_with_it_is_no_second_holder(device, folder, propagation, count):
+    """Services with mounts of their own, such as udev's, follow the host's: they are no reason to refuse an unmount."""
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "--make-shared", str(folder)], check=True)
+    point = folder / "mnt"
+    point.mkdir()
+    subprocess.run(["mount", device, str(point)], check=True)
+    command = ["unshare", "-m", "--propagation", propagation, "sh", "-c", "echo ready && exec sleep 60"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        assert len(holders.find(device)) == count
+        subprocess.run(["umount", str(point)], check=True)
+        assert len(holders.find(device)) == count - 1, "what is no holder is gone with the mount"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
 def test_a_lazily_unmounted_file_system_still_holds_it(device, folder):
     """Nothing in /proc names it; the kernel is asked."""
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
