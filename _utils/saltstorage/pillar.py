@@ -9,6 +9,7 @@ changes nothing; the other entries are not held up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,6 +34,10 @@ _KNOWN = sorted({"state"}.union(*PARAMETERS.values()))
 PROTOCOLS = ("iscsi", "multipath", "nvme", "rbd", "nfs", "luks")
 # Salt calls functions named in a value that begins so. Pillar of a volume must not become a call.
 _SLOT = "__slot__:"
+#: A range of numbers in the name of an entry, which stands for as many volumes.
+_RANGE = re.compile(r"\{([0-9]{1,6})\.\.([0-9]{1,6})\}", re.ASCII)
+#: Most volumes that one entry can stand for: a mistyped range must not fill an array.
+MAX_RANGE = 1000
 
 States = dict[str, dict[str, list[dict[str, Any]]]]
 
@@ -40,7 +45,8 @@ States = dict[str, dict[str, list[dict[str, Any]]]]
 def volume_states(storage: Any) -> States:
     """Return the states for the pillar key ``storage``: those of ``volumes``, in the order written.
 
-    An entry without ``state`` is ``mounted`` if it has ``mount``, else ``connected``.
+    An entry without ``state`` is ``mounted`` if it has ``mount``, else ``connected``. A name with a range of numbers stands for as many
+    volumes: ``osd-{01..12}``. The same range in a text of the entry becomes the same number. When one of them is wrong, none is rendered.
 
     >>> volume_states({"volumes": {"data": {"size": 1}}})
     {'storage-volumes-connected-data': {'storage_volume.connected': [{'name': 'data'}, {'size': 1}]}}
@@ -53,13 +59,76 @@ def volume_states(storage: Any) -> States:
             raise InvalidArgumentError(f"storage:volumes must be a mapping of names, not {type(volumes).__name__}", field="storage:volumes")
     except InvalidArgumentError as error:
         return {"storage-volumes-invalid": _invalid("storage:volumes", error)}
-    for name, entry in (volumes or {}).items():
+    volumes = volumes or {}
+    taken = {name for name in volumes if not _ranges(name)}
+    for name, entry in volumes.items():
         try:
-            states.update(_one(name, entry))
+            for one, options in _expanded(name, entry, taken):
+                states.update(_one(one, options))
         except InvalidArgumentError as error:
             shown = name if isinstance(name, str) and name.isprintable() else repr(name)
             states[f"storage-volumes-invalid-{shown}"] = _invalid(f"storage:volumes:{shown}", error)
     return states
+
+
+def _ranges(value: Any) -> list[tuple[str, str, str]]:
+    """Return the ranges in a text: as written, first, last."""
+    return [(match[0], match[1], match[2]) for match in _RANGE.finditer(value)] if isinstance(value, str) else []
+
+
+def _expanded(name: Any, entry: Any, taken: set[Any]) -> list[tuple[Any, Any]]:
+    """Return the volumes that an entry stands for, and add their names to those that are taken."""
+    found = _ranges(name)
+    if not found:
+        return [(name, entry)]
+    where = f"storage:volumes:{validate.name(name, 'storage:volumes name')}"
+    if len(found) > 1:
+        raise InvalidArgumentError(f"{where}: a name can have one range only", field="name")
+    written, first, last = found[0]
+    count = int(last) - int(first) + 1
+    if not 1 <= count <= MAX_RANGE:
+        raise InvalidArgumentError(f"{where}: {written} stands for {max(0, count)} volumes; 1 to {MAX_RANGE} are possible", field="name")
+    for text in _texts(entry):
+        for other, *_ in _ranges(text):
+            if other != written:
+                raise InvalidArgumentError(
+                    f"{where}: {text[:80]!r} has the range {other}; only {written}, that of the name, has a meaning", field="name"
+                )
+    # As in a shell: a leading zero says that all are as long.
+    width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
+    numbers = [f"{number:0{width}}" for number in range(int(first), int(last) + 1)]
+    volumes = [(name.replace(written, number), _replaced(entry, written, number)) for number in numbers]
+    if twice := [one for one, _ in volumes if one in taken]:
+        raise InvalidArgumentError(f"{where}: there is an entry for {twice[0]!r} already", field="name")
+    mounts = [options.get("mount") for _, options in volumes if isinstance(options, Mapping) and options.get("mount") is not None]
+    if count > 1 and mounts and len(set(map(str, mounts))) == 1:
+        raise InvalidArgumentError(f"{where}: all of them would be mounted on {mounts[0]!r}; write {written} in it too", field="mount")
+    taken.update(one for one, _ in volumes)
+    # All are checked before the first is used.
+    for one, options in volumes:
+        list(_one(one, options))
+    return volumes
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _replaced(value: Any, written: str, number: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(written, number)
+    if isinstance(value, Mapping):
+        return {key: _replaced(item, written, number) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replaced(item, written, number) for item in value]
+    return value
 
 
 def controller_problem(storage: Any) -> str:

@@ -122,3 +122,80 @@ def test_controller_problem_has_a_code(storage: Any) -> None:
 
 def test_controller_without_problem() -> None:
     assert pillar.controller_problem({"controller": {"backends": {"local": {"volume_driver": "x.y.Driver"}}}}) == ""
+
+
+# Ranges
+
+
+def names(states: pillar.States) -> list[str]:
+    return [item["name"] for body in states.values() for parameters in body.values() for item in parameters if "name" in item]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("d{1..3}", ["d1", "d2", "d3"]),
+        ("osd-{08..11}", ["osd-08", "osd-09", "osd-10", "osd-11"]),
+        ("{1..010}", [f"{n:03}" for n in range(1, 11)]),
+        ("a {7..7} b", ["a 7 b"]),
+        ("{0..1}", ["0", "1"]),
+    ],
+)
+def test_a_range_is_as_many_volumes(name: str, expected: list[str]) -> None:
+    states = pillar.volume_states({"volumes": {name: {"size": 1}}})
+    assert names(states) == expected
+    assert len(states) == len(expected)
+
+
+@pytest.mark.parametrize("name", ["d{1,2}", "d{a..c}", "d{1...3}", "d{1..}", "d{-1..3}", "{}", "d{١..٣}"])
+def test_other_braces_are_a_name(name: str) -> None:
+    assert names(pillar.volume_states({"volumes": {name: {"size": 1}}})) == [name]
+
+
+def test_the_same_range_in_a_value_is_the_same_number() -> None:
+    entry = {"size": 1, "mount": "/srv/{01..02}/x{01..02}", "source": {"volume": "s{01..02}"}, "mkfs_options": ["-L", "l{01..02}"]}
+    states = pillar.volume_states({"volumes": {"d{01..02}": entry}})
+    bodies = [next(iter(body.values())) for body in states.values()]
+    for number, body in zip(("01", "02"), bodies, strict=True):
+        given = {key: value for item in body for key, value in item.items()}
+        assert given == {
+            "name": f"d{number}",
+            "size": 1,
+            "mount": f"/srv/{number}/x{number}",
+            "source": {"volume": f"s{number}"},
+            "mkfs_options": ["-L", f"l{number}"],
+        }
+
+
+@pytest.mark.parametrize(
+    ("volumes", "text"),
+    [
+        ({"d{1..3}": {"size": 1}, "d2": {"size": 2}}, "there is an entry for 'd2' already"),
+        ({"d2": {"size": 2}, "d{1..3}": {"size": 1}}, "there is an entry for 'd2' already"),
+        ({"d{3..1}": {"size": 1}, "d2": {"size": 2}}, "stands for 0 volumes"),
+        ({"d{1..1001}": {"size": 1}, "d2": {"size": 2}}, "stands for 1001 volumes"),
+        ({"d{1..999999}{1..2}": {"size": 1}, "d2": {"size": 2}}, "one range only"),
+        ({"d{1..3}x": {"size": 1, "mount": "/srv/x"}, "d2": {"size": 2}}, "all of them would be mounted on '/srv/x'"),
+        ({"d{1..3}x": {"size": 1, "mount": "/srv/{1..4}"}, "d2": {"size": 2}}, "has the range {1..4}"),
+        ({"d{1..3}x": {"sise": 1}, "d2": {"size": 2}}, "did you mean 'size'"),
+        ({"d{1..3}/": {"size": 1}, "d2": {"size": 2}}, "has a '/'"),
+        ({"d" * 126 + "{8..10}": {"size": 1}, "d2": {"size": 2}}, "at most 128"),
+    ],
+)
+def test_a_wrong_range_makes_nothing_and_holds_up_nothing(volumes: dict[str, Any], text: str) -> None:
+    states = pillar.volume_states({"volumes": volumes})
+    wrong = [body["storage_pillar.invalid"] for body in states.values() if "storage_pillar.invalid" in body]
+    assert len(wrong) == 1
+    assert text in wrong[0][1]["comment"]
+    assert [n for n in names(states) if not n.startswith("storage:")] == ["d2"]
+
+
+def test_two_ranges_that_meet() -> None:
+    states = pillar.volume_states({"volumes": {"d{1..3}": {"size": 1}, "d{3..5}": {"size": 2}}})
+    assert [n for n in names(states) if not n.startswith("storage:")] == ["d1", "d2", "d3"]
+    assert len(states) == 4
+
+
+def test_a_range_that_goes() -> None:
+    states = pillar.volume_states({"volumes": {"d{1..2}": {"state": "absent"}}})
+    assert list(states) == [f"storage-volumes-{step}-d{n}" for n in (1, 2) for step in ("disconnected", "absent")]
