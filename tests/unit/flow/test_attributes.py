@@ -101,3 +101,13 @@ def test_a_shared_volume_is_changed_on_the_master(host):
     service.call("create", {"name": "data", "owner": "shared", "size": 1}, Caller())
     ret = host.state("present", size=1, owner="shared", labels={"a": "b"})
     assert ret["comment"].startswith("PERMISSION_DENIED: shared volume 'data' is changed on the master")
+
+
+def test_d6_d3_only_the_record_was_left(host):
+    host.state("present", size=1)
+    for file in (host.root / "volumes").glob("volume-*"):
+        file.unlink()
+    ret = host.state("absent")
+    assert (ret["result"], ret["changes"]["data"]["new"]) == (True, None)
+    assert "only its record was removed" in ret["comment"]
+    settled(host, "absent")
