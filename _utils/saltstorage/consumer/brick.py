@@ -81,6 +81,10 @@ class Brick:
 
     def _connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:
         connector = _load(self.config.lock_path)
+        if connection_info["driver_volume_type"] == "rbd":
+            from .brick_rbd import KernelRBDConnector
+
+            return KernelRBDConnector(os.path.join(self.config.lock_path, "rbd"))
         # The keyword is `use_multipath`; another is swallowed, and the volume silently gets one path.
         return connector.InitiatorConnector.factory(connection_info["driver_volume_type"], "", use_multipath=use_multipath)
 

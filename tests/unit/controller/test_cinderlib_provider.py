@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import logging
 import sqlite3
 import uuid
@@ -14,6 +15,7 @@ import pytest
 from cinder import exception
 
 from saltstorage import errors
+from saltstorage.controller import cinder_logging
 from saltstorage.controller.providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
 from saltstorage.controller.providers.cinderlib import CinderlibProvider
 from saltstorage.controller.providers.registry import find_provider
@@ -28,9 +30,10 @@ def make(metadata_dir, tmp_path):
     made = []
 
     def make(driver: str = RECORDING, *, load: bool = True, name: str = "", **options) -> CinderlibProvider:
+        given = {"volume_driver": driver, "file_driver_path": str(tmp_path / "volumes"), **options}
         config = BackendConfig(
             name=name or f"test-{uuid.uuid4().hex[:8]}",
-            options={"volume_driver": driver, "file_driver_path": str(tmp_path / "volumes"), **options},
+            options={key: value for key, value in given.items() if value is not None},
             state_dir=str(metadata_dir / "backends" / "test"),
             database=f"sqlite:///{metadata_dir}/cinderlib.sqlite",
         )
@@ -436,6 +439,35 @@ def test_missing_package_is_named(make, driver, package):
     with pytest.raises(errors.FailedPreconditionError, match=package) as caught:
         make(driver)
     assert caught.value.details["packages"] == [package]
+
+
+RBD = "cinder.volume.drivers.rbd.RBDDriver"
+KEYRING = "[client.cinder]\n\tkey = geheimer-schluessel==\n"
+
+
+def test_g8_a_ceph_keyring_that_cannot_be_read(make, tmp_path):
+    """The driver would go on, and every host would fail."""
+    with pytest.raises(errors.FailedPreconditionError, match="No such file") as caught:
+        make(RBD, rbd_user="cinder", rbd_keyring_conf=str(tmp_path / "none"), file_driver_path=None)
+    assert caught.value.field == "rbd_keyring_conf"
+
+
+@pytest.mark.parametrize("text", ["", "[client.other]\nkey = x\n", KEYRING + "[client.admin]\n key=der-andere-schluessel\n"])
+def test_g9_a_ceph_keyring_holds_the_key_that_hosts_are_given_and_no_other(make, tmp_path, text):
+    (tmp_path / "keyring").write_text(text)
+    with pytest.raises(errors.InvalidArgumentError, match="client.cinder and no other") as caught:
+        make(RBD, rbd_user="cinder", rbd_keyring_conf=str(tmp_path / "keyring"), file_driver_path=None)
+    assert "schluessel" not in str(caught.value)
+
+
+def test_g9_the_key_of_a_ceph_keyring_is_masked(make, tmp_path):
+    """Cinder's driver logs it at DEBUG with each connection.  Without Ceph's bindings the backend is down, and they are named."""
+    if importlib.util.find_spec("rados"):
+        pytest.skip("Ceph's Python bindings are installed")
+    (tmp_path / "keyring").write_text(KEYRING)
+    with pytest.raises(errors.FailedPreconditionError, match="'rados'"):
+        make(RBD, rbd_user="cinder", rbd_keyring_conf=str(tmp_path / "keyring"), file_driver_path=None)
+    assert "schluessel" not in cinder_logging.mask(str({"keyring": KEYRING}))
 
 
 def test_no_secret_in_messages_or_logs(make, caplog, monkeypatch):

@@ -14,7 +14,15 @@ from typing import Any
 from ...errors import FailedPreconditionError, InvalidArgumentError
 from .. import cinder_bridge, cinder_logging
 
+# A keyring is an INI file: "[client.cinder]", then "key = AQB…".
+_CEPH_USER = re.compile(r"^\s*\[([^\]\n]*)\]", re.MULTILINE)
+_CEPH_KEY = re.compile(r"^\s*key\s*=\s*\"?([^\s\"]+)", re.MULTILINE)
 _TRY_IMPORT = re.compile(r"^[ \t]*(\w+)\s*=\s*(?:importutils\.)?try_import\(\s*['\"]([\w.]+)['\"]", re.MULTILINE)
+
+# The other form: "try: import rados", "except ImportError: rados = None".
+_GIVEN_UP = re.compile(r"^except ImportError:\n((?:[ \t]+\w+ = None\n)+)", re.MULTILINE)
+_NAME = re.compile(r"(\w+) = None")
+_IMPORTED = re.compile(r"^[ \t]+import (\w+)$", re.MULTILINE)
 
 
 def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
@@ -46,10 +54,38 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
     refused = getattr(driver, "refused_options", None)
     for name, why in (refused(options) if refused is not None else {}).items():
         raise InvalidArgumentError(f"backend {backend!r}: the option {name!r} {why}", field=name)
+    if options.get(cinder_backend.RBD_KEYRING.dest):
+        _check_keyring(backend, str(options[cinder_backend.RBD_KEYRING.dest]), f"client.{options.get('rbd_user') or 'admin'}")
     for option in driver.get_driver_options():
         if option.required and option.default is None and options.get(option.dest) in (None, ""):
             raise InvalidArgumentError(f"backend {backend!r} lacks the option {option.dest!r}: {option.help}", field=option.dest)
     return driver
+
+
+def _check_keyring(backend: str, path: str, user: str) -> None:
+    """Refuse a Ceph keyring that cannot be given to hosts, and have its keys masked: the driver logs the whole file at DEBUG.
+
+    The driver goes on without a keyring that it cannot read, and every host then fails to attach.
+    """
+    field = "rbd_keyring_conf"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise FailedPreconditionError(
+            f"backend {backend!r} has the {field} {path!r}, which the controller cannot read: {reason}; "
+            "make it with 'ceph auth get-or-create', readable for the user that runs the master",
+            field=field,
+        ) from None
+    for key in _CEPH_KEY.findall(text):
+        cinder_logging.add_secret(key)
+    users = _CEPH_USER.findall(text)
+    if users != [user]:
+        raise InvalidArgumentError(
+            f"the {field} of backend {backend!r} is given to the hosts that connect, so it must hold the key of {user} and no other; "
+            f"{path!r} has {', '.join(users) or 'none'}",
+            field=field,
+        )
 
 
 def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
@@ -105,4 +141,5 @@ def _tried(file: str | None) -> list[tuple[str, str]]:
         source = Path(file).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    return _TRY_IMPORT.findall(source) if "try_import" in source else []
+    given_up = {name for block in _GIVEN_UP.findall(source) for name in _NAME.findall(block)}
+    return _TRY_IMPORT.findall(source) + [(name, name) for name in _IMPORTED.findall(source) if name in given_up]

@@ -29,6 +29,8 @@ from .cinder_rows import CinderRows
 log = logging.getLogger(__name__)
 
 IN_USE = "in-use"
+#: Drivers of Cinder that are loaded with what they lack.
+MENDED = {"cinder.volume.drivers.rbd.RBDDriver": "saltstorage.controller.cinder_rbd.RBDDriver"}
 
 
 class CinderlibProvider(CinderRows):
@@ -61,6 +63,7 @@ class CinderlibProvider(CinderRows):
             # Where Cinder's configuration has it, the project has the name of the backend.
             options.pop("volume_backend_name", None)
             driver = cinder_options.check(self.config.name, options)
+            options["volume_driver"] = MENDED.get(options["volume_driver"], options["volume_driver"])
             backend_class = cinder_bridge.setup(self.config.database, str(Path(self.config.state_dir).parent), self.config.root_helper)
             try:
                 loaded = backend_class(self._group, **options)
