@@ -57,7 +57,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..model import Volume
-from . import brick, devices, links, loop, presence, records
+from . import brick, devices, links, loop, nvme, presence, records
 from .attachment import ABSENT, GONE, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
 from .config import ConsumerConfig
 from .holders import Holder
@@ -309,6 +309,9 @@ class Consumer:
             record = self.records.load(name)
             if record is not None and record.state not in (INTENT, DETACHED):
                 raise FailedPreconditionError(f"the volume {name!r} may still be attached (state {record.state}); disconnect it first")
+            if record is not None and nvme.is_nvme(record.connection_info):
+                self._step("clean up")
+                self._brick.clean_up(record.connection_info)
             self._step("forget")
             self.records.remove(name)
 

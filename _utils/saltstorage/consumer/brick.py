@@ -28,6 +28,7 @@ from ..errors import (
     UnavailableError,
     UnimplementedError,
 )
+from . import nvme
 from .config import ConsumerConfig
 
 _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encryption_key", re.IGNORECASE)
@@ -55,6 +56,8 @@ class Brick:
     def connect(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> dict[str, Any]:
         """Attach and return os-brick's ``device_info``, such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``."""
         with translated("attach", connection_info):
+            if nvme.is_nvme(connection_info):
+                nvme.check(connection_info["data"])
             data = {**connection_info["data"], "enforce_multipath": use_multipath and self.config.enforce_multipath}
             device_info = self._connector(connection_info, use_multipath).connect_volume(data)
             return _plain(device_info)
@@ -72,7 +75,21 @@ class Brick:
     def volume_paths(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> list[str]:
         """Return the paths at which a volume would appear on this host, whatever is there now."""
         with translated("look for the device", connection_info):
-            return [str(path) for path in self._connector(connection_info, use_multipath).get_volume_paths(dict(connection_info["data"]))]
+            connector = self._connector(connection_info, use_multipath)
+            # os-brick's NVMe connector alone wants its own form here.
+            data = nvme.properties(connection_info["data"]) if nvme.is_nvme(connection_info) else dict(connection_info["data"])
+            return [str(path) for path in connector.get_volume_paths(data)]
+
+    def stays(self, connection_info: Mapping[str, Any]) -> bool:
+        """Return whether a volume's device stays until the volume is unmapped, since others are reached the same way."""
+        with translated("look for the device", connection_info):
+            return nvme.is_nvme(connection_info) and nvme.is_shared(connection_info["data"])
+
+    def clean_up(self, connection_info: Mapping[str, Any]) -> None:
+        """Remove what is left of a volume on this host after it was unmapped; nothing is fine."""
+        with translated("clean up", connection_info):
+            if nvme.is_nvme(connection_info):
+                nvme.clean_up(self._connector(connection_info, False), connection_info["data"])
 
     def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> None:
         """Let every path of an attached volume show the present size."""
@@ -92,6 +109,8 @@ class Brick:
 @functools.lru_cache(maxsize=8)
 def _properties(config: ConsumerConfig) -> dict[str, Any]:
     with translated("read the initiator's properties"):
+        if config.multipath:
+            nvme.load_core()
         connector = _load(config.lock_path)
         from os_brick import utils
         from oslo_utils import importutils

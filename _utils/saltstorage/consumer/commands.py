@@ -23,6 +23,8 @@ PACKAGES = {
     "mkfs.btrfs": "btrfs-progs",
     "btrfs": "btrfs-progs",
     "mkfs.vfat": "dosfstools",
+    "modprobe": "kmod",
+    "nvme": "nvme-cli",
 }
 #: A minion started by hand or by cron may lack the administrator's directories.
 SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"))

@@ -62,10 +62,13 @@ def identity(path: str) -> Identity:
     if status is not None:
         return Identity(size=size(path), backing_file=status.backing_file, backing_inode=status.inode)
     base = sysfs(path)
+    # The serial number at an NVMe device is its subsystem's, not its own: other volumes have the same, and Linux's target makes up
+    # another one when it starts. A namespace's wwid has what is its own (UUID, NGUID or EUI-64), and the serial number when it has none.
+    nvme = os.path.exists(os.path.join(base, "nsid"))
     return Identity(
         size=size(path),
         wwn=_first(base, "wwid", "device/wwid", "nguid", "device/nguid"),
-        serial=_first(base, "serial", "device/serial") or _scsi_serial(base),
+        serial="" if nvme else _first(base, "serial", "device/serial") or _scsi_serial(base),
         dm_uuid=_first(base, "dm/uuid"),
         image=rbd_image(base),
         diskseq=int(_first(base, "diskseq") or 0),

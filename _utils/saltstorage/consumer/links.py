@@ -11,7 +11,7 @@ from ..errors import FailedPreconditionError
 
 _BY_ID = "/dev/disk/by-id"
 #: Kinds of by-id link, the ones that name the unit itself and not how it is reached first.
-_PREFERENCE = ("dm-uuid-mpath-", "wwn-", "nvme-eui.", "nvme-uuid.", "nvme-nguid.", "scsi-3", "scsi-", "nvme-", "virtio-", "ata-")
+_PREFERENCE = ("dm-uuid-mpath-", "wwn-", "nvme-eui.", "nvme-uuid.", "nvme-nvme.", "scsi-3", "scsi-", "nvme-", "virtio-", "ata-")
 
 
 def stable_path(device: str) -> str:

@@ -49,6 +49,8 @@ class Steps:
             record = self.records.save(record, durable=False)
         self._step("device")
         device = self._block_device(record, path)
+        if not record.file:
+            self._settle()  # Or its links in /dev/disk/by-id might not be there yet.
         record = record.replace(device=os.path.realpath(device), path=links.stable_path(device), boot_id=devices.boot_id())
         if not record.file:
             record = self.records.save(record, durable=False)
@@ -155,7 +157,7 @@ class Steps:
                 if record.device_info:
                     raise
         left = presence.current(record, self.tag)
-        if left:
+        if left and not self.brick.stays(record.connection_info):
             raise InternalError(f"os-brick detached the volume {record.name!r}, and its device {left[0]} is still there")
 
     def used(self, record: AttachmentRecord, *, processes: bool = True) -> list[Holder]:
