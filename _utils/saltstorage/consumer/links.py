@@ -8,6 +8,7 @@ import os
 import stat
 
 from ..errors import FailedPreconditionError
+from . import udev
 
 _BY_ID = "/dev/disk/by-id"
 #: Kinds of by-id link, the ones that name the unit itself and not how it is reached first.
@@ -72,6 +73,7 @@ class DeviceLinks:
         self.check(name)
         path = self.path(name)
         if self.target(name) == target:
+            udev.announce(target, path)
             return path
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
         temporary = self._temporary(name)
@@ -79,6 +81,7 @@ class DeviceLinks:
             os.unlink(temporary)
         os.symlink(target, temporary)
         os.rename(temporary, path)
+        udev.announce(target, path)
         return path
 
     def remove(self, name: str) -> None:
@@ -87,6 +90,7 @@ class DeviceLinks:
             self.check(name)
         except FailedPreconditionError:
             return
+        udev.forget(self.path(name))
         for path in (self._temporary(name), self.path(name)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
