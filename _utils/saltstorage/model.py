@@ -104,6 +104,19 @@ class Connection(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fence(Record):
+    """That a volume was taken from a host on the administrator's word, and that the host may still have a stale device of it.
+
+    The host is given the volume again only after it has removed that: what it had not written yet must never reach the volume.
+    """
+
+    id: str  #: UUID.
+    volume_id: str  #: UUID of the volume.
+    host: str  #: Minion that was cut off.
+    created: float = 0.0  #: When.
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackendStats(Record):
     """What a backend says of itself."""
 

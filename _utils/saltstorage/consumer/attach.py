@@ -300,6 +300,24 @@ class Consumer:
                 warnings=tuple(warnings),
             )
 
+    def discard(self, name: str) -> Detached:
+        """Remove what is left of a volume that was taken from this host while it was fenced, and write nothing to it any more.
+
+        File systems on it are unmounted even when they are in use, and what was not written yet is lost: another host may have the
+        volume by now.  The record stays until :meth:`forget`.
+
+        :raises StorageError: something could not be removed.
+        """
+        with self.lock(name):
+            record = self.records.load(name)
+            if record is None:
+                return Detached(changed=False, unmap=True)
+            found = presence.current(record, loop.tag(self.config.state_dir))
+            self._steps.discard(record)
+            return Detached(
+                changed=bool(found), unmap=True, connection_id=record.connection_id, volume_id=record.volume_id, owner=record.owner
+            )
+
     def forget(self, name: str) -> None:
         """Remove the record of a volume that is not attached, after the controller has removed its mapping; none is fine.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import glob
@@ -11,7 +12,7 @@ import stat
 import struct
 
 from ..errors import DataLossError, UnavailableError
-from . import loop
+from . import commands, loop
 from .records import Identity
 
 _BLKROSET = 0x125D
@@ -187,6 +188,22 @@ def flush(path: str) -> None:
         fcntl.ioctl(fd, _BLKFLSBUF, 0)
     finally:
         os.close(fd)
+
+
+def cut_off(path: str) -> None:
+    """Let every further read and write of a SCSI or multipath device fail at once, the cached ones included.
+
+    Other kinds have no such switch; their target no longer lets this host in.
+    """
+    base = sysfs(path)
+    paths = [base, *(os.path.realpath(slave) for slave in glob.glob(os.path.join(glob.escape(base), "slaves", "*")))]
+    for each in paths:
+        with contextlib.suppress(OSError), open(os.path.join(each, "device/state"), "w", encoding="ascii") as file:
+            file.write("offline")
+    name = _first(base, "dm/name")
+    if _first(base, "dm/uuid").startswith("mpath-"):
+        # What waits for a path to come back must not wait.
+        commands.run("let a multipath device fail", ["dmsetup", "message", name, "0", "fail_if_no_path"], timeout=60)
 
 
 def top(path: str) -> str:

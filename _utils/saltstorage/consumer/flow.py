@@ -152,7 +152,16 @@ class Flow:
             there = consumer.check(name).state in (attach.OK, attach.SIZE)
             ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts)
             try:
-                reply = self._together.answer(ask)
+                try:
+                    reply = self._together.answer(ask)
+                except FailedPreconditionError as error:
+                    if not error.details.get("fenced"):
+                        raise
+                    # What this host still has of the volume is stale, and goes before the volume comes again.
+                    self.discard(owner, name)
+                    there = False
+                    ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts)
+                    reply = self._together.answer(ask)
             except StorageError as error:
                 self._forget_intent(name, error)
                 raise
@@ -189,6 +198,22 @@ class Flow:
         with self.consumer.lock(name):
             ask = self.ask_disconnect(owner, name, force=force, before=before)
             return ask.finish(self._together.answer(ask))  # type: ignore[no-any-return]
+
+    def discard(self, owner: str, name: str) -> str:
+        """Remove what is left here of a volume that was taken from this host while it was fenced, and tell the controller.
+
+        :returns: the stale device that was removed; empty when there was none, as after a boot.
+        """
+        with self.consumer.lock(name):
+            attached = self.consumer.attachment(name)
+            found = self.consumer.discard(name)
+            # Only when all is gone: from then on this host may be given the volume again.
+            self._ask("disconnect", {"name": name, **self._other(owner)})
+            self.consumer.forget(name)
+            if attached is not None and (kept := self._kept()) is not None:
+                kept.unfence(attached.volume_id)
+            log.warning("storage: volume %r was taken from this host while it was fenced; what was left of it here was removed", name)
+            return (attached.device or attached.path) if attached is not None and found.changed else ""
 
     def format(self, owner: str, name: str, fstype: str, options: list[str]) -> None:
         """Make a file system on an attached volume that is empty and was never formatted.

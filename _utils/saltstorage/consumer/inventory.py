@@ -27,6 +27,7 @@ class Inventory:
         self._volumes = {(v["owner"], v["name"]): Volume.from_wire(v) for v in data["volumes"]}
         self._snapshots = {(s["owner"], s["name"]): Snapshot.from_wire(s) for s in data["snapshots"]}
         self._connections = {(c["volume_id"], c["host"]): Connection.from_wire(c) for c in data["connections"]}
+        self._fenced = set(data["fenced"])
         self.backends: Mapping[str, Any] = data["backends"]
         self.default_backend: str | None = data["default_backend"]
         self.types: Mapping[str, Any] = data["types"]
@@ -46,6 +47,10 @@ class Inventory:
     def connections_of(self, volume: Volume) -> list[Connection]:
         """Return the connections of a volume, to any host."""
         return [c for c in self._connections.values() if c.volume_id == volume.id]
+
+    def fenced(self, volume: Volume | None) -> bool:
+        """Return whether a volume was taken from this host while it was fenced, so that what is left of it here is stale."""
+        return volume is not None and volume.id in self._fenced
 
     def check_backend(self, backend: str | None) -> str:
         """Return the backend for a new volume.
@@ -80,6 +85,10 @@ class Inventory:
         return self.check_backend(backend if backend is not None else of_type)
 
     # Changes that this run made.
+
+    def unfence(self, volume_id: str) -> None:
+        """Forget that this host was cut off from a volume."""
+        self._fenced.discard(volume_id)
 
     def put(self, record: Volume | Snapshot | Connection) -> None:
         """Take up a record as the controller returned it."""

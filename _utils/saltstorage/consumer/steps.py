@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from ..errors import DataLossError, FailedPreconditionError, InternalError, StorageError, UnimplementedError
-from . import commands, devices, links, loop, presence
+from . import commands, devices, links, loop, mounting, mounts, presence
 from .brick import Brick
 from .holders import Holder, describe
 from .holders import find as find_holders
@@ -117,6 +117,23 @@ class Steps:
         self._step("record detached")
         self.records.save(record.replace(state=DETACHED, device="", path=""))
         return warnings
+
+    def discard(self, record: AttachmentRecord) -> None:
+        """Remove a stale device: first nothing reaches the storage any more, then it is unmounted and detached."""
+        self._step("record detaching")
+        record = self.records.save(record.replace(state=DETACHING))
+        self._step("cut off")
+        for device in presence.current(record, self.tag):
+            devices.cut_off(device)
+            for mount in reversed(mounts.of_device(device)):
+                mounting.detach(mount.path, timeout=60)
+        self.links.remove(record.name)
+        used = self._detach_loops(record)
+        if used:
+            raise _in_use(record, used)
+        self._disconnect(record, force=True)
+        self._step("record detached")
+        self.records.save(record.replace(state=DETACHED, device="", path=""))
 
     def _flush(self, record: AttachmentRecord, force: bool) -> list[str]:
         warnings = []

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InternalError, UnavailableError
-from ..model import Connection, Record, Snapshot, Volume
+from ..model import Connection, Fence, Record, Snapshot, Volume
 from .database import open_database
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Catalog:
             Volume: schema.volumes,
             Snapshot: schema.snapshots,
             Connection: schema.connections,
+            Fence: schema.fences,
         }
 
     def close(self) -> None:
@@ -73,6 +74,14 @@ class Catalog:
         """Return the connections with those values, by owner and volume."""
         return self._all(Connection, where)
 
+    def fence(self, volume_id: str, host: str) -> Fence | None:
+        """Return that a host was cut off from a volume and has not yet confirmed that it let go of it, or None."""
+        return self._one(Fence, volume_id=volume_id, host=host)
+
+    def fences(self, **where: Any) -> list[Fence]:
+        """Return the fences with those values, such as ``host`` or ``volume_id``."""
+        return self._all(Fence, where)
+
     def usage(self, owner: str) -> tuple[int, int]:
         """Return how many volumes an owner has, and how many GiB: snapshots count with the size that their volume had."""
         from sqlalchemy import func, select
@@ -95,7 +104,7 @@ class Catalog:
 
     # Writing.
 
-    def add(self, record: Volume | Snapshot | Connection) -> None:
+    def add(self, record: Volume | Snapshot | Connection | Fence) -> None:
         """Insert a record; the unique index refuses a second one of the same identity.
 
         :raises InternalError: the identity exists; the service checks that first, under a lock.
@@ -118,7 +127,7 @@ class Catalog:
             _index(connection, record, changes)
         return type(record).from_wire({**record.to_wire(), **{f: getattr(record, f) for f in record.private}, **changes})
 
-    def remove(self, record: Volume | Snapshot | Connection) -> None:
+    def remove(self, record: Volume | Snapshot | Connection | Fence) -> None:
         """Delete a record."""
         table = self._tables[type(record)]
         with self._writing() as connection:
@@ -160,8 +169,8 @@ class Catalog:
 
     def _all(self, cls: type[R], where: dict[str, Any]) -> list[R]:
         table = self._tables[cls]
-        order = [table.c.owner, table.c.volume, table.c.host] if cls is Connection else [table.c.owner, table.c.name]
-        query = table.select().where(*self._where(cls, where)).order_by(*order)
+        order = {Connection: ("owner", "volume", "host"), Fence: ("volume_id", "host")}.get(cls, ("owner", "name"))
+        query = table.select().where(*self._where(cls, where)).order_by(*(table.c[name] for name in order))
         with self.reading() as connection:
             return [cls.from_wire(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]
 

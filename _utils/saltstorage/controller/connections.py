@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import model, validate
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
-from ..model import Connection, Volume
+from ..model import Connection, Fence, Volume
 from ..wanted import Wanted, refuse_barred
 from .core import Caller, Core, as_provider_volume, new_id, plain_connector
 from .providers.base import Capability
@@ -74,7 +74,8 @@ class Connections:
         """Unmap a volume from a host.
 
         A minion unmaps itself, after it has let go of the device. The administrator can unmap any host, but must
-        confirm with ``fenced`` that the host cannot write any more: it is powered off, or cut off from the storage network.
+        confirm with ``fenced`` that the host cannot write any more: it is powered off, or cut off from the storage network. That is
+        recorded: the host gets the volume again only after it has removed what it still had of it, and said so by this operation.
 
         :returns: ``connection`` as it was, None when there was none.
         """
@@ -82,14 +83,22 @@ class Connections:
         fenced = validate.boolean(fenced, "fenced")
         owner = self.core.owner(caller, owner, name, change=False, release=True)
         host = self._host(caller, host, fenced)
-        if not self._connected(owner, name, host):
+        if not self._known(owner, name, host):
             # Without a lock, whose file would stay for a name that never was.
             return {"connection": None}
         with self.core.held(caller, "disconnection", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
-            connection = self.core.catalog.connection(volume.id, host) if volume else None
-            if volume is None or connection is None:
+            if volume is None:
                 return {"connection": None}
+            fence = self.core.catalog.fence(volume.id, host)
+            if fence is not None and not caller.admin:
+                self.core.catalog.remove(fence)
+            connection = self.core.catalog.connection(volume.id, host)
+            if connection is None:
+                return {"connection": None}
+            if caller.admin and fence is None:
+                # Before the mapping goes: from then on, what the host still has is stale.
+                self.core.catalog.add(Fence(id=new_id(), volume_id=volume.id, host=host, created=time.time()))
             self.unmap(volume, connection)
         if caller.admin:
             log.warning(
@@ -123,11 +132,19 @@ class Connections:
         provider.disconnect(as_provider_volume(volume), connection.id, connection.connector, last=not others)
         self.core.catalog.remove(connection)
 
-    def _connected(self, owner: str, name: str, host: str) -> bool:
-        volume = self.core.catalog.volume(owner, name)
-        return volume is not None and self.core.catalog.connection(volume.id, host) is not None
+    def _known(self, owner: str, name: str, host: str) -> bool:
+        """Return whether a host is connected to a volume, or was cut off from it."""
+        catalog = self.core.catalog
+        volume = catalog.volume(owner, name)
+        return volume is not None and (catalog.connection(volume.id, host) or catalog.fence(volume.id, host)) is not None
 
     def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool, mounts: bool) -> dict[str, Any]:
+        if self.core.catalog.fence(volume.id, host) is not None:
+            raise FailedPreconditionError(
+                f"volume {volume.name!r} was taken from {host} while that was fenced; apply storage_volume.disconnected there first, which"
+                " removes the stale device",
+                details={"fenced": True},
+            )
         connections = self.core.catalog.connections(volume_id=volume.id)
         mine = next((c for c in connections if c.host == host), None)
         others = [c for c in connections if c.host != host]

@@ -104,6 +104,17 @@ connections = Table(
     Index("storage_connections_owner", "owner"),
 )
 
+fences = Table(
+    "storage_fences",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("volume_id", _id, nullable=False),
+    Column("host", _name, nullable=False),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("volume_id", "host", name="storage_fences_identity"),
+    Index("storage_fences_host", "host"),
+)
+
 requests = Table(
     "storage_requests",
     metadata,

@@ -158,7 +158,8 @@ class Service:
         """Return everything that a minion may see: what a state run needs to tell whether there is anything to do.
 
         :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
-            shared volumes that it may use; ``backends``: name to ``state``, for those that it may use; ``default_backend``;
+            shared volumes that it may use; ``fenced``: ids of the volumes that were taken from this minion
+            while it was fenced; ``backends``: name to ``state``, for those that it may use; ``default_backend``;
             ``types``: name to ``backend`` (None: any), for those that it may use.
         """
         rule = self.core.rule(caller)
@@ -176,6 +177,7 @@ class Service:
             "volumes": [v.to_wire() for v in volumes],
             "snapshots": [s.to_wire() for s in self.catalog.snapshots(owner=owner)],
             "connections": [c.to_wire() for c in connections],
+            "fenced": [f.volume_id for f in self.catalog.fences(host=owner)],
             "backends": {n: {"state": states.get(n, {}).get("state", "unknown")} for n in names},
             "default_backend": self.config.default_backend,
             "types": {n: {"backend": t.backend} for n, t in self.config.types.items() if rule.may_have(n)},

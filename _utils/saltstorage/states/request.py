@@ -14,6 +14,7 @@ from ..consumer.together import Ask
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
 from ..model import Connection, Volume
 from ..wanted import Wanted, refuse_barred
+from . import fenced
 from .skeleton import Changes, change
 from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now, written, written_changes
 
@@ -93,9 +94,20 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
     connections = inventory.connections_of(volume)
     mine = next((c for c in connections if c.host == flow.minion), None)
     elsewhere = [c for c in connections if c.host != flow.minion]
-    if elsewhere and owner == flow.minion:
-        raise FailedPreconditionError(f"volume {name!r} is attached to {', '.join(c.host for c in elsewhere)}; disconnect it there first")
-    refuse_barred(volume, elsewhere, read_only=request.read_only, mounts=request.mounts or (mine is not None and mine.mounts))
+    try:
+        if elsewhere and owner == flow.minion:
+            hosts = ", ".join(c.host for c in elsewhere)
+            raise FailedPreconditionError(f"volume {name!r} is attached to {hosts}; disconnect it there first")
+        refuse_barred(volume, elsewhere, read_only=request.read_only, mounts=request.mounts or (mine is not None and mine.mounts))
+    except FailedPreconditionError as error:
+        if not inventory.fenced(volume):
+            raise
+        # This host is back, and somebody else works on the volume: what is left of it here must go, whatever the state wanted.
+        found = "What is left of it on this host is stale, and would be removed." if test else fenced.discard(flow, owner, name)[1]
+        raise FailedPreconditionError(f"{error.message}. {found}", details=error.details) from None
+    if inventory.fenced(volume):
+        text = f"Volume {name!r} was taken from this host while it was fenced; it would be removed here and connected anew."
+        return Look({"path": change(attached.device if attached is not None else None, flow.consumer.links.path(name))}, text, volume)
     return _compare(flow, request, volume, attached, mine)
 
 

@@ -17,7 +17,7 @@ class Controller:
         self.asked += 1
         if self.asked <= self.times:
             raise self.error
-        return {"volumes": [], "snapshots": [], "connections": [], "backends": {}, "default_backend": None, "types": {}}
+        return {"volumes": [], "snapshots": [], "connections": [], "fenced": [], "backends": {}, "default_backend": None, "types": {}}
 
 
 @pytest.fixture

@@ -1,0 +1,34 @@
+"""A volume that was taken from this host while it was fenced: what the host still has of it is stale, and goes unwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ..consumer.flow import Flow
+from ..consumer.fstab import Fstab
+from .skeleton import Changes, change
+
+
+def discard(flow: Flow, owner: str, name: str) -> tuple[Changes, str]:
+    """Remove the stale device, its mounts, their entries in the table of file systems, and the record."""
+    table = Fstab(flow.consumer.config.fstab)
+    entries = table.of_device(flow.consumer.links.path(name))
+    device = flow.discard(owner, name)
+    for entry in entries:
+        table.remove(entry.mount_point, entry.device)
+        with contextlib.suppress(OSError):
+            os.rmdir(entry.mount_point)
+    return {"path": change(device or "recorded", None)}, told(name, device)
+
+
+def told(name: str, device: str) -> str:
+    """Return what was done, for a state's comment.
+
+    >>> told("data", "")
+    "Volume 'data' was taken from this host while it was fenced; no device of it was left here, and its record was removed."
+    """
+    what = f"its stale device {device} was removed, and what had not been written is lost"
+    if not device:
+        what = "no device of it was left here, and its record was removed"
+    return f"Volume {name!r} was taken from this host while it was fenced; {what}."
