@@ -8,6 +8,8 @@ if [ "${LAB_INSIDE:-}" != yes ]; then
     # One lab at a time: it is heavy, and the folder of its logs is one.
     exec 9>build/lab/lock
     flock -n 9 || { echo "Another lab is running in this checkout" >&2; exit 1; }
+    # Inside, there is no network to load it from.
+    .venv/bin/python -m tests.lab.qemu build/lab
     LAB_INSIDE=yes exec unshare --net --pid --mount --ipc --uts --fork --kill-child --mount-proc --propagation private "$0" "$@"
 fi
 # /run: sockets of daemons. /dev/shm: the guests' memory. /mnt: the lab's own files, under a short path.
