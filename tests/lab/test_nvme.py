@@ -23,6 +23,7 @@ BACKEND = "lab provider (Linux nvmet, files)"
 PROTOCOL = "NVMe/TCP, two paths"
 PORTALS = [["127.0.0.1", 4420], ["127.0.0.2", 4420]]
 NVMET = "/sys/kernel/config/nvmet"
+NQN = "nqn.2014-08.org.nvmexpress:uuid:"
 OTHER = "00000000-1111-2222-3333-444444444444"
 MINION = {
     "id": "nvme1",
@@ -169,13 +170,14 @@ def test_attach_format_and_mount(host: Host, verified: Verified) -> None:
 
 def test_another_host_cannot_connect(host: Host, verified: Verified) -> None:
     subsystem = host.run(f"ls {NVMET}/subsystems").strip()
-    other = f"-q nqn.2014-08.org.nvmexpress:uuid:{OTHER} -I {OTHER} -t tcp -a 127.0.0.1 -s 4420"
+    other = f"-q {NQN}{OTHER} -I {OTHER} -t tcp -a 127.0.0.1 -s 4420"
     with verified(BACKEND, PROTOCOL, "another host neither sees nor connects to the volume"):
         assert subsystem in host.run("nvme discover -t tcp -a 127.0.0.1 -s 4420")
         assert subsystem not in host.ran(f"nvme discover {other}").output
-        # Without --duplicate-connect, nvme-cli itself refuses: this host is connected already, if by another name.
-        assert host.ran(f"nvme connect {other} -n {subsystem} --duplicate-connect").code != 0
-        assert f"uuid:{OTHER} for subsystem {subsystem} not allowed" in host.run("dmesg")
+        # Past nvme-cli, which refuses by itself, since this host is connected already, if by another name.
+        options = f"transport=tcp,traddr=127.0.0.1,trsvcid=4420,nqn={subsystem},hostnqn={NQN}{OTHER},hostid={OTHER},duplicate_connect"
+        assert host.ran(f"echo {options} >/dev/nvme-fabrics").code != 0
+        assert f"{NQN}{OTHER} for subsystem {subsystem} not allowed" in host.run("dmesg")
         assert host.controllers() == ["live", "live"]
 
 
