@@ -14,11 +14,7 @@ YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use ``--no-par
 """
 
 from saltstorage import validate
-from saltstorage.bus.server import progress_events
-from saltstorage.controller import report
-from saltstorage.controller.core import Caller
-from saltstorage.controller.progress import Heartbeat
-from saltstorage.controller.service import Service
+from saltstorage.controller import report, runs
 from saltstorage.errors import StorageError
 
 __virtualname__ = "storage"
@@ -30,44 +26,12 @@ def __virtual__():
 
 def _run(function):
     """Call ``function`` with a service, and turn its errors into what salt-run shows without a traceback."""
-    service = None
-    try:
-        service = Service(__opts__)
-        return function(service)
-    except StorageError as error:
-        return {"error": str(error), "code": error.code, "retcode": 1}
-    finally:
-        if service is not None:
-            service.close()
+    return runs.read(__opts__, function)
 
 
 def _call(op, **args):
     """Carry out one of the controller's operations as the administrator, and show its progress when it takes long."""
-    given = {key: value for key, value in args.items() if value is not None}
-
-    def call(service):
-        heartbeat = Heartbeat(_tell())
-        try:
-            with heartbeat.operation(op, None, given):
-                return service.call(op, given, Caller())
-        finally:
-            heartbeat.close()
-
-    return call
-
-
-def _tell():
-    """Return what shows progress: as events on the master's bus, and on the terminal unless a program reads the output there."""
-    salt = globals()
-    fire, event = progress_events(__opts__), salt.get("__jid_event__")
-
-    def tell(data):
-        fire(data)
-        # Salt prints such an event on standard output, with the outputter of the result.
-        if event is not None and __opts__.get("output") in (None, "nested", "highstate", "txt"):
-            event.fire_event({"message": data["text"]}, "progress")
-
-    return tell
+    return runs.change(__opts__, globals().get("__jid_event__"), op, args)
 
 
 def drivers(name=None, options=None):
@@ -97,7 +61,7 @@ def drivers(name=None, options=None):
         found = list_drivers(name or "", options=bool(name) if options is None else bool(options))
         return [{key: value for key, value in driver.items() if value not in ("", [], None)} for driver in found]
     except StorageError as error:
-        return {"error": str(error), "code": error.code, "retcode": 1}
+        return runs.failed(error)
 
 
 def backends():
@@ -145,7 +109,7 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
     backend : None
         Only volumes on this backend.
     state : None
-        Only volumes in this state: creating, available, extending, deleting or error.
+        Only volumes in this state: creating, available, extending, deleting, adopting, releasing, migrating or error.
     host : None
         Only volumes that are connected to this minion.
     labels : None
@@ -286,20 +250,18 @@ def create(name, owner, size, backend=None, type=None, source=None, resize=True,
 
         salt-run storage.create data owner=db1 size=20GiB
     """
-    return _run(
-        _call(
-            "create",
-            name=name,
-            owner=owner,
-            size=size,
-            backend=backend,
-            type=type,
-            source=source,
-            resize=resize,
-            labels=labels,
-            description=description,
-            protected=protected,
-        )
+    return _call(
+        "create",
+        name=name,
+        owner=owner,
+        size=size,
+        backend=backend,
+        type=type,
+        source=source,
+        resize=resize,
+        labels=labels,
+        description=description,
+        protected=protected,
     )
 
 
@@ -330,7 +292,7 @@ def update(name, owner, labels=None, description=None, protected=None):
         salt-run storage.update data owner=db1 labels='{env: prod}' description='Orders of shop 7'
         salt-run storage.update data owner=db1 protected=False
     """
-    return _run(_call("update", name=name, owner=owner, labels=labels, description=description, protected=protected))
+    return _call("update", name=name, owner=owner, labels=labels, description=description, protected=protected)
 
 
 def extend(name, owner, size):
@@ -353,7 +315,7 @@ def extend(name, owner, size):
 
         salt-run storage.extend data owner=db1 size=40GiB
     """
-    return _run(_call("extend", name=name, owner=owner, size=size))
+    return _call("extend", name=name, owner=owner, size=size)
 
 
 def delete(name, owner):
@@ -374,7 +336,7 @@ def delete(name, owner):
 
         salt-run storage.delete data owner=db1
     """
-    return _run(_call("delete", name=name, owner=owner))
+    return _call("delete", name=name, owner=owner)
 
 
 def disconnect(name, owner, host, fenced=False):
@@ -401,7 +363,7 @@ def disconnect(name, owner, host, fenced=False):
 
         salt-run storage.disconnect data owner=db1 host=db1 fenced=True
     """
-    return _run(_call("disconnect", name=name, owner=owner, host=host, fenced=fenced))
+    return _call("disconnect", name=name, owner=owner, host=host, fenced=fenced)
 
 
 def snapshot_create(name, owner, volume):
@@ -424,7 +386,7 @@ def snapshot_create(name, owner, volume):
 
         salt-run storage.snapshot_create before-upgrade owner=db1 volume=data
     """
-    return _run(_call("snapshot_create", name=name, owner=owner, volume=volume))
+    return _call("snapshot_create", name=name, owner=owner, volume=volume)
 
 
 def snapshot_delete(name, owner):
@@ -444,4 +406,4 @@ def snapshot_delete(name, owner):
 
         salt-run storage.snapshot_delete before-upgrade owner=db1
     """
-    return _run(_call("snapshot_delete", name=name, owner=owner))
+    return _call("snapshot_delete", name=name, owner=owner)

@@ -16,11 +16,21 @@ AVAILABLE = "available"
 EXTENDING = "extending"
 DELETING = "deleting"
 ERROR = "error"
+# What only the administrator's operations do.
+ADOPTING = "adopting"
+RELEASING = "releasing"
+MIGRATING = "migrating"
 
 # What a connection is doing.
 CONNECTING = "connecting"
 CONNECTED = "connected"
 DISCONNECTING = "disconnecting"
+
+
+# What a move to another backend is doing.
+COPYING = "copying"
+MOVED = "moved"
+REMOVING = "removing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +60,9 @@ class Volume(Record):
     name: str  #: Name that the owner gave; unique for the owner.
     backend: str  #: Name of the backend in the controller's configuration.
     size: int  #: Size that the backend delivers, GiB.
-    state: str = AVAILABLE  #: creating, available, extending, deleting or error.
-    source: Mapping[str, str] | None = None  #: ``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from.
+    state: str = AVAILABLE  #: creating, available, extending, deleting, adopting, releasing, migrating or error.
+    source: Mapping[str, str] | None = None
+    """``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from; ``{"kind": "array", "name": …}``: adopted."""
     type: str | None = None  #: Type in the controller's configuration that it was created with; None for none.
     labels: Mapping[str, str] = field(default_factory=dict)  #: What the owner wrote on it, for people and for filters.
     description: str = ""  #: What the owner wrote about it.
@@ -114,6 +125,27 @@ class Fence(Record):
     volume_id: str  #: UUID of the volume.
     host: str  #: Minion that was cut off.
     created: float = 0.0  #: When.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move(Record):
+    """A volume on its way to another backend. It accounts for the copy that the volume's own record does not name."""
+
+    id: str  #: UUID.
+    owner: str  #: Owner of the volume.
+    name: str  #: Name of the volume.
+    state: str = COPYING  #: copying (the record names the source), moved (it names the target), or removing (so is the old one).
+    source_id: str  #: UUID of the volume on the backend that it comes from.
+    source_backend: str  #: Backend that it comes from.
+    target_id: str  #: UUID of the volume on the backend that it goes to.
+    target_backend: str  #: Backend that it goes to.
+    size: int  #: Size of the volume, GiB.
+    host: str  #: Controller on which both are attached while they are copied.
+    created: float = 0.0  #: When it was begun.
+    error: str = ""  #: Why it could not be undone or finished.
+    connector: Mapping[str, Any] = field(default_factory=dict)  #: What os-brick said of that controller.
+
+    private: ClassVar[frozenset[str]] = frozenset({"connector"})
 
 
 @dataclass(frozen=True, kw_only=True)

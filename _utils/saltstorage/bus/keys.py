@@ -37,6 +37,17 @@ class MinionKeys:
             return None
         return _public_key(entry["pub"])
 
+    def accepted(self, minion: str) -> bool:
+        """Return whether ``minion`` has an accepted key."""
+        return self.find(minion) is not None
+
+    def any(self) -> bool:
+        """Return whether the master knows any minion at all; one without a master does not."""
+        try:
+            return bool(self._cache.list("keys"))
+        except (SaltException, OSError):
+            return False
+
 
 @functools.lru_cache(maxsize=4096)
 def _public_key(pem: str) -> salt.crypt.PublicKey | None:

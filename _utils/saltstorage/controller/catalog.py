@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import InternalError, UnavailableError
-from ..model import Connection, Fence, Record, Snapshot, Volume
+from ..errors import AlreadyExistsError, InternalError, UnavailableError
+from ..model import Connection, Fence, Move, Record, Snapshot, Volume
 from .database import open_database
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Catalog:
             Snapshot: schema.snapshots,
             Connection: schema.connections,
             Fence: schema.fences,
+            Move: schema.moves,
         }
 
     def close(self) -> None:
@@ -82,6 +83,10 @@ class Catalog:
         """Return the fences with those values, such as ``host`` or ``volume_id``."""
         return self._all(Fence, where)
 
+    def moves(self, **where: Any) -> list[Move]:
+        """Return the moves of volumes between backends that are not finished, by owner and name."""
+        return self._all(Move, where)
+
     def usage(self, owner: str) -> tuple[int, int]:
         """Return how many volumes an owner has, and how many GiB: snapshots count with the size that their volume had."""
         from sqlalchemy import func, select
@@ -104,35 +109,54 @@ class Catalog:
 
     # Writing.
 
-    def add(self, record: Volume | Snapshot | Connection | Fence) -> None:
+    def add(self, record: Volume | Snapshot | Connection | Fence | Move) -> None:
         """Insert a record; the unique index refuses a second one of the same identity.
 
         :raises InternalError: the identity exists; the service checks that first, under a lock.
         """
         from sqlalchemy import exc
 
-        values = {column.name: getattr(record, column.name) for column in self._tables[type(record)].c}
         try:
             with self._writing() as connection:
-                connection.execute(self._tables[type(record)].insert().values(**values))
-                _index(connection, record, values)
+                self._insert(connection, record)
         except exc.IntegrityError:
             raise InternalError(f"the catalog has a {type(record).__name__.lower()} of this identity already: {record}") from None
 
     def update(self, record: R, **changes: Any) -> R:
         """Change some values of a record and return it as it is now."""
-        table = self._tables[type(record)]
         with self._writing() as connection:
-            connection.execute(table.update().where(table.c.id == record.id).values(**changes))  # type: ignore[attr-defined]
-            _index(connection, record, changes)
+            self._change(connection, record, changes)
         return type(record).from_wire({**record.to_wire(), **{f: getattr(record, f) for f in record.private}, **changes})
 
-    def remove(self, record: Volume | Snapshot | Connection | Fence) -> None:
+    def remove(self, record: Volume | Snapshot | Connection | Fence | Move) -> None:
         """Delete a record."""
-        table = self._tables[type(record)]
         with self._writing() as connection:
-            connection.execute(table.delete().where(table.c.id == record.id))
-            _index(connection, record, {"labels": {}})
+            self._delete(connection, record)
+
+    def apply(
+        self,
+        *,
+        add: Iterable[Record] = (),
+        update: Iterable[tuple[Record, Mapping[str, Any]]] = (),
+        remove: Iterable[Record] = (),
+    ) -> None:
+        """Carry out several writes as one: all or none.
+
+        :param update: records and what changes of each.
+        :raises AlreadyExistsError: an identity is taken by now.
+        """
+        from sqlalchemy import exc
+
+        try:
+            with self._writing() as connection:
+                for record in remove:
+                    self._delete(connection, record)
+                for record, changes in update:
+                    self._change(connection, record, changes)
+                for record in add:
+                    self._insert(connection, record)
+        except exc.IntegrityError:
+            raise AlreadyExistsError("the catalog has a volume or snapshot of this name for this owner already", field="name") from None
 
     # What the engine says of the backends, for readers that load no driver.
 
@@ -162,6 +186,21 @@ class Catalog:
     def _writing(self) -> Iterator[SqlConnection]:
         with _told(), self.engine.begin() as connection:
             yield connection
+
+    def _insert(self, connection: SqlConnection, record: Record) -> None:
+        values = {column.name: getattr(record, column.name) for column in self._tables[type(record)].c}
+        connection.execute(self._tables[type(record)].insert().values(**values))
+        _index(connection, record, values)
+
+    def _change(self, connection: SqlConnection, record: Record, changes: Mapping[str, Any]) -> None:
+        table = self._tables[type(record)]
+        connection.execute(table.update().where(table.c.id == record.id).values(**changes))  # type: ignore[attr-defined]
+        _index(connection, record, changes)
+
+    def _delete(self, connection: SqlConnection, record: Record) -> None:
+        table = self._tables[type(record)]
+        connection.execute(table.delete().where(table.c.id == record.id))  # type: ignore[attr-defined]
+        _index(connection, record, {"labels": {}})
 
     def _where(self, cls: type[Record], where: dict[str, Any]) -> list[ColumnElement[bool]]:
         columns = self._tables[cls].c

@@ -96,6 +96,11 @@ def owner_key(owner: str) -> str:
     return f"owner/{owner}"
 
 
+def reference_key(backend: str, reference: str) -> str:
+    """Return the key of the lock under which a volume of a backend is taken over."""
+    return f"reference/{backend}/{reference}"
+
+
 def instance_key(instance: str) -> str:
     """Return the key of the lock that an engine holds for as long as it lives."""
     return f"engine/{instance}"

@@ -7,10 +7,11 @@ import logging
 from .. import model
 from ..bus.faults import as_storage_error
 from ..errors import AbortedError, StorageError
-from ..model import Connection, Volume
+from ..model import Connection, Move, Volume
 from .connections import Connections
 from .core import Caller, Core, as_provider_volume
 from .locks import volume_key
+from .moves import Moves
 from .snapshots import Snapshots
 from .volumes import Volumes
 
@@ -20,17 +21,21 @@ log = logging.getLogger(__name__)
 class Recovery:
     """Recovery of one backend. What another process is working on right now is left to it: it holds the lock."""
 
-    def __init__(self, core: Core, volumes: Volumes, connections: Connections, snapshots: Snapshots) -> None:
+    def __init__(self, core: Core, volumes: Volumes, connections: Connections, snapshots: Snapshots, moves: Moves) -> None:
         self.core = core
         self.volumes = volumes
         self.connections = connections
         self.snapshots = snapshots
+        self.moves = moves
 
     def run(self, backend: str) -> None:
         """Recover everything on a backend that is up. An item that fails is logged, and left for the next request or start."""
         catalog = self.core.catalog
         on_backend = {
-            v.id: v for v in catalog.volumes(backend=backend, state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR])
+            v.id: v
+            for v in catalog.volumes(
+                backend=backend, state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR, *self.volumes.settlers]
+            )
         }
         for connection in catalog.connections(state=[model.CONNECTING, model.DISCONNECTING]):
             volume = catalog.volume_by_id(connection.volume_id)
@@ -42,17 +47,23 @@ class Recovery:
                 self._try(parent, "snapshot", snapshot.name)
         for volume in on_backend.values():
             self._try(volume, "volume", None)
+        for move in catalog.moves(state=[model.COPYING, model.REMOVING]):
+            if backend in (move.source_backend, move.target_backend):
+                moved = Volume(id=move.source_id, owner=move.owner, name=move.name, backend=backend, size=move.size)
+                self._try(moved, "move", move)
         self._restore_exports(backend)
 
-    def _try(self, volume: Volume, what: str, item: Connection | str | None) -> None:
+    def _try(self, volume: Volume, what: str, item: Connection | Move | str | None) -> None:
         try:
             with self.core.locks.held(volume_key(volume.owner, volume.name), why=f"recovery of {volume.name!r}", timeout=0):
                 if isinstance(item, Connection):
-                    self._connection(volume, item)
+                    self.settle_connection(volume, item)
+                elif isinstance(item, Move):
+                    self.moves.recover(item)
                 elif isinstance(item, str):
-                    self._snapshot(volume.owner, item)
+                    self.settle_snapshot(volume.owner, item)
                 else:
-                    self._volume(volume)
+                    self.settle_volume(volume)
         except AbortedError:
             log.info("storage: volume %s is being worked on elsewhere; its %s is left alone", volume.id, what)
         except StorageError as error:
@@ -60,21 +71,24 @@ class Recovery:
         except Exception as error:  # one item must not keep the others from being recovered
             as_storage_error(error, f"recovery of the {what} of volume {volume.id}")
 
-    # Each looks again, with the lock held, whether there is something to do.
+    # With the volume's lock held. Each looks again whether there is something to do.
 
-    def _connection(self, volume: Volume, connection: Connection) -> None:
+    def settle_connection(self, volume: Volume, connection: Connection) -> None:
+        """Unmap a connection that is half made or half undone."""
         now = self.core.catalog.connection(volume.id, connection.host)
         if now is not None and now.state in (model.CONNECTING, model.DISCONNECTING):
             self.connections.unmap(volume, now)
             log.warning("storage: undid the half done connection of volume %s to %s", volume.id, now.host)
 
-    def _snapshot(self, owner: str, name: str) -> None:
+    def settle_snapshot(self, owner: str, name: str) -> None:
+        """Remove a snapshot that is half taken or half deleted."""
         now = self.core.catalog.snapshot(owner, name)
-        if now is not None and now.state in (model.CREATING, model.DELETING):
+        if now is not None and now.state in (model.CREATING, model.DELETING, model.ERROR):
             self.snapshots.remove(now)
             log.warning("storage: removed the half done snapshot %s", now.id)
 
-    def _volume(self, volume: Volume) -> None:
+    def settle_volume(self, volume: Volume) -> None:
+        """Finish or undo what was half done with a volume."""
         now = self.core.catalog.volume_by_id(volume.id)
         if now is not None and now.state != model.AVAILABLE:
             after = self.volumes.settle(now)

@@ -79,6 +79,11 @@ def stats(record: BackendStats) -> dict[str, Any]:
     return _filled({key: value for key, value in record.to_wire().items() if key != "raw"})
 
 
+def finding(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a look at the backends found."""
+    return _filled({("size_gib" if key == "size" else key): value for key, value in found.items()})
+
+
 def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what says nothing; False and 0 say something."""
     return {key: value for key, value in data.items() if value is not None and value != "" and value != [] and value != {}}

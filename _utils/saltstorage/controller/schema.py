@@ -115,6 +115,25 @@ fences = Table(
     Index("storage_fences_host", "host"),
 )
 
+moves = Table(
+    "storage_moves",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("owner", _name, nullable=False),
+    Column("name", _name, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("source_id", _id, nullable=False),
+    Column("source_backend", _name, nullable=False),
+    Column("target_id", _id, nullable=False),
+    Column("target_backend", _name, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("host", _name, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("error", Text, nullable=False, default=""),
+    Column("connector", JSON, nullable=False),
+    Index("storage_moves_identity", "owner", "name"),
+)
+
 requests = Table(
     "storage_requests",
     metadata,

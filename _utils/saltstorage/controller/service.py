@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import validate
+from .. import model, validate
 from ..bus.faults import as_storage_error
+from ..consumer.attach import Consumer
+from ..consumer.config import ConsumerConfig
 from ..errors import InvalidArgumentError, NotFoundError
 from ..model import BackendStats, Volume
 from . import progress
+from .adoption import Adoption
 from .backends import Backends
 from .catalog import Catalog
+from .check import Check
+from .cinderlib_import import Import
 from .config import ControllerConfig
 from .connections import Connections
 from .core import Caller, Core
+from .giving import Giving
 from .journal import Journal
 from .locks import Locks
+from .moves import Moves
 from .recovery import Recovery
+from .repair import Repair
 from .snapshots import Snapshots
 from .volumes import Volumes
 
@@ -41,6 +51,7 @@ class Service:
     def __init__(self, opts: Mapping[str, Any]) -> None:
         self.config = ControllerConfig.from_opts(opts)
         self.catalog = Catalog(self.config.database)
+        self._opts = opts
         self._stop = threading.Event()
 
     @functools.cached_property
@@ -78,7 +89,14 @@ class Service:
     @functools.cached_property
     def volumes(self) -> Volumes:
         """The operations on volumes."""
-        return Volumes(self.core)
+        volumes = Volumes(self.core)
+        adoption = Adoption(self.core, volumes)
+        volumes.settlers = {
+            model.ADOPTING: adoption.settle_adopting,
+            model.RELEASING: adoption.settle_releasing,
+            model.MIGRATING: Moves(self.core, volumes, self._mover).settle,
+        }
+        return volumes
 
     @functools.cached_property
     def connections(self) -> Connections:
@@ -90,14 +108,59 @@ class Service:
         """The operations on snapshots."""
         return Snapshots(self.core, self.volumes)
 
+    # What only the administrator does, on the master.
+
+    @functools.cached_property
+    def adoption(self) -> Adoption:
+        """Taking over volumes that exist on a backend, and letting volumes go."""
+        return Adoption(self.core, self.volumes)
+
+    @functools.cached_property
+    def importing(self) -> Import:
+        """Importing what another cinderlib made."""
+        return Import(self.core, self.volumes, self._opts)
+
+    @functools.cached_property
+    def giving(self) -> Giving:
+        """Giving volumes to other owners."""
+        return Giving(self.core, self.volumes)
+
+    @functools.cached_property
+    def moves(self) -> Moves:
+        """Moving volumes between backends."""
+        return Moves(self.core, self.volumes, self._mover)
+
+    @functools.cached_property
+    def recovery(self) -> Recovery:
+        """Recovery of what was cut off."""
+        return Recovery(self.core, self.volumes, self.connections, self.snapshots, self.moves)
+
+    def check(self, known: Callable[[str], bool] | None = None) -> Check:
+        """Return what looks for things that are not as they should be.
+
+        :param known: tells whether a minion has an accepted key; None when nobody can.
+        """
+        return Check(self.core, known)
+
+    def repair(self) -> Repair:
+        """Return what mends them. Keys do not matter to it: what concerns them is the administrator's to decide."""
+        return Repair(self.core, self.check(), self.recovery)
+
+    def _mover(self) -> Consumer:
+        """Return what attaches volumes on this machine while they are moved."""
+        config = ConsumerConfig.from_opts(self._opts)
+        state_dir = os.path.join(self.config.state_dir, "mover")
+        # Arrays know a machine by its initiator, so it must have one name, also when it is a minion too; Salt adds this to the master's.
+        host = config.host.removesuffix("_master")
+        return Consumer(dataclasses.replace(config, host=host, state_dir=state_dir, device_dir=os.path.join(state_dir, "devices")))
+
     # Life.
 
     def start(self) -> None:
         """Load all backends in the background and recover what each has left half done; for the engine."""
         # Built here, by one thread: cached properties are not safe against several first users.
-        recovery = Recovery(self.core, self.volumes, self.connections, self.snapshots)
         _ = (self.journal, self.operations)
-        self.core.backends.watch(recovery.run, self._stop)
+        self.core.backends.watch(self.recovery.run, self._stop)
 
     def close(self) -> None:
         """Stop what :meth:`start` started and let go of drivers, locks and the catalog."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .. import model, validate
@@ -28,6 +29,8 @@ class Volumes:
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        #: How to settle a volume whose administrator's operation was cut off, by its state; None: it is gone.
+        self.settlers: dict[str, Callable[[Volume], Volume | None]] = {}
 
     def create(
         self,
@@ -111,7 +114,11 @@ class Volumes:
             volume = self.core.catalog.volume(owner, name)
             if volume is None:
                 return {"old": None, "record_only": False}
-            self._check_unused(volume)
+            if volume.state in self.settlers:
+                # Deleting what is half adopted or half moved would delete too much, or too little.
+                volume = self._recovered(volume)
+            self.check_unprotected(volume)
+            self.check_unused(volume)
             existed = self.remove(volume)
         return {"old": volume.to_wire(), "record_only": not existed}
 
@@ -179,6 +186,8 @@ class Volumes:
         if volume.state in (model.CREATING, model.DELETING, model.ERROR):
             self.remove(volume)
             return None
+        if volume.state in self.settlers:
+            return self.settlers[volume.state](volume)
         return self._recovered(volume)
 
     def _write(self, volume: Volume, attributes: Attributes) -> Volume:
@@ -263,6 +272,11 @@ class Volumes:
 
     def _recovered(self, volume: Volume) -> Volume:
         """Return the volume; one whose extension was cut off by a crash gets the size that the backend has."""
+        if volume.state in self.settlers:
+            settled = self.settlers[volume.state](volume)
+            if settled is None:
+                raise NotFoundError(f"volume {volume.name!r} of {volume.owner} does not exist any more: its {volume.state} was finished")
+            return settled
         if volume.state != model.EXTENDING:
             return volume
         size = self.core.provider(volume.backend).volume_size(as_provider_volume(volume))
@@ -309,12 +323,22 @@ class Volumes:
         name = wanted.source["name"]
         return self.core.catalog.volume(owner, name) if wanted.source["kind"] == "volume" else self.core.catalog.snapshot(owner, name)
 
-    def _check_unused(self, volume: Volume) -> None:
+    def check_unprotected(self, volume: Volume) -> None:
+        """Refuse a volume that is protected.
+
+        :raises FailedPreconditionError: saying how to end that.
+        """
         if volume.protected:
             raise FailedPreconditionError(
                 f"volume {volume.name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
                 " (or, on the master, salt-run storage.update with protected=False)"
             )
+
+    def check_unused(self, volume: Volume) -> None:
+        """Refuse a volume that is connected or has snapshots.
+
+        :raises FailedPreconditionError: naming the hosts or the snapshots.
+        """
         connections = self.core.catalog.connections(volume_id=volume.id)
         if connections:
             hosts = ", ".join(c.host for c in connections)

@@ -53,3 +53,22 @@ def files(tmp_path):
             return []
 
     return listed
+
+
+@pytest.fixture
+def two(opts, tmp_path):
+    """Salt's options of a controller with two backends, ``local`` (the default) and ``other``."""
+    opts["storage"]["backends"]["other"] = {
+        "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+        "file_driver_path": str(tmp_path / "others"),
+    }
+    opts["storage"]["default_backend"] = "local"
+    return opts
+
+
+@pytest.fixture
+def pair(two):
+    """The controller of those options."""
+    service = Service(two)
+    yield service
+    service.close()

@@ -10,7 +10,6 @@ from saltstorage import model
 from saltstorage.controller import backends as backends_module
 from saltstorage.controller.backends import Backend, Backends
 from saltstorage.controller.database import open_database
-from saltstorage.controller.recovery import Recovery
 from saltstorage.errors import InternalError, UnavailableError
 
 
@@ -151,7 +150,7 @@ def test_recovery_goes_on_after_a_fault(service, monkeypatch, caplog):
         return real(volume)
 
     monkeypatch.setattr(service.volumes, "settle", settle)
-    Recovery(service.core, service.volumes, service.connections, service.snapshots).run("local")
+    service.recovery.run("local")
     assert sorted(tried) == ["one", "two"]
     assert sorted(v.state for v in service.catalog.volumes(owner="web1")) == sorted([model.AVAILABLE, model.EXTENDING])
     assert "s3cret" not in caplog.text

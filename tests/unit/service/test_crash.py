@@ -16,7 +16,6 @@ import pytest
 from saltstorage import model
 from saltstorage.controller.catalog import Catalog
 from saltstorage.controller.providers.base import Provider
-from saltstorage.controller.recovery import Recovery
 from saltstorage.controller.service import Service
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
@@ -104,7 +103,7 @@ def test_killed_at_each_step(opts, tmp_path, files, case, recover):
 
         service = Service(opts)
         if recover:
-            Recovery(service.core, service.volumes, service.connections, service.snapshots).run("local")
+            service.recovery.run("local")
             states = {r.state for r in (*service.catalog.volumes(), *service.catalog.snapshots(), *service.catalog.connections())}
             assert states <= {model.AVAILABLE, model.CONNECTED}, (steps, states)
             _check_files(service, files, steps)

@@ -22,6 +22,7 @@ from cinder.volume import configuration, driver, volume_utils
 from oslo_config import cfg
 
 from . import sparse
+from .file_manage import ManageableFiles
 
 GIB = 2**30
 
@@ -43,7 +44,7 @@ class NoSpace(exception.NoValidBackend):
 
 
 @interface.volumedriver
-class FileDriver(driver.VolumeDriver):
+class FileDriver(ManageableFiles, driver.VolumeDriver):
     """Volumes as sparse files in a directory, attached on the same machine."""
 
     VERSION = "1.0.0"

@@ -76,6 +76,13 @@ def copy(source: Path, target: Path, size: int, *, spare: int, atomic: bool = Fa
         os.close(origin)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Give a file another name in its directory, on disk when this returns; an existing ``target`` is never replaced."""
+    _refuse_existing(target)
+    source.rename(target)
+    _sync_directory(target.parent)
+
+
 def remove(path: Path) -> None:
     """Remove a file and what an interrupted :func:`create` or :func:`copy` of it left."""
     path.unlink(missing_ok=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import abc
 import enum
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors import UnimplementedError
 from ...model import BackendStats
 
 
@@ -25,6 +27,8 @@ class Capability(enum.StrEnum):
     CLONE = "clone"  #: Volumes from volumes.
     SPECS = "specs"  #: Extra specs and QoS specs, which choose properties of a volume when it is created.
     MULTIATTACH = "multiattach"  #: One volume mapped to several hosts.
+    LIST = "list"  #: List what is on the backend, whoever made it.
+    MANAGE = "manage"  #: Take over a volume that is on the backend.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,23 @@ class ProviderSnapshot:
     volume_id: str
     size: int
     name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A volume or snapshot that the backend has, whoever made it."""
+
+    reference: Mapping[str, Any]  #: What :meth:`Provider.manage_volume` takes to name it, such as ``{"source-name": "lv1"}``.
+    size: int  #: Size, GiB, rounded up.
+    id: str = ""  #: The UUID by which the provider's metadata knows it, or else the one in a name such as ``volume-<UUID>``; or empty.
+    known: bool = False  #: Whether the provider's metadata knows it.
+    obstacle: str = ""  #: Why it cannot be taken over; empty when it can.
+    source: Mapping[str, Any] | None = None  #: Of a snapshot: the reference of the volume that it was taken of.
+
+
+def reference_text(reference: Mapping[str, Any]) -> str:
+    """Return a reference as text, the same for equal ones: JSON with sorted keys."""
+    return json.dumps(dict(reference), sort_keys=True, ensure_ascii=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +180,37 @@ class Provider(abc.ABC):
         Asked again and again while the backend is up; when the answer is False, :meth:`restore` is called for each.
         """
         return None
+
+    # What only some backends can do; see the capabilities LIST and MANAGE.
+
+    def list_volumes(self) -> list[Found]:
+        """Return every volume that the backend has, also those of others.
+
+        :raises UnimplementedError: the backend lacks the capability LIST.
+        """
+        raise UnimplementedError(f"backend {self.config.name!r} cannot list what it holds")
+
+    def list_snapshots(self) -> list[Found]:
+        """Return every snapshot that the backend has, also those of others; none where it can list volumes only."""
+        return []
+
+    def manage_volume(self, volume: ProviderVolume, reference: Mapping[str, Any]) -> int:
+        """Take over the volume that ``reference`` means, as ``volume.id``, with its data, and return its size in GiB.
+
+        Repeated after an interruption at any point, it finishes what was begun. ``volume.size`` is not looked at.
+
+        :raises AlreadyExistsError: the provider's metadata knows that volume already.
+        :raises InvalidArgumentError: there is no such volume, or the reference has a wrong form.
+        :raises UnimplementedError: the backend lacks the capability MANAGE.
+        """
+        raise UnimplementedError(f"backend {self.config.name!r} cannot take over volumes that exist")
+
+    def unmanage_volume(self, volume: ProviderVolume) -> str:
+        """Forget a volume and its snapshots; their data stays. Return the volume's name on the backend, empty when it is not known.
+
+        :raises UnimplementedError: the backend lacks the capability MANAGE.
+        """
+        raise UnimplementedError(f"backend {self.config.name!r} cannot let go of volumes without deleting them")
 
     def close(self) -> None:
         """Let go of what :meth:`load` took (sessions, threads). The default does nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from ...errors import NotFoundError, UnavailableError
 from .. import cinder_logging
@@ -19,6 +20,8 @@ class CinderRows(Provider):
 
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
+        # The name is a group of oslo.config, and a part of Cinder's "host@backend#pool".
+        self._group = "storage_" + quote(config.name, safe="")
         self._loaded: Any = None
         self._capabilities: frozenset[Capability] = frozenset()
 

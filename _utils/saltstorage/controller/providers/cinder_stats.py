@@ -53,6 +53,10 @@ def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
             found.add(Capability.EXTEND_ONLINE)
     if flag("multiattach", False):
         found.add(Capability.MULTIATTACH)
+    if _has(driver, "get_manageable_volumes"):
+        found.add(Capability.LIST)
+    if _has(driver, "manage_existing") and _has(driver, "manage_existing_get_size"):
+        found.add(Capability.MANAGE)
     return frozenset(found)
 
 

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
 from ...model import AVAILABLE, CREATING, EXTENDING, BackendStats
@@ -24,7 +23,7 @@ from ..cinder_errors import is_gone, translated
 from ..cinder_logging import describe
 from . import cinder_options, cinder_stats
 from .base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
-from .cinder_rows import CinderRows
+from .cinder_manage import CinderManage
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ IN_USE = "in-use"
 MENDED = {"cinder.volume.drivers.rbd.RBDDriver": "saltstorage.controller.cinder_rbd.RBDDriver"}
 
 
-class CinderlibProvider(CinderRows):
+class CinderlibProvider(CinderManage):
     """One backend with a Cinder driver.
 
     ``options`` are those of Cinder's configuration for the driver; ``volume_driver`` is required.
@@ -48,8 +47,6 @@ class CinderlibProvider(CinderRows):
 
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
-        # The name is a group of oslo.config, and a part of Cinder's "host@backend#pool".
-        self._group = "storage_" + quote(config.name, safe="")
         self._load_lock = threading.Lock()
 
     # Loading

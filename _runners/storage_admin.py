@@ -1,0 +1,269 @@
+"""
+More of the runner ``storage``: what only an administrator does, and seldom.
+
+Looking for what is not as it should be and mending it, taking over volumes that exist, giving volumes to other minions, and moving them
+to other backends. The rules are those of the runner's other functions: see there for errors, output and progress.
+
+.. versionadded:: 1.0.0
+"""
+
+from saltstorage.bus.keys import MinionKeys
+from saltstorage.controller import report, runs
+
+__virtualname__ = "storage"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _change(op, function, **args):
+    return runs.change(__opts__, globals().get("__jid_event__"), op, args, function)
+
+
+def check(backend=None, kinds=None):
+    """
+    Return what is not as it should be. Nothing is changed. Loads the drivers, to see what the backends hold.
+
+    backend : None
+        Only on this backend; None for all.
+    kinds : None
+        Only these kinds of findings, a list or one of: ``backend`` (it cannot be asked), ``half_done`` (an operation was cut off and nobody
+        is at it), ``error``, ``orphan`` (named as the project names volumes, and no record knows it), ``gone`` (a record whose volume
+        the backend does not have), ``left_over`` (of a volume that is gone from the catalog), ``dead_host`` (connected to a minion without
+        accepted key), ``unknown_owner`` (owned by one), ``moved`` (what a move left) and ``unattached`` (no host uses it).
+
+    Returns a list of ``kind``, ``what``, ``text``, ``backend``, ``owner``, ``name``, ``host``, ``id``, ``size_gib``, ``reference``,
+    ``repair`` (what :py:func:`repair` does about it) and ``named`` (it does so only when told the id); what is empty is left out.
+    Orphans and gone volumes are found only on backends whose driver can list what they hold.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.check
+        salt-run storage.check kinds='[orphan, gone]' --out=json
+    """
+
+    def look(service, **given):
+        keys = MinionKeys(__opts__)
+        # Without a master there are no keys, and nothing to say of them.
+        findings = service.check(keys.accepted if keys.any() else None).findings(**given)
+        return [report.finding(f.to_wire()) for f in findings]
+
+    return _change("check", look, backend=backend, kinds=kinds)
+
+
+def repair(backend=None, kinds=None, remove=None, apply=False):
+    """
+    Mend what :py:func:`check` finds, or tell what would be mended.
+
+    Operations that were cut off are finished or undone, as the engine does when it starts. What is not proven to be the project's
+    own, such as an orphan, is only removed when its id is named.
+
+    backend : None
+        Only on this backend; None for all.
+    kinds : None
+        Only these kinds of findings, as for :py:func:`check`.
+    remove : None
+        Id, or list of ids, of findings that are removed only when named. **The data of an orphan is deleted.** Of a volume that is gone,
+        only the record is removed.
+    apply : False
+        Whether to do it. False only tells what would be done.
+
+    Returns the findings that are (or would be) mended, as :py:func:`check` returns them, with ``done``, and with ``error`` and ``code``
+    where that failed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.repair
+        salt-run storage.repair apply=True
+        salt-run storage.repair kinds=orphan remove=8f14e45f-ceea-467f-a8b2-3c1ad5b1f9f2 apply=True
+    """
+
+    def mend(service, **given):
+        return [report.finding(f) for f in service.repair().run(**given)]
+
+    return _change("repair", mend, backend=backend, kinds=kinds, remove=remove, apply=apply)
+
+
+def manageable(backend=None):
+    """
+    Return the volumes on a backend that are not the project's, and whether they can be taken over. Loads the driver.
+
+    backend : None
+        Name of the backend; the default one if None.
+
+    Returns a list of ``reference`` (for :py:func:`manage`), ``size_gib``, ``adoptable``, ``reason`` (why it is not) and ``id`` (the UUID in
+    its name). Fails with UNIMPLEMENTED when the driver cannot list.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.manageable backend=lvm
+    """
+    return _change(
+        "manageable", lambda service, **given: [report.finding(f) for f in service.adoption.manageable(**given)], backend=backend
+    )
+
+
+def manage(name, owner, reference, backend=None):
+    """
+    Take over a volume that exists on a backend, with its data. Most drivers rename it there. It is never formatted.
+
+    name
+        Name that it gets.
+    owner
+        Minion that it will belong to, or ``shared``.
+    reference
+        What names it on the backend: the name there, or a mapping as :py:func:`manageable` lists it, such as ``{source-name: lv1}``.
+    backend : None
+        Name of the backend; the default one if None.
+
+    Returns ``volume``, and ``new`` (False: it was taken over before). Fails with ALREADY_EXISTS when the name is taken or the volume is in
+    the catalog already, FAILED_PRECONDITION when the backend says that it is in use, INVALID_ARGUMENT when there is none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.manage data owner=db1 reference=old-lv backend=lvm
+    """
+    given = {"name": name, "owner": owner, "reference": reference, "backend": backend}
+    return _change("manage", lambda service, **args: service.adoption.manage(**args), **given)
+
+
+def unmanage(name, owner):
+    """
+    Remove a volume from the catalog, and leave its data on the backend. It must not be connected, or have snapshots.
+
+    name
+        Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
+
+    Returns ``old``: the volume as it was, None when there was none; ``array_name``: its name on the backend.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.unmanage data owner=db1
+    """
+    return _change("unmanage", lambda service, **args: service.adoption.unmanage(**args), name=name, owner=owner)
+
+
+def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, apply=False):
+    """
+    Take over the volumes and snapshots in the database of another cinderlib, with their ids. Nothing on the array changes.
+
+    Volumes that are connected, encrypted or not in the status ``available`` are left out. They are never formatted. QoS and extra specs of
+    their types are not taken over.
+
+    url
+        SQLAlchemy URL of the database, which is only read. One with a password must be in Salt's ``sdb``: give its ``sdb://`` URI.
+    owner
+        Minion that the volumes will belong to, or ``shared``; :py:func:`give` passes them on.
+    backend : None
+        Name of the configured backend that has the volumes; the default one if None.
+    source_backend : None
+        Name of that backend in the other database; None when it has one only.
+    names : None
+        Names that volumes and snapshots get, as a mapping from their ids; the others keep theirs.
+    apply : False
+        Whether to do it. False only tells what would be done.
+
+    Returns for each volume ``id``, ``name``, ``size_gib``, ``snapshots``, ``done``, and ``reason`` when it is not taken over.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.import_cinderlib sqlite:////var/lib/other/cinderlib.sqlite owner=db1 backend=lvm
+        salt-run storage.import_cinderlib sdb://vault/secret/other?key=url owner=db1 backend=lvm apply=True
+    """
+
+    def take(service, **given):
+        return [report.finding(f) for f in service.importing.run(**given)]
+
+    given = {"url": url, "owner": owner, "backend": backend, "source_backend": source_backend, "names": names, "apply": apply}
+    return _change("import_cinderlib", take, **given)
+
+
+def give(owner, name, new_owner, new_name=None):
+    """
+    Give a volume, with its snapshots, to another minion, or another name to a volume. It must not be connected.
+
+    owner
+        Minion that it belongs to, or ``shared``.
+    name
+        Name of the volume.
+    new_owner
+        Minion that it will belong to, or ``shared``. The policy must let it use the backend, and own that much.
+    new_name : None
+        Name that it will have; None keeps the name.
+
+    Returns ``old``, ``volume`` as it is now, and ``snapshots``, the names of those that went along.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.give db1 data db2
+        salt-run storage.give db1 data new_owner=db2 new_name=data-of-db1
+    """
+    given = {"owner": owner, "name": name, "new_owner": new_owner, "new_name": new_name}
+    return _change("give", lambda service, **args: service.giving.give(**args), **given)
+
+
+def migrate(owner, name, backend, delete_old=False):
+    """
+    Move a volume that no host is connected to, and that has no snapshots, to another backend.
+
+    It is copied on the controller, which must reach the storage network of both backends, run as root and have ``os-brick``. The copy is
+    compared with the original before anything is switched, and the original is kept until it is told to be removed. Interrupted at any
+    point, the volume is as it was, or moved. The volume's id changes.
+
+    owner
+        Minion that it belongs to, or ``shared``.
+    name
+        Name of the volume.
+    backend
+        Name of the backend to move it to.
+    delete_old : False
+        Whether to delete the original afterwards; otherwise :py:func:`migrate_finish` does so.
+
+    Returns ``old``, ``volume`` as it is now, ``move`` (what accounts for the original; None: it is deleted) and ``checksum`` (SHA-256 of
+    the data; None: it was on that backend already).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.migrate db1 data backend=fast
+    """
+    given = {"owner": owner, "name": name, "backend": backend, "delete_old": delete_old}
+    return _change("migrate", lambda service, **args: service.moves.migrate(**args), **given)
+
+
+def migrate_finish(owner, name):
+    """
+    Delete the original that :py:func:`migrate` left on the former backend.
+
+    owner
+        Minion that the volume belongs to, or ``shared``.
+    name
+        Name of the volume.
+
+    Returns ``removed``: what is deleted, None when there was nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.migrate_finish db1 data
+    """
+    return _change("migrate_finish", lambda service, **args: service.moves.finish(**args), owner=owner, name=name)

@@ -1,0 +1,303 @@
+"""Moving volumes between two backends, with real loop devices on the controller; also killed between any two steps."""
+
+import functools
+import hashlib
+import os
+import random
+import signal
+import traceback
+from pathlib import Path
+
+import pytest
+
+from saltstorage import model
+from saltstorage.consumer import loop
+from saltstorage.consumer.attach import Consumer
+from saltstorage.controller import copying, listing
+from saltstorage.controller.catalog import Catalog
+from saltstorage.controller.core import Caller
+from saltstorage.controller.service import Service
+from saltstorage.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, StorageError, UnavailableError
+
+pytestmark = pytest.mark.root
+
+CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
+GIB = 2**30
+
+
+#: As far as volumes are looked at where a test moves them often: the copying itself is shown by the others.
+SHORT = 8 * 2**20
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Let only the beginning of volumes be copied and compared."""
+    enter = copying._opened.__enter__
+
+    def shortened(self):
+        enter(self)
+        self.size = min(self.size, SHORT)
+        return self
+
+    monkeypatch.setattr(copying._opened, "__enter__", shortened)
+
+
+def make(service, tmp_path, size=None):
+    """Create a volume with data at its beginning, in its middle and at its very end; return the checksum of it, or of its beginning."""
+    volume = service.execute("create", {"name": "data", "size": 1}, "web1")["volume"]
+    path = tmp_path / "volumes" / f"volume-{volume['id']}"
+    noise = random.Random(1).randbytes(3 * 2**20)
+    with path.open("r+b") as file:
+        for position in (0, GIB // 2 + 12345, GIB - len(noise)):
+            file.seek(position)
+            file.write(noise)
+    return checksum(path, size)
+
+
+def checksum(path: Path, size: int | None = None) -> str:
+    with path.open("rb") as file:
+        if size is not None:
+            return hashlib.sha256(file.read(size)).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listed(tmp_path):
+    """Return the files of the two backends."""
+    return [sorted(n for n in os.listdir(tmp_path / d) if n.startswith("volume-")) for d in ("volumes", "others")]
+
+
+def devices(tmp_path):
+    """Return the loop devices over files of this test."""
+    return [path for path, file in loop.backing_files() if file.startswith(str(tmp_path))]
+
+
+def move(service, **more):
+    return service.moves.migrate(owner="web1", name="data", backend="other", **more)
+
+
+def test_a_volume_moves_and_the_former_one_stays_until_told(pair, tmp_path):
+    wanted = make(pair, tmp_path)
+    before = pair.catalog.volume("web1", "data")
+    answer = move(pair)
+    volume = pair.catalog.volume("web1", "data")
+    assert (answer["checksum"], answer["volume"]["id"]) == (wanted, volume.id)
+    assert (volume.backend, volume.size, volume.state, volume.created) == ("other", 1, model.AVAILABLE, before.created)
+    assert listed(tmp_path) == [[f"volume-{before.id}"], [f"volume-{volume.id}"]]
+    copy = tmp_path / "others" / f"volume-{volume.id}"
+    assert checksum(copy) == wanted
+    assert copy.stat().st_blocks * 512 < 32 * 2**20, "what is zero takes no room"
+    assert devices(tmp_path) == []
+    assert [(f.kind, f.backend, f.name) for f in pair.check().findings(kinds=["moved", "orphan", "gone", "half_done"])] == [
+        ("moved", "local", "data")
+    ]
+    # It is as usable as before.
+    assert pair.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")["connection_info"]["data"]["device_path"] == str(copy)
+    again = move(pair)
+    assert (again["checksum"], again["move"]["source_id"]) == (None, before.id)
+    with pytest.raises(FailedPreconditionError, match="migrate_finish web1 data"):
+        pair.moves.migrate(owner="web1", name="data", backend="local")
+    assert pair.moves.finish(owner="web1", name="data")["removed"]["source_id"] == before.id
+    assert pair.moves.finish(owner="web1", name="data") == {"removed": None}
+    assert listed(tmp_path) == [[], [f"volume-{volume.id}"]]
+    assert pair.catalog.moves() == []
+
+
+def test_there_and_back_with_the_former_one_deleted(pair, tmp_path):
+    wanted = make(pair, tmp_path)
+    assert move(pair, delete_old=True)["move"] is None
+    assert [len(names) for names in listed(tmp_path)] == [0, 1]
+    assert pair.moves.migrate(owner="web1", name="data", backend="local", delete_old=True)["checksum"] == wanted
+    assert [len(names) for names in listed(tmp_path)] == [1, 0]
+
+
+def test_a_moved_volume_can_be_given_and_deleted_and_its_former_one_is_not_forgotten(pair, tmp_path, short):
+    make(pair, tmp_path)
+    move(pair)
+    pair.giving.give(owner="web1", name="data", new_owner="db1", new_name="pg")
+    pair.execute("delete", {"name": "pg"}, "db1")
+    assert [len(names) for names in listed(tmp_path)] == [1, 0]
+    assert pair.moves.finish(owner="db1", name="pg")["removed"]
+    assert listed(tmp_path) == [[], []]
+
+
+def test_labels_protection_and_fences_go_along(pair, tmp_path, short):
+    make(pair, tmp_path)
+    pair.call("update", {"name": "data", "owner": "web1", "labels": {"env": "prod"}, "protected": True}, Caller())
+    pair.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    pair.call("disconnect", {"name": "data", "owner": "web1", "host": "web1", "fenced": True}, Caller())
+    move(pair)
+    assert [v.backend for v, _ in listing.find(pair.catalog, listing.Filter.from_user(labels="env=prod"))] == ["other"]
+    with pytest.raises(FailedPreconditionError, match="while that was fenced"):
+        pair.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    with pytest.raises(FailedPreconditionError, match="protected"):
+        pair.adoption.unmanage(owner="web1", name="data")
+
+
+def test_what_is_in_use_does_not_move(pair, tmp_path):
+    make(pair, tmp_path)
+    pair.execute("snapshot_create", {"name": "cut", "volume": "data"}, "web1")
+    with pytest.raises(FailedPreconditionError, match="'cut'"):
+        move(pair)
+    pair.execute("snapshot_delete", {"name": "cut"}, "web1")
+    pair.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    with pytest.raises(FailedPreconditionError, match="connected to web1"):
+        move(pair)
+    for backend in ("nowhere", None):
+        with pytest.raises(InvalidArgumentError):
+            pair.moves.migrate(owner="web1", name="data", backend=backend)
+    assert (pair.catalog.moves(), pair.catalog.volume("web1", "data").state) == ([], model.AVAILABLE)
+
+
+def test_a_copy_that_differs_is_thrown_away(pair, tmp_path, monkeypatch, short):
+    """One byte of the copy goes bad between writing and comparing."""
+    make(pair, tmp_path)
+    compare = copying.verify
+
+    def spoiled(source, target, wanted):
+        with open(target, "r+b") as file:
+            file.seek(2**20)
+            file.write(b"\0")
+            os.fsync(file)
+        compare(source, target, wanted)
+
+    monkeypatch.setattr(copying, "verify", spoiled)
+    before = pair.catalog.volume("web1", "data")
+    with pytest.raises(DataLossError, match="copy differs"):
+        move(pair)
+    assert pair.catalog.volume("web1", "data") == before
+    assert listed(tmp_path) == [[f"volume-{before.id}"], []]
+    assert (pair.catalog.moves(), devices(tmp_path)) == ([], [])
+
+
+def test_a_target_without_room_leaves_nothing(pair, tmp_path, monkeypatch):
+    make(pair, tmp_path)
+    provider = pair.core.provider("other")
+    monkeypatch.setattr(type(provider), "connect", _failing(type(provider).connect, "other"))
+    with pytest.raises(UnavailableError):
+        move(pair)
+    assert [len(names) for names in listed(tmp_path)] == [1, 0]
+    assert (pair.catalog.moves(), devices(tmp_path)) == ([], [])
+    assert pair.catalog.volume("web1", "data").state == model.AVAILABLE
+
+
+def _failing(connect, backend):
+    def fail(self, *args, **kwargs):
+        if self.config.name == backend:
+            raise UnavailableError("the array does not answer")
+        return connect(self, *args, **kwargs)
+
+    return fail
+
+
+def test_a_move_on_another_controller_is_left_to_it(two, tmp_path, short):
+    """What is attached there cannot be detached from here."""
+    service = Service(two)
+    make(service, tmp_path)
+    assert _killed(two, 9)
+    elsewhere = Service({**two, "id": "master2_master"})
+    with pytest.raises(FailedPreconditionError, match="attached on the controller web1"):
+        elsewhere.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    assert (devices(tmp_path), len(listed(tmp_path)[1])) == ([], 0)
+    for one in (service, elsewhere):
+        one.close()
+
+
+def test_a_copy_skips_what_is_zero_on_both_sides_only(tmp_path):
+    """A target that is not empty ends up the same, also where the source has zeros."""
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"\0" * (2**20 + 5) + b"x" * 7)
+    target.write_bytes(b"y" * 2**21)
+    wanted = copying.copy(str(source), str(target))
+    copying.verify(str(source), str(target), wanted)
+    assert target.read_bytes() == source.read_bytes() + b"y" * (2**20 - 12)
+    with pytest.raises(FailedPreconditionError, match="has 1048588 bytes, and the source 2097152"):
+        copying.copy(str(target), str(source))
+
+
+# Killed between any two steps.
+
+STEPS = ((Catalog, ("apply", "update", "remove")), (Consumer, ("attach", "detach", "forget")), (copying, ("copy", "verify")))
+CALLS = ("create_volume", "delete_volume", "connect", "disconnect")
+
+
+def _killed(opts, step, **more):
+    """Move in a child that dies before step number ``step``; return whether it got that far."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            service = Service(opts)
+            _die_at(step, type(service.core.provider("local")))
+            move(service, **more)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def _die_at(step, provider):
+    left = [step]
+
+    def dying(function):
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for owner, names in (*STEPS, (provider, CALLS)):
+        for name in names:
+            setattr(owner, name, dying(getattr(owner, name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["next start", "next request", "repair"])
+def test_a_move_killed_at_each_step(two, tmp_path, how, short):
+    died, steps = True, 0
+    while died:
+        steps += 1
+        two["storage"]["state_dir"] = str(tmp_path / f"state-{steps}")
+        service = Service(two)
+        wanted = make(service, tmp_path, SHORT)
+        service.close()
+
+        died = _killed(two, steps, delete_old=True)
+
+        service = Service(two)
+        # Both copies are accounted for, before anything is recovered.
+        known = {v.id for v in service.catalog.volumes()} | {i for m in service.catalog.moves() for i in (m.source_id, m.target_id)}
+        assert {n.removeprefix("volume-") for names in listed(tmp_path) for n in names} <= known, steps
+        if how == "next start":
+            for backend in ("local", "other"):
+                service.recovery.run(backend)
+        elif how == "repair":
+            assert all(a["done"] for a in service.repair().run(apply=True)), steps
+        else:
+            service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+            service.execute("disconnect", {"name": "data"}, "web1")
+        volume = service.catalog.volume("web1", "data")
+        assert volume.state == model.AVAILABLE
+        assert checksum(tmp_path / {"local": "volumes", "other": "others"}[volume.backend] / f"volume-{volume.id}", SHORT) == wanted, steps
+        assert devices(tmp_path) == [], steps
+        # Told again, it ends as if nothing had happened.
+        assert move(service, delete_old=True)["volume"]["backend"] == "other"
+        assert [len(names) for names in listed(tmp_path)] == [0, 1], steps
+        assert service.catalog.moves() == []
+        service.execute("delete", {"name": "data"}, "web1")
+        assert listed(tmp_path) == [[], []]
+        service.close()
+    assert steps > 12, "the operation has too few steps for the test to have killed anything"
+
+
+def test_reading_fails_with_a_text_for_the_operator(tmp_path):
+    with pytest.raises(StorageError, match="No such file"):
+        copying.copy(str(tmp_path / "none"), str(tmp_path / "none"))
