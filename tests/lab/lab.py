@@ -123,7 +123,10 @@ class Lab:
 def failed(who: str, result: Any) -> None:
     """Raise when a return of ``state.apply`` shows anything that went wrong.
 
-    :raises LabError: with all comments.
+    :raises LabError: with the comments of what failed.
     """
-    if not isinstance(result, dict) or not all(entry["result"] for entry in result.values()):
+    if not isinstance(result, dict):
         raise LabError(f"state.apply on {who}: {result}")
+    wrong = {entry["__id__"]: entry["comment"] for entry in result.values() if not entry["result"]}
+    if wrong:
+        raise LabError(f"state.apply on {who}: {wrong}")
