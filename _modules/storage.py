@@ -1,5 +1,5 @@
 """
-The volumes of this minion: connect, disconnect, look.
+The volumes of this minion: connect, disconnect, look; and their snapshots.
 
 The states ``storage_volume`` do most of this better; these functions are for a look, for scripts, and for templates and slots in
 other states. The device of an attached volume is always ``/dev/storage/<name>``.
@@ -10,6 +10,8 @@ Functions that attach or detach need root. None needs credentials, or a way to t
 """
 
 from saltstorage import validate
+from saltstorage.consumer import freeze as freezing
+from saltstorage.consumer import snapshots as snapshotting
 from saltstorage.consumer.flow import Flow
 from saltstorage.errors import StorageError
 from saltstorage.wanted import Wanted
@@ -52,6 +54,112 @@ def volumes():
         salt '*' storage.volumes
     """
     return _flow().inventory().wire["volumes"]
+
+
+def snapshots():
+    """
+    Return the snapshots of this minion's volumes, as the controller has them.
+
+    Returns a list of ``id``, ``owner``, ``name``, ``volume_id``, ``volume``, ``backend``, ``size`` (GiB), ``state``, ``created`` (seconds
+    since the epoch), ``error``, ``frozen`` (None: that was asked for and not confirmed) and ``series``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' storage.snapshots
+    """
+    return _flow().inventory().wire["snapshots"]
+
+
+def snapshot_create(name, volume, freeze=False, timeout=60):
+    """
+    Make sure that a snapshot of a volume of this minion exists, and return it.
+
+    name
+        Name of the snapshot; unique for this minion.
+    volume
+        Name of the volume.
+    freeze : False
+        Hold the file system that is mounted from the volume still meanwhile. When that is not possible, no snapshot is taken.
+    timeout : 60
+        How long to wait, and to hold the file system, in seconds or as a string such as ``5m``.
+
+    Returns what :py:func:`snapshots` has of it; ``state`` is creating when the controller still works on it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.snapshot_create before-upgrade pg-data freeze=True
+    """
+    name, volume = validate.name(name), validate.name(volume, "volume")
+    seconds = validate.seconds(timeout, "timeout")
+    taken = snapshotting.take(_flow(), name, volume, freezing=validate.boolean(freeze, "freeze"), timeout=seconds)
+    return taken.snapshot.to_wire()
+
+
+def snapshot_delete(name):
+    """
+    Delete a snapshot of a volume of this minion.
+
+    name
+        Name of the snapshot.
+
+    Returns True when it was deleted, False when there was none. Fails with FAILED_PRECONDITION while the backend needs it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.snapshot_delete before-upgrade
+    """
+    return snapshotting.delete(_flow(), validate.name(name))[0] is not None
+
+
+def snapshot_revert(name, confirm=False):
+    """
+    Set a volume of this minion back to its latest snapshot. What was written to it since is lost.
+
+    The volume must not be connected: apply ``storage_volume.disconnected`` first. It keeps its size, and the snapshot stays.
+
+    name
+        Name of the snapshot.
+    confirm : False
+        Confirm with True that what was written since may be lost.
+
+    Returns the volume; see :py:func:`volumes`. Fails with UNIMPLEMENTED when the backend cannot do this. After any other failure but
+    FAILED_PRECONDITION the volume cannot be used until a repetition has succeeded.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.snapshot_revert before-upgrade confirm=True
+    """
+    done, _ = snapshotting.revert(_flow(), validate.name(name), confirm=validate.boolean(confirm, "confirm"))
+    return done.to_wire()
+
+
+def thaw(name):
+    """
+    Thaw the file system on a volume, whoever froze it.
+
+    What the formula freezes it also thaws, should the minion be killed meanwhile. This is for what else may have been left frozen, such
+    as by ``fsfreeze``, or when the minion and all its processes were killed at once.
+
+    name
+        Name of the volume.
+
+    Returns True when it was frozen.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.thaw pg-data
+    """
+    return bool(freezing.thaw([snapshotting.mount_point(_flow(), validate.name(name))]))
 
 
 def connect(name, size=None, backend=None, type=None, source=None, resize=True, owner=None, read_only=False):

@@ -204,7 +204,8 @@ def snapshots(owner=None, volume=None):
     volume : None
         Only snapshots of volumes of this name.
 
-    Returns a list of ``name``, ``owner``, ``volume``, ``size_gib``, ``backend``, ``state``, ``error``, ``id`` and ``created`` (ISO 8601).
+    Returns a list of ``name``, ``owner``, ``volume``, ``size_gib``, ``backend``, ``state``, ``error``, ``frozen`` (whether the host
+    held the file system still), ``series`` (of the state ``storage_snapshot.rotated``), ``id`` and ``created`` (ISO 8601).
 
     CLI Example:
 
@@ -407,3 +408,30 @@ def snapshot_delete(name, owner):
         salt-run storage.snapshot_delete before-upgrade owner=db1
     """
     return _call("snapshot_delete", name=name, owner=owner)
+
+
+def snapshot_revert(name, owner, confirm=False):
+    """
+    Set a volume back to its latest snapshot. What was written to it since is lost.
+
+    The volume must not be connected to any host. It keeps its size, and the snapshot stays. To look at a snapshot without losing
+    anything, make a new volume of it.
+
+    name
+        Name of the snapshot.
+    owner
+        Minion that its volume belongs to, or ``shared``.
+    confirm : False
+        Confirm with True that what was written since may be lost.
+
+    Returns ``volume`` and ``snapshot`` as they are now. Fails with FAILED_PRECONDITION, and changes nothing, when the volume is connected,
+    there are later snapshots, or the backend refuses; with UNIMPLEMENTED when the backend cannot do this. After any other failure the
+    volume cannot be used until a repetition has succeeded.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.snapshot_revert before-upgrade owner=db1 confirm=True
+    """
+    return _call("snapshot_revert", name=name, owner=owner, confirm=confirm)

@@ -15,6 +15,7 @@ CREATING = "creating"
 AVAILABLE = "available"
 EXTENDING = "extending"
 DELETING = "deleting"
+REVERTING = "reverting"
 ERROR = "error"
 # What only the administrator's operations do.
 ADOPTING = "adopting"
@@ -60,7 +61,7 @@ class Volume(Record):
     name: str  #: Name that the owner gave; unique for the owner.
     backend: str  #: Name of the backend in the controller's configuration.
     size: int  #: Size that the backend delivers, GiB.
-    state: str = AVAILABLE  #: creating, available, extending, deleting, adopting, releasing, migrating or error.
+    state: str = AVAILABLE  #: creating, available, extending, reverting, deleting, adopting, releasing, migrating or error.
     source: Mapping[str, str] | None = None
     """``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from; ``{"kind": "array", "name": …}``: adopted."""
     type: str | None = None  #: Type in the controller's configuration that it was created with; None for none.
@@ -83,9 +84,11 @@ class Snapshot(Record):
     volume: str  #: Name of that volume.
     backend: str  #: Backend of that volume.
     size: int  #: Size of the volume when it was taken, GiB.
-    state: str = AVAILABLE  #: creating, available, deleting or error.
+    state: str = AVAILABLE  #: creating, available, reverting (its volume is being set back to it), deleting or error.
     created: float = 0.0  #: When it was taken.
     error: str = ""  #: Why the state is ``error``.
+    frozen: bool | None = False  #: Whether a host held the file system still meanwhile; None while that is asked for and not confirmed.
+    series: str = ""  #: Name of the series that it was taken for and that may delete it; empty for a single one.
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,11 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 }
 #: What ``state: absent`` takes from a host first, so that one word in pillar removes a volume that is in use there.
 _BEFORE = {"absent": ("disconnected",)}
-_KNOWN = sorted({"state"}.union(*PARAMETERS.values()))
+#: The keys of a volume's ``snapshots``: parameters of the state ``storage_snapshot.rotated``.
+SNAPSHOTS = ("keep", "every", "freeze", "timeout")
+#: Where the volume is there to be copied. Others leave its snapshots as they are, but for ``absent``, which deletes them.
+_WITH_SNAPSHOTS = ("present", "connected", "mounted")
+_KNOWN = sorted({"state", "snapshots"}.union(*PARAMETERS.values()))
 #: What a consumer can be prepared for (pillar ``storage:consumer:protocols``).
 PROTOCOLS = ("iscsi", "multipath", "nvme", "rbd", "nfs", "luks")
 # Salt calls functions named in a value that begins so. Pillar of a volume must not become a call.
@@ -45,13 +49,15 @@ States = dict[str, dict[str, list[dict[str, Any]]]]
 def volume_states(storage: Any) -> States:
     """Return the states for the pillar key ``storage``: those of ``volumes``, in the order written.
 
-    An entry without ``state`` is ``mounted`` if it has ``mount``, else ``connected``. A name with a range of numbers stands for as many
-    volumes: ``osd-{01..12}``. The same range in a text of the entry becomes the same number. When one of them is wrong, none is rendered.
+            for one, options in _expanded(name, entry, taken):
+                states.update(_one(one, options))
+                snapshots.update(_snapshots(one, options))
 
     >>> volume_states({"volumes": {"data": {"size": 1}}})
     {'storage-volumes-connected-data': {'storage_volume.connected': [{'name': 'data'}, {'size': 1}]}}
     """
     states: States = {}
+    snapshots: States = {}
     try:
         volumes = validate.mapping({} if storage is None else storage, "storage").get("volumes")
         # Keys are checked one by one below, so that one wrong name holds up no other volume.
@@ -65,10 +71,11 @@ def volume_states(storage: Any) -> States:
         try:
             for one, options in _expanded(name, entry, taken):
                 states.update(_one(one, options))
+                snapshots.update(_snapshots(one, options))
         except InvalidArgumentError as error:
             shown = name if isinstance(name, str) and name.isprintable() else repr(name)
             states[f"storage-volumes-invalid-{shown}"] = _invalid(f"storage:volumes:{shown}", error)
-    return states
+    return {**states, **snapshots}
 
 
 def _ranges(value: Any) -> list[tuple[str, str, str]]:
@@ -187,10 +194,43 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
         raise InvalidArgumentError(f"{where}: size is missing", field="size")
     if function == "mounted" and "mount" not in options:
         raise InvalidArgumentError(f"{where}: mount is missing; give the path of the mount point", field="mount")
+    if options.get("snapshots") is not None:
+        _check_snapshots(name, options, where)
     for step in (*_BEFORE.get(function, ()), function):
+        if step == "absent" and options.get("snapshots") is not None:
+            # The volume could not be deleted before them.
+            yield _rotated(name, [{"keep": 0}])
         # Keys that the function has no use for may stay, so that changing `state` is all it takes to remove a volume.
         parameters = [{key: options[key]} for key in PARAMETERS[step] if key in options]
         yield f"storage-volumes-{step}-{name}", {f"storage_volume.{step}": [{"name": name}, *parameters]}
+
+
+def _snapshots(name: str, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
+    """Yield the state that keeps snapshots of a volume whose entry was found right."""
+    options = entry or {}
+    function = options.get("state", "mounted" if "mount" in options else "connected")
+    if function in _WITH_SNAPSHOTS and (wanted := options.get("snapshots")) is not None:
+        yield _rotated(name, [{key: wanted[key]} for key in SNAPSHOTS if key in wanted])
+
+
+def _rotated(name: str, parameters: list[dict[str, Any]]) -> tuple[str, dict[str, list[dict[str, Any]]]]:
+    return f"storage-volumes-snapshots-{name}", {"storage_snapshot.rotated": [{"name": name}, {"volume": name}, *parameters]}
+
+
+def _check_snapshots(name: str, options: Mapping[str, Any], where: str) -> None:
+    from .states import snapshot
+
+    wanted = validate.mapping(options["snapshots"], f"{where}:snapshots")
+    validate.no_unknown(wanted, SNAPSHOTS, f"{where}:snapshots")
+    snapshot.check_series(name)
+    snapshot.check_keep(wanted.get("keep", 7))
+    for key in ("every", "timeout"):
+        if key in wanted:
+            validate.seconds(wanted[key], f"{where}:snapshots:{key}")
+    if "freeze" in wanted:
+        validate.boolean(wanted["freeze"], f"{where}:snapshots:freeze")
+    if options.get("owner") is not None:
+        raise InvalidArgumentError(f"{where}: snapshots of a volume of another owner are taken on the master", field="snapshots")
 
 
 def _refuse_slots(value: Any, where: str) -> None:

@@ -23,6 +23,9 @@ MAX_DESCRIPTION_BYTES = 255
 SHARED_OWNER = "shared"
 
 _SIZE = re.compile(r"(?P<number>[0-9]{1,20})\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_TIME = re.compile(r"(?P<number>[0-9]{1,9})\s*(?P<unit>[smhdw]?)", re.IGNORECASE | re.ASCII)
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_MAX_SECONDS = 100 * 366 * 86400
 _UNIT_BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 
 
@@ -84,6 +87,28 @@ def size_gib(value: Any, field: str = "size") -> int:
     if gib > MAX_SIZE_GIB:
         raise InvalidArgumentError(f"{field} {value!r} is over the largest possible size of {MAX_SIZE_GIB} GiB", field=field)
     return gib
+
+
+def seconds(value: Any, field: str) -> float:
+    """Return a length of time in seconds.
+
+    :param value: a number of seconds, or a string of a whole number and a unit: ``"90s"``, ``"30m"``, ``"6h"``, ``"1d"``, ``"1w"``.
+    :raises InvalidArgumentError: anything else, or nothing above 0.
+
+    >>> seconds("6h", "every")
+    21600.0
+    """
+    given: float | None = None
+    if isinstance(value, str) and (match := _TIME.fullmatch(value.strip())):
+        given = float(match["number"]) * _UNIT_SECONDS[match["unit"].lower()]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        given = float(value)
+    # `not given > 0` also refuses NaN.
+    if given is None or not given > 0 or given > _MAX_SECONDS:
+        raise InvalidArgumentError(
+            f"{field} must be a number of seconds above 0, or a string such as '30m', '6h' or '1d', not {value!r}", field=field
+        )
+    return given
 
 
 def boolean(value: Any, field: str) -> bool:

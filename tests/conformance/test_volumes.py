@@ -126,6 +126,28 @@ def test_snapshot_is_a_moment(world, needs, data):
         assert read(data(info), 12345, 6) == b"copy!!"
 
 
+def test_revert_is_that_moment_again(world, needs, data):
+    """The volume keeps its size and the snapshot stays, so that it can be repeated."""
+    needs(Capability.REVERT)
+    volume = world.volume()
+    with Open(world, volume) as info:
+        write(data(info), 12345, b"before")
+    snapshot = world.snapshot(volume)
+    with Open(world, volume) as info:
+        write(data(info), 12345, b"after!")
+    if Capability.EXTEND in world.provider.capabilities():
+        world.provider.extend_volume(volume, 2)
+        volume = ProviderVolume(id=volume.id, size=2)
+    for _ in range(2):
+        world.provider.revert_volume(volume, snapshot)
+        assert world.provider.volume_size(volume) == volume.size
+        with Open(world, volume) as info:
+            assert read(data(info), 12345, 6) == b"before"
+            assert os.path.getsize(data(info)) == volume.size * GIB
+            write(data(info), 12345, b"again!")
+    assert world.provider.delete_snapshot(snapshot) is True
+
+
 def test_clone_is_independent(world, needs, data):
     needs(Capability.CLONE)
     volume = world.volume()

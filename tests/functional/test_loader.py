@@ -13,7 +13,7 @@ import pytest
 #: Loader and the names of the project in it.
 OURS = {
     "modules": ("storage", "storage_pillar"),
-    "states": ("storage_volume", "storage_pillar"),
+    "states": ("storage_volume", "storage_snapshot", "storage_pillar"),
     "runners": ("storage", "storage_admin"),
     "engines": ("storage",),
 }
@@ -98,3 +98,5 @@ def test_pillar_knows_the_parameters_of_the_states(loaded: dict[str, Any]) -> No
         signature = inspect.signature(loaded["states"][f"storage_volume.{function}"]).parameters.values()
         taken = {p.name for p in signature if p.kind is not p.VAR_KEYWORD} - {"name"}
         assert set(parameters) == taken, function
+    rotated = set(inspect.signature(loaded["states"]["storage_snapshot.rotated"]).parameters)
+    assert {"name", "volume", *pillar.SNAPSHOTS} == rotated - {"kwargs"}

@@ -49,6 +49,52 @@ def test_absent_disconnects_first_and_ignores_the_other_keys() -> None:
     assert all(parameters == [{"name": "data"}] for body in states.values() for parameters in body.values())
 
 
+def test_snapshots_come_after_all_volumes() -> None:
+    wanted = {"keep": 3, "every": "6h", "freeze": True}
+    states = pillar.volume_states({"volumes": {"a": {"size": 1, "snapshots": wanted}, "b": {"size": 1, "snapshots": {}}, "c": {"size": 1}}})
+    assert [next(iter(body)) for body in states.values()] == ["storage_volume.connected"] * 3 + ["storage_snapshot.rotated"] * 2
+    rotated = [
+        {key: value for item in body["storage_snapshot.rotated"] for key, value in item.items()} for body in list(states.values())[3:]
+    ]
+    assert rotated == [{"name": "a", "volume": "a", **wanted}, {"name": "b", "volume": "b"}]
+
+
+@pytest.mark.parametrize(("state", "count"), [("present", 1), ("unmounted", 0), ("disconnected", 0)])
+def test_snapshots_are_left_alone_where_the_volume_is_not_used(state: str, count: int) -> None:
+    states = pillar.volume_states({"volumes": {"a": {"size": 1, "state": state, "snapshots": {"freeze": True}}}})
+    assert [next(iter(body)) for body in states.values()].count("storage_snapshot.rotated") == count
+
+
+def test_absent_deletes_the_snapshots_before_the_volume() -> None:
+    states = pillar.volume_states({"volumes": {"a": {"state": "absent", "snapshots": {"keep": 3}}}})
+    names = ["storage_volume.disconnected", "storage_snapshot.rotated", "storage_volume.absent"]
+    assert [next(iter(body)) for body in states.values()] == names
+    assert list(states.values())[1]["storage_snapshot.rotated"] == [{"name": "a"}, {"volume": "a"}, {"keep": 0}]
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "word"),
+    [
+        ([], "snapshots"),
+        (7, "snapshots"),
+        ({"keep": "7"}, "keep"),
+        ({"every": "x"}, "every"),
+        ({"freeze": "yes"}, "freeze"),
+        ({"timeout": 0}, "timeout"),
+        ({"kep": 1}, "keep"),
+    ],
+)
+def test_wrong_snapshots_name_the_field(snapshots: Any, word: str) -> None:
+    function, parameters = volume({"size": 1, "snapshots": snapshots})
+    assert function == "storage_pillar.invalid"
+    assert word in parameters["comment"]
+
+
+@pytest.mark.parametrize("more", [{"owner": "shared"}])
+def test_snapshots_are_of_own_volumes(more: dict[str, Any]) -> None:
+    assert volume({"snapshots": {}, **more})[0] == "storage_pillar.invalid"
+
+
 @pytest.mark.parametrize("storage", [None, {}, {"volumes": None}, {"volumes": {}}])
 def test_no_volumes_is_no_state(storage: Any) -> None:
     assert pillar.volume_states(storage) == {}

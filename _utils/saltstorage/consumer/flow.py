@@ -21,7 +21,7 @@ from ..errors import (
     StorageError,
     UnavailableError,
 )
-from ..model import Connection, Volume
+from ..model import Connection, Snapshot, Volume
 from ..wanted import Wanted
 from . import attach, filesystem, records
 from .attach import Attachment, Consumer
@@ -111,29 +111,41 @@ class Flow:
         """Return what the controller has for this minion; asked for once in a state run."""
         return fetch(self._ask, self._context, self._run)
 
+    def inventory_now(self) -> Inventory:
+        """Return what the controller has for this minion at this moment."""
+        return fetch(self._ask, {}, None)
+
     # The controller's part alone.
+
+    def request(self, op: str, args: Mapping[str, Any], *, timeout: float | None = None, retry: bool = True) -> dict[str, Any]:
+        """Have the controller do something to a volume or snapshot of this minion.
+
+        :param timeout: longest to wait for each answer, seconds; None as long as the controller works on it. Masterless, it does not count.
+        :param retry: try again, a few times, what may succeed later.
+        """
+        return self._ask(op, args, timeout) if retry else self.controller.call(op, args, timeout)
 
     def create(self, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
         """Make sure that a volume exists; return it as it was (None: it was not) and as it is."""
         reply = self._together.answer(self.ask_create(owner, name, wanted))
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         volume = Volume.from_wire(reply["volume"])
-        self._put(volume)
+        self.put(volume)
         return old, volume
 
     def extend(self, owner: str, name: str, size: int) -> tuple[Volume, Volume]:
         """Make sure that a volume has at least ``size`` GiB; return it as it was and as it is."""
         reply = self._ask("extend", {"name": name, "size": size, **self._other(owner)})
         volume = Volume.from_wire(reply["volume"])
-        self._put(volume)
+        self.put(volume)
         return Volume.from_wire(reply["old"]), volume
 
     def delete(self, owner: str, name: str) -> tuple[Volume | None, bool]:
         """Delete a volume; return it as it was, and whether only its record was left."""
         reply = self._together.answer(self.ask_delete(owner, name))
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
-        if old is not None and (kept := self._kept()) is not None:
-            kept.drop(old)
+        if old is not None:
+            self.drop(old)
         return old, bool(reply["record_only"])
 
     # Both parts.
@@ -167,8 +179,8 @@ class Flow:
                 raise
             volume = Volume.from_wire(reply["volume"])
             connection = Connection.from_wire(reply["connection"])
-            self._put(volume)
-            self._put(connection)
+            self.put(volume)
+            self.put(connection)
             self._drop_former(name, volume, read_only)
             attachment = consumer.attach(
                 volume,
@@ -248,17 +260,17 @@ class Flow:
                 raise
             consumer.end_format(name)
 
-    def _ask(self, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    def _ask(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Have the controller do something; what it says may succeed later is tried again, a few times."""
         for delay in RETRY_DELAYS:
             try:
-                return self.controller.call(op, args)
+                return self.controller.call(op, args, timeout)
             except StorageError as error:
                 if not (error.retryable and error.answered):
                     raise
                 log.info("storage: %s; trying again in %g s", error, delay)
                 time.sleep(delay)
-        return self.controller.call(op, args)
+        return self.controller.call(op, args, timeout)
 
     # Requests, and everything that must be done before each.
 
@@ -290,8 +302,8 @@ class Flow:
 
         def finish(reply: dict[str, Any]) -> tuple[T, str, tuple[str, ...]]:
             self.consumer.forget(name)
-            if reply["connection"] and (kept := self._kept()) is not None:
-                kept.drop(Connection.from_wire(reply["connection"]))
+            if reply["connection"]:
+                self.drop(Connection.from_wire(reply["connection"]))
             if detached.changed and attached is not None:
                 return first, attached.device or attached.path or "half attached", detached.warnings
             return first, "mapping" if reply["connection"] else "", detached.warnings
@@ -309,9 +321,15 @@ class Flow:
     def _kept(self) -> Inventory | None:
         return current(self._context, self._run)
 
-    def _put(self, record: Volume | Connection) -> None:
+    def put(self, record: Volume | Snapshot | Connection) -> None:
+        """Take up a record in the inventory of this run."""
         if (kept := self._kept()) is not None:
             kept.put(record)
+
+    def drop(self, record: Volume | Snapshot | Connection) -> None:
+        """Forget a record in the inventory of this run."""
+        if (kept := self._kept()) is not None:
+            kept.drop(record)
 
     def _forget_intent(self, name: str, error: StorageError) -> None:
         """Remove the intent after a refusal. When the outcome is not known, it stays: the volume may be mapped."""
@@ -334,4 +352,7 @@ def check_usable(volume: Volume) -> None:
     if volume.state in (model.AVAILABLE, model.EXTENDING):
         return
     why = f" ({volume.error})" if volume.error else ""
+    if volume.state == model.REVERTING:
+        text = f"volume {volume.name!r} is being set back to a snapshot{why}; repeat that (storage.snapshot_revert) until it succeeds"
+        raise FailedPreconditionError(text)
     raise FailedPreconditionError(f"volume {volume.name!r} is {volume.state}{why}; apply storage_volume.present or absent first")

@@ -32,6 +32,10 @@ class Inventory:
         self.default_backend: str | None = data["default_backend"]
         self.types: Mapping[str, Any] = data["types"]
 
+    def now(self) -> float:
+        """Return the controller's time, in seconds since the epoch; what it created has times of the same clock."""
+        return float(self.wire["time"]) + time.monotonic() - self.read
+
     def volume(self, owner: str, name: str) -> Volume | None:
         """Return a volume, or None."""
         return self._volumes.get((owner, name))

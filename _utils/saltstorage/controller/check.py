@@ -214,6 +214,7 @@ _REPAIRS = {
     model.CREATING: "remove what is there of it",
     model.DELETING: "delete it",
     model.EXTENDING: "take the size that the backend has",
+    model.REVERTING: "finish setting the volume back",
     model.CONNECTING: "unmap it",
     model.DISCONNECTING: "unmap it",
     model.ADOPTING: "finish taking it over, or leave it to the backend",

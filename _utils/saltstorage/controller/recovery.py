@@ -12,6 +12,7 @@ from .connections import Connections
 from .core import Caller, Core, as_provider_volume
 from .locks import volume_key
 from .moves import Moves
+from .reverts import Reverts
 from .snapshots import Snapshots
 from .volumes import Volumes
 
@@ -21,12 +22,15 @@ log = logging.getLogger(__name__)
 class Recovery:
     """Recovery of one backend. What another process is working on right now is left to it: it holds the lock."""
 
-    def __init__(self, core: Core, volumes: Volumes, connections: Connections, snapshots: Snapshots, moves: Moves) -> None:
+    def __init__(
+        self, core: Core, volumes: Volumes, connections: Connections, snapshots: Snapshots, reverts: Reverts, moves: Moves
+    ) -> None:
         self.core = core
         self.volumes = volumes
         self.connections = connections
         self.snapshots = snapshots
         self.moves = moves
+        self.reverts = reverts
 
     def run(self, backend: str) -> None:
         """Recover everything on a backend that is up. An item that fails is logged, and left for the next request or start."""
@@ -41,7 +45,7 @@ class Recovery:
             volume = catalog.volume_by_id(connection.volume_id)
             if volume is not None and volume.backend == backend:
                 self._try(volume, "connection", connection)
-        for snapshot in catalog.snapshots(backend=backend, state=[model.CREATING, model.DELETING]):
+        for snapshot in catalog.snapshots(backend=backend, state=[model.CREATING, model.DELETING, model.REVERTING]):
             parent = catalog.volume_by_id(snapshot.volume_id)
             if parent is not None:
                 self._try(parent, "snapshot", snapshot.name)
@@ -81,16 +85,22 @@ class Recovery:
             log.warning("storage: undid the half done connection of volume %s to %s", volume.id, now.host)
 
     def settle_snapshot(self, owner: str, name: str) -> None:
-        """Remove a snapshot that is half taken or half deleted."""
+        """Remove a snapshot that is half taken or half deleted; finish setting its volume back to it."""
         now = self.core.catalog.snapshot(owner, name)
-        if now is not None and now.state in (model.CREATING, model.DELETING, model.ERROR):
+        if now is not None and now.state == model.REVERTING:
+            self.reverts.settle(now)
+            log.warning("storage: volume %s is set back to snapshot %s, or was not touched", now.volume_id, now.id)
+        elif now is not None and now.state in (model.CREATING, model.DELETING, model.ERROR):
             self.snapshots.remove(now)
             log.warning("storage: removed the half done snapshot %s", now.id)
 
     def settle_volume(self, volume: Volume) -> None:
         """Finish or undo what was half done with a volume."""
         now = self.core.catalog.volume_by_id(volume.id)
-        if now is not None and now.state != model.AVAILABLE:
+        if now is not None and now.state == model.REVERTING:
+            for snapshot in self.core.catalog.snapshots(volume_id=now.id, state=model.REVERTING):
+                self.settle_snapshot(snapshot.owner, snapshot.name)
+        elif now is not None and now.state != model.AVAILABLE:
             after = self.volumes.settle(now)
             log.warning("storage: volume %s was %s and is now %s", now.id, now.state, after.state if after else "gone")
 

@@ -53,6 +53,8 @@ def snapshot(record: Snapshot) -> dict[str, Any]:
             "backend": record.backend,
             "state": record.state,
             "error": record.error,
+            "frozen": record.frozen,
+            "series": record.series,
             "id": record.id,
             "created": iso_time(record.created),
         }

@@ -80,6 +80,8 @@ snapshots = Table(
     Column("state", String(16), nullable=False),
     Column("created", Double, nullable=False),
     Column("error", Text, nullable=False, default=""),
+    Column("frozen", Boolean, default=False),
+    Column("series", _name, nullable=False, default=""),
     UniqueConstraint("owner", "name", name="storage_snapshots_identity"),
     Index("storage_snapshots_volume", "volume_id"),
     Index("storage_snapshots_state", "state"),

@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from .locks import Locks
 from .moves import Moves
 from .recovery import Recovery
 from .repair import Repair
+from .reverts import Reverts
 from .snapshots import Snapshots
 from .volumes import Volumes
 
@@ -82,7 +84,9 @@ class Service:
             "disconnect": self.connections.disconnect,
             "mark_formatted": self.connections.mark_formatted,
             "snapshot_create": self.snapshots.create,
+            "snapshot_mark_frozen": self.snapshots.mark_frozen,
             "snapshot_delete": self.snapshots.delete,
+            "snapshot_revert": self.reverts.revert,
             "together": self.together,
         }
 
@@ -107,6 +111,11 @@ class Service:
     def snapshots(self) -> Snapshots:
         """The operations on snapshots."""
         return Snapshots(self.core, self.volumes)
+
+    @functools.cached_property
+    def reverts(self) -> Reverts:
+        """Setting volumes back."""
+        return Reverts(self.core, self.volumes)
 
     # What only the administrator does, on the master.
 
@@ -133,7 +142,7 @@ class Service:
     @functools.cached_property
     def recovery(self) -> Recovery:
         """Recovery of what was cut off."""
-        return Recovery(self.core, self.volumes, self.connections, self.snapshots, self.moves)
+        return Recovery(self.core, self.volumes, self.connections, self.snapshots, self.reverts, self.moves)
 
     def check(self, known: Callable[[str], bool] | None = None) -> Check:
         """Return what looks for things that are not as they should be.
@@ -223,7 +232,8 @@ class Service:
         :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
             shared volumes that it may use; ``fenced``: ids of the volumes that were taken from this minion
             while it was fenced; ``backends``: name to ``state``, for those that it may use; ``default_backend``;
-            ``types``: name to ``backend`` (None: any), for those that it may use.
+            ``types``: name to ``backend`` (None: any), for those that it may use; ``time``: now,
+            seconds since the epoch.
         """
         rule = self.core.rule(caller)
         owner = caller.minion
@@ -244,6 +254,7 @@ class Service:
             "backends": {n: {"state": states.get(n, {}).get("state", "unknown")} for n in names},
             "default_backend": self.config.default_backend,
             "types": {n: {"backend": t.backend} for n, t in self.config.types.items() if rule.may_have(n)},
+            "time": time.time(),
         }
 
     # Reading, for the runner.

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .. import model, validate
-from ..errors import AlreadyExistsError, FailedPreconditionError, StorageError
+from ..errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, StorageError
 from ..model import Snapshot
 from .core import Caller, Core, as_provider_snapshot, new_id, require
 from .locks import owner_key
@@ -24,25 +24,34 @@ class Snapshots:
         self.core = core
         self.volumes = volumes
 
-    def create(self, caller: Caller, *, name: Any, volume: Any, owner: Any = None) -> dict[str, Any]:
+    def create(self, caller: Caller, *, name: Any, volume: Any, owner: Any = None, frozen: Any = False, series: Any = "") -> dict[str, Any]:
         """Make sure that a snapshot of a volume exists.
 
+        :param frozen: the caller holds the volume's file systems still, and will say with :meth:`mark_frozen` that it did so until the
+            end. One that was never confirmed so is taken anew.
+        :param series: the series that it is taken for.
         :returns: ``snapshot`` as it is now; ``old`` as it was before, None when it was taken.
         """
         name = validate.name(name)
         volume_name = validate.name(volume, "volume")
+        frozen = validate.boolean(frozen, "frozen")
+        series = validate.name(series, "series") if series != "" else ""
         owner = self.core.owner(caller, owner, volume_name, change=True)
         with self.core.held(caller, "snapshot", (owner, volume_name)):
             old = self.core.catalog.snapshot(owner, name)
             if old is not None and old.volume != volume_name:
                 raise AlreadyExistsError(f"snapshot {name!r} of {owner} exists and is of volume {old.volume!r}", field="volume")
-            if old is not None and old.state != model.AVAILABLE:
+            # Before anything is removed: the volume may be on its way back to that very snapshot.
+            parent = self.volumes.usable(owner, volume_name)
+            if old is not None and (old.state in (model.CREATING, model.DELETING, model.ERROR) or (frozen and old.frozen is None)):
                 self.remove(old)
                 old = None
-            parent = self.volumes.usable(owner, volume_name)
             if old is not None:
                 if old.volume_id != parent.id:
                     raise AlreadyExistsError(f"snapshot {name!r} is of an earlier volume of the name {volume_name!r}", field="volume")
+                if frozen and not old.frozen:
+                    text = f"snapshot {name!r} exists and was taken with the file system in use; delete it, or choose another name"
+                    raise AlreadyExistsError(text, field="freeze")
                 return {"snapshot": old.to_wire(), "old": old.to_wire()}
             provider = self.core.provider(parent.backend)
             require(provider, Capability.SNAPSHOT, parent.backend, "take snapshots")
@@ -56,6 +65,8 @@ class Snapshots:
                 size=parent.size,
                 state=model.CREATING,
                 created=time.time(),
+                frozen=None if frozen else False,
+                series=series,
             )
             with self.core.locks.held(owner_key(owner), why="a look at the quota"):
                 if caller.minion:
@@ -69,6 +80,23 @@ class Snapshots:
                 raise
             snapshot = self.core.catalog.update(snapshot, state=model.AVAILABLE)
         return {"snapshot": snapshot.to_wire(), "old": None}
+
+    def mark_frozen(self, caller: Caller, *, name: Any, id: Any, owner: Any = None) -> dict[str, Any]:
+        """Record that the file systems were held still until a snapshot was taken.
+
+        :param id: the snapshot that was taken; another one of the name may have been taken since.
+        :returns: ``snapshot`` as it is now.
+        """
+        name = validate.name(name)
+        owner = self.core.owner(caller, owner, name, change=True)
+        found = self._found(owner, name)
+        with self.core.held(caller, "confirmation of a snapshot", (owner, found.volume)):
+            found = self._found(owner, name)
+            if found.id != id or found.state != model.AVAILABLE:
+                raise FailedPreconditionError(f"snapshot {name!r} was taken anew, or is being deleted, meanwhile; apply again")
+            if found.frozen is None:
+                found = self.core.catalog.update(found, frozen=True)
+        return {"snapshot": found.to_wire()}
 
     def delete(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
         """Delete a snapshot.
@@ -89,19 +117,36 @@ class Snapshots:
 
     def remove(self, snapshot: Snapshot) -> bool:
         """Delete a snapshot from its backend and then from the catalog, with its volume's lock held."""
+        if snapshot.state == model.REVERTING:
+            raise FailedPreconditionError(f"volume {snapshot.volume!r} is being set back to {snapshot.name!r}; that must end first")
         provider = self.core.provider(snapshot.backend)
         before = snapshot.state
         snapshot = self.core.catalog.update(snapshot, state=model.DELETING)
         try:
             existed = provider.delete_snapshot(as_provider_snapshot(snapshot))
-        except FailedPreconditionError:
+        except FailedPreconditionError as error:
             self.core.catalog.update(snapshot, state=before)
-            raise
+            raise self._with_dependants(snapshot, error) from None
         except StorageError as error:
             self.core.catalog.update(snapshot, error=error.message)
             raise
         self.core.catalog.remove(snapshot)
         return existed
+
+    def _found(self, owner: str, name: str) -> Snapshot:
+        found = self.core.catalog.snapshot(owner, name)
+        if found is None:
+            raise NotFoundError(f"there is no snapshot {name!r} of {owner}", field="name")
+        return found
+
+    def _with_dependants(self, snapshot: Snapshot, error: FailedPreconditionError) -> FailedPreconditionError:
+        """Return the refusal of a backend with the volumes that were made of the snapshot: on some, those depend on it."""
+        made = [v.name for v in self.core.catalog.volumes(owner=snapshot.owner) if v.source and v.source.get("id") == snapshot.id]
+        if not made:
+            return error
+        names = ", ".join(map(repr, made))
+        text = f"{error.message}; snapshot {snapshot.name!r} is the source of the volumes {names}"
+        return FailedPreconditionError(text, details={**error.details, "volumes": made})
 
     def _undo(self, snapshot: Snapshot) -> None:
         try:

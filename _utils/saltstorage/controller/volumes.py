@@ -277,6 +277,11 @@ class Volumes:
             if settled is None:
                 raise NotFoundError(f"volume {volume.name!r} of {volume.owner} does not exist any more: its {volume.state} was finished")
             return settled
+        if volume.state == model.REVERTING:
+            raise FailedPreconditionError(
+                f"volume {volume.name!r} of {volume.owner} is being set back to a snapshot{f' ({volume.error})' if volume.error else ''};"
+                " repeat that (salt-run storage.snapshot_revert) until it succeeds"
+            )
         if volume.state != model.EXTENDING:
             return volume
         size = self.core.provider(volume.backend).volume_size(as_provider_volume(volume))

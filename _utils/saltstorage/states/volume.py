@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import model, validate
 from ..consumer import attach
-from ..consumer.flow import Flow
+from ..consumer.flow import Flow, check_usable
 from ..consumer.inventory import Inventory
 from ..errors import FailedPreconditionError, NotFoundError, PermissionDeniedError
 from ..model import Volume
@@ -86,6 +86,8 @@ def absent(flow: Flow, name: Any, owner: Any) -> Plan:
 def existing(inventory: Inventory, owner: str, name: str) -> Volume | None:
     """Return the volume; None also for one whose creation or deletion was cut off: it is made anew."""
     volume = inventory.volume(owner, name)
+    if volume is not None and volume.state == model.REVERTING:
+        check_usable(volume)
     return volume if volume is not None and volume.state in (model.AVAILABLE, model.EXTENDING) else None
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 
 from saltstorage.consumer.flow import Flow
-from saltstorage.states import attachment, mount, skeleton, volume
+from saltstorage.states import attachment, mount, skeleton, snapshot, volume
 from saltstorage.states.extended import extended
 from saltstorage.states.mount import Mount
 from saltstorage.states.request import Request
+
+from .faulty_driver import FaultyDriver
 
 
 class Host:
     """One minion. Several of them share one controller's catalog and backend."""
 
-    def __init__(self, root, minion, metadata_dir, driver="saltstorage.controller.drivers.file.FileDriver"):
+    def __init__(self, root, minion, metadata_dir, driver="saltstorage.controller.drivers.file.FileDriver", volumes=None):
         self.root = root
         self.folder = root / minion
         self.mount_point = str(self.folder / "srv")
@@ -30,7 +33,7 @@ class Host:
                 "backends": {
                     "local": {
                         "volume_driver": driver,
-                        "file_driver_path": str(root / "volumes"),
+                        "file_driver_path": str(volumes or root / "volumes"),
                     }
                 },
                 "consumer": {
@@ -68,6 +71,8 @@ class Host:
                 return attachment.disconnected(flow, name, given.get("owner"), False)
             if function == "extended":
                 return extended(flow, name, given.get("size"), given.get("exact", False), given.get("owner"))
+            if function.startswith("snapshot_"):
+                return self._snapshot(flow, function, name, {"volume": "data", "freeze": False, "timeout": 60, **given})
             if function == "unmounted":
                 return mount.unmounted(flow, name, given.get("owner"))
             kinds = {k: v for k, v in given.items() if k not in ("owner", "read_only", "mount", "fstype", "options")}
@@ -78,6 +83,21 @@ class Host:
             return mount.mounted(flow, request, wanted, test)
 
         return skeleton.run(name, test, plan, {}, lambda name: None)
+
+    @staticmethod
+    def _snapshot(flow, function, name, given):
+        if function == "snapshot_absent":
+            return snapshot.absent(flow, name)
+        common = (given["freeze"], given["timeout"])
+        if function == "snapshot_present":
+            return snapshot.present(flow, name, given["volume"], *common)
+        return snapshot.rotated(flow, name, given["volume"], given.get("keep", 7), given.get("every", "1d"), *common)
+
+    @property
+    def service(self):
+        """The controller in this process."""
+        self.flow.controller.call("inventory", {})
+        return self.context["saltstorage.bus.service"][1]
 
     def mounted(self, **given):
         return self.state("mounted", **{"size": 1, **given})
@@ -106,6 +126,39 @@ def hosts(short_dir, metadata_dir):
     for line in left:
         subprocess.run(["losetup", "--detach", line.split()[0]], check=True)
     assert left == []
+
+
+@pytest.fixture
+def shared_blocks(tmp_path):
+    """A directory whose file system copies a file at one moment, so that volumes in use can have snapshots."""
+    image, folder = tmp_path / "blocks", tmp_path / "blocks.mounted"
+    image.touch()
+    os.truncate(image, 8 << 30)
+    folder.mkdir()
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
+    device = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        # It may have been for reading only when someone else had it.
+        subprocess.run(["blockdev", "--setrw", device], check=True)
+        subprocess.run(["mount", device, str(folder)], check=True)
+        (folder / "volumes").mkdir(mode=0o700)
+        yield folder / "volumes"
+        subprocess.run(["umount", str(folder)], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.fixture
+def hooks():
+    """What the faulty driver does; see there."""
+    yield FaultyDriver.hooks
+    FaultyDriver.hooks.clear()
+
+
+@pytest.fixture
+def faulty(shared_blocks, hooks, hosts):
+    """A minion whose backend does what ``hooks`` say."""
+    return hosts(driver=f"{FaultyDriver.__module__}.{FaultyDriver.__name__}", volumes=shared_blocks)
 
 
 @pytest.fixture

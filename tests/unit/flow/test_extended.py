@@ -14,16 +14,8 @@ from saltstorage.consumer.attach import Consumer
 from saltstorage.controller.core import Caller
 from saltstorage.errors import UnavailableError
 
-from .faulty_driver import FaultyDriver
-
 FAULTY = "tests.unit.flow.faulty_driver.FaultyDriver"
 GIB = 2**30
-
-
-@pytest.fixture(autouse=True)
-def hooks():
-    yield FaultyDriver.hooks
-    FaultyDriver.hooks.clear()
 
 
 def device_size(host):

@@ -13,11 +13,12 @@ class Controller:
     def __init__(self, error, times):
         self.error, self.times, self.asked = error, times, 0
 
-    def call(self, op, args):
+    def call(self, op, args, timeout=None):
         self.asked += 1
         if self.asked <= self.times:
             raise self.error
-        return {"volumes": [], "snapshots": [], "connections": [], "fenced": [], "backends": {}, "default_backend": None, "types": {}}
+        empty = {"volumes": [], "snapshots": [], "connections": [], "fenced": [], "backends": {}, "types": {}}
+        return {**empty, "default_backend": None, "time": 0.0}
 
 
 @pytest.fixture

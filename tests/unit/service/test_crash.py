@@ -34,10 +34,16 @@ CASES = {
     "disconnect": ([CREATE, CONNECT], ("disconnect", NAME), {"volumes": 1, "files": 1}),
     "delete": ([CREATE], ("delete", NAME), {}),
     "snapshot": ([CREATE], CUT, {"volumes": 1, "files": 2, "snapshots": 1}),
+    "frozen snapshot": ([CREATE], ("snapshot_create", {**CUT[1], "frozen": True}), {"volumes": 1, "files": 2, "snapshots": 1}),
+    "return to a snapshot": (
+        [CREATE, CUT],
+        ("snapshot_revert", {"name": "cut", "confirm": True}),
+        {"volumes": 1, "files": 2, "snapshots": 1},
+    ),
     "snapshot deletion": ([CREATE, CUT], ("snapshot_delete", {"name": "cut"}), {"volumes": 1, "files": 1}),
 }
 WRITES = ("add", "update", "remove")
-CALLS = ("create_volume", "delete_volume", "extend_volume", "connect", "disconnect", "create_snapshot", "delete_snapshot")
+CALLS = ("create_volume", "delete_volume", "extend_volume", "connect", "disconnect", "create_snapshot", "delete_snapshot", "revert_volume")
 
 
 def run(service, operation):

@@ -132,6 +132,10 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         if not self._remove(snapshot, exception.SnapshotIsBusy(snapshot_name=snapshot.name)):
             raise exception.SnapshotNotFound(snapshot_id=snapshot.id)
 
+    def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
+        """Exchange the volume's file for a copy of the snapshot's: the volume has the one content or the other, never a mixture."""
+        self._copy(snapshot, volume, volume.size, replace=True)
+
     # Connections
 
     def create_export(self, context: Any, volume: Any, connector: Any) -> dict[str, Any] | None:
@@ -206,12 +210,16 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
                 f" ({free / GIB:.1f} GiB free, max_over_subscription_ratio {ratio:g})"
             )
 
-    def _copy(self, source: Any, target: Any, size: int, *, live: bool = False) -> None:
+    def _copy(self, source: Any, target: Any, size: int, *, live: bool = False, replace: bool = False) -> None:
         origin = self._existing(source)
-        with self._space_lock:
-            self._require_room(size)
+        if replace:
+            if sparse.has_loop_device(self._existing(target)):
+                raise exception.VolumeIsBusy(volume_name=target.name)
+        else:
+            with self._space_lock:
+                self._require_room(size)
         try:
-            sparse.copy(origin, self._file(target), size * GIB, spare=self._capacity()[1], atomic=live)
+            sparse.copy(origin, self._file(target), size * GIB, spare=self._capacity()[1], atomic=live, replace=replace)
         except sparse.NoRoom as error:
             raise NoSpace(
                 reason=f"a copy needs {error.needed / GIB:.1f} GiB and {error.spare / GIB:.1f} GiB are free in {self._path}"

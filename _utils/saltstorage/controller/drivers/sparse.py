@@ -50,11 +50,12 @@ def grow(path: Path, size: int) -> None:
         os.close(file)
 
 
-def copy(source: Path, target: Path, size: int, *, spare: int, atomic: bool = False) -> None:
+def copy(source: Path, target: Path, size: int, *, spare: int, atomic: bool = False, replace: bool = False) -> None:
     """Copy a file, sharing its blocks where possible, and make the copy at least ``size`` bytes long.
 
     :param spare: bytes that a copy which shares nothing may take.
     :param atomic: the source may be written meanwhile, so only a copy made at one moment will do.
+    :param replace: the copy takes the place of a file that is there.
     :raises NoRoom: ``spare`` is not enough.
     :raises NotAtomic: such a copy is not possible here.
     """
@@ -62,7 +63,7 @@ def copy(source: Path, target: Path, size: int, *, spare: int, atomic: bool = Fa
     try:
         # What a loop device has taken but not written would be missing.
         os.fsync(origin)
-        with _whole(target) as file:
+        with _whole(target, replace=replace) as file:
             if not _reflink(origin, file):
                 if atomic:
                     raise NotAtomic
@@ -136,14 +137,16 @@ def has_loop_device(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[int]:
+def _whole(path: Path, *, replace: bool = False) -> Iterator[int]:
     """Give a file descriptor to fill; the file gets its name only when all went well and is on disk."""
-    _refuse_existing(path)
+    if not replace:
+        _refuse_existing(path)
     partial = _partial(path)
     file = _locked(partial)
     try:
         # Another maker may have ended while this one waited for the lock.
-        _refuse_existing(path)
+        if not replace:
+            _refuse_existing(path)
         os.ftruncate(file, 0)
         yield file
         os.fsync(file)

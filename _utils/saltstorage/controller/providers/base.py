@@ -24,6 +24,7 @@ class Capability(enum.StrEnum):
     EXTEND = "extend"  #: Grow a volume that no host uses.
     EXTEND_ONLINE = "extend_online"  #: Grow a volume while hosts use it.
     SNAPSHOT = "snapshot"  #: Snapshots, and volumes from them.
+    REVERT = "revert"  #: Set a volume that no host uses back to its latest snapshot.
     CLONE = "clone"  #: Volumes from volumes.
     SPECS = "specs"  #: Extra specs and QoS specs, which choose properties of a volume when it is created.
     MULTIATTACH = "multiattach"  #: One volume mapped to several hosts.
@@ -151,6 +152,15 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def delete_snapshot(self, snapshot: ProviderSnapshot) -> bool:
         """Delete a snapshot; return whether there was one."""
+
+    def revert_volume(self, volume: ProviderVolume, snapshot: ProviderSnapshot) -> None:
+        """Set a volume that no host uses back to its latest snapshot, and keep both; with ``REVERT`` among the capabilities.
+
+        The volume keeps its size, ``volume.size``, which may be larger than the snapshot's. Called again after it was interrupted.
+
+        :raises FailedPreconditionError: the backend refused and did nothing.
+        """
+        raise UnimplementedError(f"backend {self.config.name!r} cannot set volumes back to a snapshot")
 
     @abc.abstractmethod
     def connect(

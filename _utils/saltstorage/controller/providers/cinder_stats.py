@@ -44,6 +44,8 @@ def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
     found = {Capability.SPECS}
     if _has(driver, "create_snapshot") and _has(driver, "create_volume_from_snapshot"):
         found.add(Capability.SNAPSHOT)
+        if _has(driver, "revert_to_snapshot"):
+            found.add(Capability.REVERT)
     if _has(driver, "create_cloned_volume"):
         found.add(Capability.CLONE)
     if _has(driver, "extend_volume"):

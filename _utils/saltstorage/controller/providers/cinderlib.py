@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
-from ...model import AVAILABLE, CREATING, EXTENDING, BackendStats
+from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats
 from .. import cinder_bridge, cinder_logging
 from ..cinder_errors import is_gone, translated
 from ..cinder_logging import describe
@@ -208,6 +208,17 @@ class CinderlibProvider(CinderManage):
             if known:
                 row.persistence.delete_snapshot(row)
             return known and existed
+
+    def revert_volume(self, volume: ProviderVolume, snapshot: ProviderSnapshot) -> None:
+        """Set a volume back to its latest snapshot; see the base class.
+
+        Cinder's manager takes a snapshot of what is about to be lost before; the caller has confirmed that it may be lost.
+        """
+        with translated(f"set volume {volume.id} back to snapshot {snapshot.id}"):
+            row, source = self._need_volume(volume.id), self._need_snapshot(snapshot.id)
+            # Some drivers look at these; not saved, so they need no undoing.
+            row._ovo.status, source._ovo.status = REVERTING, "restoring"
+            self._driver.revert_to_snapshot(self._context, row._ovo, source._ovo)
 
     # Connections
 

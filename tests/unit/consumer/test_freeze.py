@@ -1,0 +1,221 @@
+"""Freezing real file systems: writers wait, and go on in every case, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from saltstorage.consumer import freeze, mounting, mounts
+from saltstorage.errors import DeadlineExceededError, FailedPreconditionError
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(params=["xfs", "ext4"])
+def point(request, tmp_path):
+    """A file system that is mounted from a loop device."""
+    image, path = tmp_path / "image", tmp_path / "mount 'point'"
+    image.touch()
+    os.truncate(image, 400 << 20)
+    subprocess.run([f"mkfs.{request.param}", "-q", str(image)], check=True)
+    path.mkdir()
+    device = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True).stdout.strip()
+    # It may have been for reading only when someone else had it.
+    subprocess.run(["blockdev", "--setrw", device], check=True)
+    try:
+        subprocess.run(["mount", device, str(path)], check=True)
+        yield str(path)
+        # A watchdog that was told nothing ends by itself, just after it has thawed.
+        deadline = time.monotonic() + 10
+        while (users := mounting.users(str(path))) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert users == []
+        left = freeze.thaw([str(path)])
+        subprocess.run(["umount", str(path)], check=True)
+        assert left == [], "it was left frozen"
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+class Writer(threading.Thread):
+    """Writes a file; ``wrote`` is set when it could."""
+
+    def __init__(self, point):
+        super().__init__(daemon=True)
+        self.path = Path(point, "written")
+        self.wrote = threading.Event()
+        self.start()
+
+    def run(self):
+        self.path.write_text("x")
+        self.wrote.set()
+
+    def waits(self):
+        """Return whether the write is blocked in the kernel: nothing else keeps a thread of this test in the state D."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not self.wrote.is_set():
+            if Path(f"/proc/self/task/{self.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "D":
+                return True
+            time.sleep(0.01)
+        return False
+
+
+def hold(point, seconds=30.0):
+    return freeze.frozen([point], seconds=seconds, patience=30.0)
+
+
+def test_writes_wait_and_go_on(point):
+    with hold(point) as frozen:
+        writer = Writer(point)
+        assert writer.waits()
+        assert frozen.thaw() is True
+        assert writer.wrote.wait(10)
+    assert frozen.held
+
+
+def test_an_error_within_thaws(point):
+    writers = []
+
+    def fail():
+        with hold(point):
+            writers.append(Writer(point))
+            assert writers[0].waits()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert writers[0].wrote.wait(10)
+
+
+def test_the_time_is_over(point):
+    with hold(point, seconds=0.5) as frozen:
+        writer = Writer(point)
+        assert writer.waits()
+        assert writer.wrote.wait(10), "the watchdog thaws while this process does nothing"
+        assert frozen.thaw() is False
+    assert frozen.held is False
+
+
+def test_one_at_a_time_and_none_half(point, tmp_path):
+    with hold(point) as frozen:
+        with pytest.raises(FailedPreconditionError, match="frozen already"), hold(point):
+            pytest.fail("frozen twice")
+        writer = Writer(point)
+        assert writer.waits(), "the refused one did not thaw it"
+        assert frozen.thaw()
+    with pytest.raises(FailedPreconditionError, match="/proc cannot be frozen"), freeze.frozen([point, "/proc"], seconds=9, patience=9):
+        pytest.fail("/proc frozen")
+    assert freeze.thaw([point]) == [], "the first was thawed when the second could not be frozen"
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(FailedPreconditionError, match="No such file"), freeze.frozen([str(tmp_path / "no")], seconds=9, patience=9):
+        pytest.fail("frozen")
+
+
+def test_frozen_by_an_administrator(point):
+    subprocess.run(["fsfreeze", "--freeze", point], check=True)
+    with pytest.raises(FailedPreconditionError, match=r"storage\.thaw"), hold(point):
+        pytest.fail("frozen twice")
+    assert freeze.thaw([point]) == [point]
+
+
+CALLER = """
+import sys
+from saltstorage.consumer import freeze
+with freeze.frozen([sys.argv[1]], seconds=120, patience=30) as hold:
+    print(hold._process.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def caller(point):
+    """A process of its own that holds the file system frozen, and the pid of its watchdog."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALLER, point],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(freeze.__file__).parents[2])},
+        start_new_session=True,
+    )
+    yield process, int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        pipe.close()
+
+
+@pytest.mark.parametrize("who", ["caller", "its group", "watchdog by SIGTERM", "watchdog"])
+def test_killed(point, caller, who):
+    process, watchdog = caller
+    writer = Writer(point)
+    assert writer.waits()
+    if who == "caller":
+        process.kill()
+    elif who == "its group":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif who == "watchdog by SIGTERM":
+        os.kill(watchdog, signal.SIGTERM)
+    else:
+        os.kill(watchdog, signal.SIGKILL)
+        process.stdin.close()  # its block ends
+    assert writer.wrote.wait(20)
+
+
+def test_the_caller_dies_and_a_child_of_it_keeps_its_pipes(point, tmp_path):
+    """A fork of the caller's process has all its pipes, so that the pipe alone does not tell that the caller died."""
+    code = CALLER.replace("sys.stdin.read()", "import os, time\n    if os.fork() == 0: time.sleep(60)\n    sys.stdin.read()")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, point],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(freeze.__file__).parents[2])},
+        start_new_session=True,
+    )
+    process.stdout.readline()
+    writer = Writer(point)
+    assert writer.waits()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert writer.wrote.wait(20)
+    os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdin, process.stdout):
+        pipe.close()
+
+
+def test_the_caller_dies_before_it_is_frozen(point):
+    """The watchdog that is started, and whose caller is gone by the time the kernel has frozen, thaws at once."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", freeze.freezer.__file__, "120", "1", point], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    out, _ = process.communicate(timeout=30)
+    assert out.split() == [b"frozen", b"late"]
+
+
+def test_freezing_that_takes_too_long(point):
+    """A watchdog that hangs before it has frozen is given up, and freezes nothing later."""
+    with (
+        pytest.raises(DeadlineExceededError, match="could not be frozen"),
+        freeze.frozen([point], seconds=30, patience=0.0),
+    ):
+        pytest.fail("frozen")
+    writer = Writer(point)
+    assert writer.wrote.wait(20)
+
+
+def test_a_mount_that_another_hides_is_not_frozen_by_its_path(point, tmp_path):
+    found = [m for m in mounts.read() if m.path == point]
+    assert freeze.mount_point(found) == point
+    subprocess.run(["mount", "-t", "tmpfs", "none", point], check=True)
+    try:
+        assert freeze.mount_point(found) is None
+    finally:
+        subprocess.run(["umount", point], check=True)
