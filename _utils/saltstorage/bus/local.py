@@ -80,7 +80,10 @@ class LocalController:
             multiprocessing.util.Finalize(None, service.close, exitpriority=10)
             kept = self._context[_CONTEXT_KEY] = (os.getpid(), service)
         if start and self._context.get(_STARTED_KEY) != os.getpid():
-            kept[1].start()
+            from ..controller.backends import LOAD_TIMEOUT
+
+            # Nobody else waits, so the operation may take as long as the driver.
+            kept[1].start(patience=LOAD_TIMEOUT)
             self._context[_STARTED_KEY] = os.getpid()
         return kept[1]
 

@@ -57,9 +57,9 @@ class Backend:
             raise _again(self.error)
         raise self._still_loading()
 
-    def watched(self) -> None:
-        """Have callers wait only a short time from now on, since somebody else calls :meth:`load`."""
-        self._patience = time.monotonic() + WATCHED_LOAD_TIMEOUT
+    def watched(self, patience: float) -> None:
+        """Have callers wait ``patience`` seconds from now on at most, since somebody else calls :meth:`load`."""
+        self._patience = time.monotonic() + patience
 
     def load(self) -> Provider:
         """Return the provider, loading it when that was not done or failed some time ago; wait for as long as that takes.
@@ -138,20 +138,21 @@ class Backends(Mapping[str, Backend]):
             raise FailedPreconditionError(f"backend {name!r} is not in the controller's configuration any more; configure it again")
         return backend.provider()
 
-    def watch(self, when_up: Callable[[str], None], stop: threading.Event) -> list[threading.Thread]:
+    def watch(self, when_up: Callable[[str], None], stop: threading.Event, patience: float | None = None) -> list[threading.Thread]:
         """Load every backend in a thread of its own, try again while it is down, and record its state in the catalog.
 
         From now on, callers of :meth:`provider` load nothing themselves, and wait for a load only a short time.
 
         :param when_up: called with the backend's name once it is up.
         :param stop: set to end the threads.
+        :param patience: until how many seconds from now they wait for a load; default :data:`WATCHED_LOAD_TIMEOUT`.
         """
         threads = [
             threading.Thread(target=self._watch, args=(backend, when_up, stop), name=f"storage-{name}", daemon=True)
             for name, backend in self._backends.items()
         ]
         for backend in self._backends.values():
-            backend.watched()
+            backend.watched(WATCHED_LOAD_TIMEOUT if patience is None else patience)
         for thread in threads:
             thread.start()
         return threads

@@ -165,11 +165,15 @@ class Service:
 
     # Life.
 
-    def start(self) -> None:
-        """Load all backends in the background and recover what each has left half done; for the engine."""
+    def start(self, *, patience: float | None = None) -> None:
+        """Load all backends in the background and recover what each has left half done; for the engine.
+
+        :param patience: seconds from now until which operations wait for their backend to be loaded; default a short time, since other
+            minions wait too.
+        """
         # Built here, by one thread: cached properties are not safe against several first users.
         _ = (self.journal, self.operations)
-        self.core.backends.watch(self.recovery.run, self._stop)
+        self.core.backends.watch(self.recovery.run, self._stop, patience)
 
     def close(self) -> None:
         """Stop what :meth:`start` started and let go of drivers, locks and the catalog."""
