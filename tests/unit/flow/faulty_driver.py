@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from cinder.volume.driver import VolumeDriver
+
 from saltstorage.controller.drivers.file import FileDriver
 
 
@@ -35,7 +37,7 @@ class FaultyDriver(FileDriver):
 class OfflineDriver(FaultyDriver):
     """Grows only what no host uses, and sets no volume back."""
 
-    revert_to_snapshot = FileDriver.__mro__[1].revert_to_snapshot
+    revert_to_snapshot = VolumeDriver.revert_to_snapshot
 
     def _update_volume_stats(self) -> None:
         super()._update_volume_stats()
