@@ -260,6 +260,7 @@ def _die_at(step, provider):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["next start", "next request", "repair"])
 def test_a_move_killed_at_each_step(two, tmp_path, how, short):
     died, steps = True, 0
