@@ -35,13 +35,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, verified: Verified) -> Iterator[Lab]:
     """Yield the running lab."""
     shutil.rmtree(LOGS, ignore_errors=True)
     found = Lab()
     request.session.stash[_LAB] = found
     try:
         found.start()
+        verified.kernels.update(f"{guest.run('uname -r').strip()} (user-mode Linux)" for guest in found.consumers)
         yield found
     finally:
         found.stop()

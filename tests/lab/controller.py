@@ -20,13 +20,13 @@ class Controller:
 
     :param folder: for all that it owns; short, since sockets lie in it.
     :param backends: of the master's option ``storage``.
+    :param storage: its other keys.
     """
 
-    def __init__(self, folder: Path, backends: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, backends: dict[str, Any], **storage: Any) -> None:
         self.folder = folder
         self.config_dir = folder / "etc"
         self.backends = backends
-        self.options: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
         for name in ("etc", "formula", "states", "pillar", "m/var/cache/salt/master/proc"):
@@ -34,7 +34,7 @@ class Controller:
         for name in FORMULA:
             (folder / "formula" / name).symlink_to(CHECKOUT / name)
         self.pillar({})
-        self.configure(backends)
+        self.configure(backends, **storage)
 
     def configure(self, backends: dict[str, Any], **storage: Any) -> None:
         """Write the master's configuration; it counts from the next start."""

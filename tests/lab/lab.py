@@ -35,7 +35,7 @@ class Lab:
             "target_ip_address": network.OUTSIDE[0],
             "target_secondary_ip_addresses": [network.OUTSIDE[1]],
         }
-        self.controller = Controller(FOLDER / "c", {"san": san})
+        self.controller = Controller(FOLDER / "c", {"san": san}, policy={"*": {"shared": ["failover"]}})
 
     def start(self) -> None:
         """Start all and return when both consumers are ready to attach, prepared by the formula's own SLS."""
@@ -81,6 +81,30 @@ class Lab:
             self.tgtd.kill()
             self.tgtd.wait()
             self.tgtd = None
+
+    @property
+    def consumers(self) -> list[Guest]:
+        """The consumers ``db1`` and ``db2``."""
+        return [self.guests["db1"], self.guests["db2"]]
+
+    def apply(self, volumes: dict[str, Any]) -> None:
+        """Give all minions these volumes by pillar, and apply it on both consumers.
+
+        :raises LabError: a state failed.
+        """
+        self.volumes_pillar(volumes)
+        self.apply_again()
+
+    def apply_again(self) -> dict[str, Any]:
+        """Apply the pillar as it is on both consumers, and return what changed, by host and state.
+
+        :raises LabError: a state failed.
+        """
+        changes = {}
+        for name, result in self.controller.jobs(self.consumers, "state.apply", "storage.volumes").items():
+            failed(name, result)
+            changes.update({(name, entry["__id__"]): entry["changes"] for entry in result.values() if entry["changes"]})
+        return changes
 
     def volumes_pillar(self, volumes: dict[str, Any]) -> None:
         """Write the pillar of all minions: these volumes, and what the hosts need."""

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
-from . import network
-from .guest import Guest
-from .lab import Lab, failed
+from .consumer import assert_nothing_attached, record
+from .lab import Lab
 from .verified import Verified
 
 BACKEND = "file, tgt"
@@ -17,24 +12,8 @@ MOUNT = "/srv/data"
 SUMS = f"cd {MOUNT} && sha256sum whose blob"
 
 
-def record(guest: Guest) -> dict:
-    """Return the attachment record of the guest's volume ``data``, secrets included."""
-    return json.loads(guest.run("cat /var/lib/salt-storage/minion/attachments/*data.json"))
-
-
 def apply(lab: Lab, **volume: object) -> None:
-    lab.volumes_pillar({"data": {"size": "1GiB", "mount": MOUNT, "fstype": "ext4", **volume}})
-    for name, result in lab.controller.jobs(list(lab.guests.values()), "state.apply", "storage.volumes").items():
-        failed(name, result)
-
-
-def assert_nothing_attached(guest: Guest) -> None:
-    """Check that no session, node record, disk, map, link, mount or table entry is left."""
-    assert "No active sessions" in guest.ran("iscsiadm -m session").output
-    assert "No records found" in guest.ran("iscsiadm -m node").output
-    assert guest.run("lsblk --nodeps --noheadings --output NAME,TYPE | grep -v -e ^ubd -e ' loop$' -e ^nbd -e ^ram || true").strip() == ""
-    assert guest.run("ls /dev/storage 2>/dev/null || true").strip() == ""
-    assert MOUNT not in guest.run("cat /proc/mounts /etc/fstab")
+    lab.apply({"data": {"size": "1GiB", "mount": MOUNT, "fstype": "ext4", **volume}})
 
 
 def test_each_host_gets_its_own_volume(lab: Lab, verified: Verified) -> None:
@@ -46,9 +25,7 @@ def test_each_host_gets_its_own_volume(lab: Lab, verified: Verified) -> None:
             guest.run(f"echo data of {guest.name} > {MOUNT}/whose && head -c 20M /dev/urandom > {MOUNT}/blob && sync")
             assert guest.run(f"findmnt --noheadings --output FSTYPE {MOUNT}").strip() == "ext4"
     with verified(BACKEND, PROTOCOL, "the same pillar applied again changes nothing"):
-        for name, result in lab.controller.jobs(list(lab.guests.values()), "state.apply", "storage.volumes").items():
-            failed(name, result)
-            assert not any(entry["changes"] for entry in result.values()), result
+        assert lab.apply_again() == {}
 
 
 def test_another_host_cannot_reach_it(lab: Lab, verified: Verified) -> None:
@@ -106,9 +83,3 @@ def test_absent_leaves_nothing(lab: Lab, verified: Verified) -> None:
         assert lab.targets() == []
         assert lab.files() == []
         assert lab.controller.run("storage.volumes") == []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kernels(lab: Lab, verified: Verified) -> None:
-    verified.kernels.update(guest.run("uname -r").strip() + " (user-mode Linux)" for guest in lab.guests.values())
-    assert network.OUTSIDE[0] in lab.controller.backends["san"]["target_ip_address"]

@@ -20,6 +20,8 @@ from .locks import VolumeLocks
 
 #: Unit that attaches volumes at boot; file systems on them are mounted after it.
 REATTACH_UNIT = "salt-storage-reattach.service"
+#: How long that unit may take.
+REATTACH_TIMEOUT = "10min"
 #: Seconds to wait for another job that changes the table; each change takes milliseconds.
 _LOCK_TIMEOUT = 60.0
 
@@ -181,13 +183,15 @@ def boot_options(options: str) -> str:
     """Return mount options for the table: the user's, and those that make the boot wait for the volume to be attached.
 
     ``_netdev`` orders the mount after the network; the unit attaches all volumes before.  It is waited for and not required: it
-    fails when one volume cannot be attached, and the file systems on the others are mounted all the same.
+    fails when one volume cannot be attached, and the file systems on the others are mounted all the same.  The device is waited for
+    as long as the unit may take, since systemd begins to wait for both at once.
 
     >>> boot_options("defaults,noatime")
-    'defaults,noatime,_netdev,x-systemd.after=salt-storage-reattach.service'
+    'defaults,noatime,_netdev,x-systemd.after=salt-storage-reattach.service,x-systemd.device-timeout=10min'
     """
     have = options.split(",")
-    return ",".join([*have, *(o for o in ("_netdev", f"x-systemd.after={REATTACH_UNIT}") if o not in have)])
+    ours = ("_netdev", f"x-systemd.after={REATTACH_UNIT}", f"x-systemd.device-timeout={REATTACH_TIMEOUT}")
+    return ",".join([*have, *(o for o in ours if o not in have)])
 
 
 def _same(one: str, other: str) -> bool:

@@ -108,7 +108,7 @@ def test_any_name_comes_back(name):
 
 def test_boot_options_are_added_once():
     once = boot_options("noatime")
-    assert once == "noatime,_netdev,x-systemd.after=salt-storage-reattach.service"
+    assert once == "noatime,_netdev,x-systemd.after=salt-storage-reattach.service,x-systemd.device-timeout=10min"
     assert boot_options(once) == once
 
 

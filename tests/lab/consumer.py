@@ -1,0 +1,68 @@
+"""What the scenarios do and look at on a consumer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .guest import BIN, CHECKOUT, Guest, wait_for
+
+
+def record(guest: Guest, volume: str = "data") -> dict[str, Any]:
+    """Return the attachment record of a volume, secrets included."""
+    found: dict[str, Any] = json.loads(guest.run(f"cat /var/lib/salt-storage/minion/attachments/*-{volume}.json"))
+    return found
+
+
+def assert_nothing_attached(guest: Guest) -> None:
+    """Check that no session, node record, disk, map, link, mount or table entry is left."""
+    assert "No active sessions" in guest.ran("iscsiadm -m session").output
+    assert "No records found" in guest.ran("iscsiadm -m node").output
+    assert disks(guest) == {}
+    assert guest.run("ls /dev/storage 2>/dev/null || true").strip() == ""
+    assert "/srv/" not in guest.run("cat /proc/mounts /etc/fstab")
+
+
+def disks(guest: Guest) -> dict[str, int]:
+    """Return the sizes, in bytes, of the block devices that came from outside, by kernel name; maps over them included."""
+    found = {}
+    for line in guest.run("lsblk --bytes --list --noheadings --output NAME,SIZE,TYPE").splitlines():
+        name, size, kind = line.split()
+        if not name.startswith(("ubd", "nbd", "ram")) and kind != "loop":
+            found[name] = int(size)
+    return found
+
+
+def active_paths(guest: Guest) -> int:
+    """Return how many paths multipathd finds in order."""
+    return guest.run("multipath -ll").count("active ready running")
+
+
+class Writing:
+    """A file that is being written in a guest, slowly, and synced all the way.
+
+    :param path: of the file.
+    :param mib: its size in the end.
+    """
+
+    def __init__(self, guest: Guest, path: str, mib: int) -> None:
+        self.guest = guest
+        self.path = path
+        self.result = f"/root/{path.replace('/', '_')}.sum"
+        command = f"{BIN}/python -S {CHECKOUT}/tests/lab/writer.py {path} {mib} {self.result}"
+        guest.run(f"rm -f {self.result}; setsid nohup {command} >/root/writer.log 2>&1 </dev/null &")
+
+    def wait_for_some(self, mib: int) -> None:
+        """Return when this much is written, MiB."""
+        wait_for(lambda: int(self.guest.ran(f"stat -c %s {self.path}").output.strip() or 0) >> 20 >= mib, f"{mib} MiB of {self.path}", 60)
+
+    @property
+    def done(self) -> bool:
+        """Whether all is written."""
+        return self.guest.ran(f"test -e {self.result}").code == 0
+
+    def finish(self, timeout: float = 240) -> None:
+        """Wait until all is written, and check it as it is on the disk."""
+        wait_for(lambda: self.done, f"{self.path} to be written", timeout)
+        self.guest.run("echo 3 >/proc/sys/vm/drop_caches")
+        assert self.guest.run(f"sha256sum {self.path}").split()[0] == self.guest.run(f"cat {self.result}").strip()

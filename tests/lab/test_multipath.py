@@ -1,0 +1,58 @@
+"""Two portals and multipathd: the volume is one device, and losing a path costs no write."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import network
+from .consumer import Writing, active_paths, assert_nothing_attached, disks, record
+from .guest import Guest, wait_for
+from .lab import Lab
+from .verified import Verified
+
+BACKEND = "file, tgt"
+PROTOCOL = "iSCSI, CHAP, multipath"
+MOUNT = "/srv/paths"
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Guest:
+    return lab.guests["db2"]
+
+
+def test_the_volume_is_the_map(lab: Lab, host: Guest, verified: Verified) -> None:
+    with verified(BACKEND, PROTOCOL, "create, attach over two portals, format (xfs), mount"):
+        done = lab.controller.state(host, "storage_volume.mounted", "paths", size=1, mount=MOUNT, fstype="xfs")
+        assert done["result"] is True, done
+        assert record(host, "paths")["path"].startswith("/dev/disk/by-id/dm-uuid-mpath-")
+        assert active_paths(host) == 2
+        assert len(disks(host)) == 3, "two paths and the map"
+        assert host.run(f"findmnt --noheadings --output SOURCE {MOUNT}").strip().startswith("/dev/mapper/")
+
+
+def test_a_path_is_cut_while_it_is_written_to(lab: Lab, host: Guest, verified: Verified) -> None:
+    with verified(BACKEND, PROTOCOL, "one path is cut in the middle of a checksummed write, which completes; the path comes back"):
+        writing = Writing(host, f"{MOUNT}/blob", 100)
+        writing.wait_for_some(5)
+        network.set_path(host.name, 1, up=False)
+        try:
+            assert not writing.done
+            writing.finish()
+            assert active_paths(host) == 1
+        finally:
+            network.set_path(host.name, 1, up=True)
+        wait_for(lambda: active_paths(host) == 2, "the path to come back", 120)
+        again = lab.controller.state(host, "storage_volume.mounted", "paths", size=1, mount=MOUNT, fstype="xfs")
+        assert (again["result"], again["changes"]) == (True, {}), again
+
+
+def test_disconnect_leaves_no_map(lab: Lab, host: Guest, verified: Verified) -> None:
+    with verified(BACKEND, PROTOCOL, "disconnect leaves no map, path, session or node record; delete leaves no file"):
+        done = lab.controller.state(host, "storage_volume.disconnected", "paths")
+        assert done["result"] is True, done
+        assert host.run("multipath -ll").strip() == ""
+        assert "No devices found" in host.run("dmsetup ls")
+        assert_nothing_attached(host)
+        done = lab.controller.state(host, "storage_volume.absent", "paths")
+        assert done["result"] is True, done
+        assert lab.files() == []
