@@ -54,7 +54,8 @@ class Writing:
 
     def wait_for_some(self, mib: int) -> None:
         """Return when this much is written, MiB."""
-        wait_for(lambda: int(self.guest.ran(f"stat -c %s {self.path}").output.strip() or 0) >> 20 >= mib, f"{mib} MiB of {self.path}", 60)
+        size = f"stat -c %s {self.path} 2>/dev/null || echo 0"
+        wait_for(lambda: int(self.guest.run(size)) >> 20 >= mib, f"{mib} MiB of {self.path}", 60)
 
     @property
     def done(self) -> bool:
