@@ -43,8 +43,11 @@ def add_taps(guest: str) -> list[str]:
 
 
 def set_path(guest: str, number: int, *, up: bool) -> None:
-    """Cut a guest's path to the storage, or let it come back: the cable between the guest and the bridge."""
-    ip("link", "set", f"{guest}-{number}", "up" if up else "down")
+    """Cut a guest's path to the storage, or let it come back: whether its tap device is on the bridge.
+
+    A guest's network driver does not come back from a tap device that was down.
+    """
+    ip("link", "set", f"{guest}-{number}", *(("master", f"lab{number}") if up else ("nomaster",)))
 
 
 def _no_offloads(device: str) -> None:
