@@ -139,9 +139,21 @@ class Lab:
         with image.open("wb") as file:
             file.truncate(VOLUMES_GIB * 2**30)
         subprocess.run(["mkfs.xfs", "-q", str(image)], check=True)
-        # The loop device goes with the mount, and the mount with the namespace.
-        subprocess.run(["mount", "-o", "loop", str(image), str(self.volumes)], check=True)
+        mount_file(image, self.volumes)
         self.volumes.chmod(0o700)
+
+
+def mount_file(image: Path, folder: Path) -> None:
+    """Mount the file system in a file; the loop device goes with the mount, and the mount with the namespace."""
+    done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=True)
+    device = done.stdout.strip()
+    try:
+        # Who had this device before may have left it read-only, which outlives its file; mount would then mount read-only.
+        subprocess.run(["blockdev", "--setrw", device], check=True)
+        subprocess.run(["mount", device, str(folder)], check=True)
+    finally:
+        # While it is mounted, this only marks it to go with the mount.
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def failed(who: str, result: Any) -> None:
