@@ -28,7 +28,7 @@ from ..errors import (
     UnavailableError,
     UnimplementedError,
 )
-from . import nvme
+from . import nvme, shares
 from .config import ConsumerConfig
 
 _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encryption_key", re.IGNORECASE)
@@ -44,6 +44,7 @@ class Brick:
 
     def __init__(self, config: ConsumerConfig) -> None:
         self.config = config
+        self.shares = shares.Shares(config)
 
     def connector_properties(self) -> dict[str, Any]:
         """Return what a controller must know of this host to map a volume to it; read once a process.
@@ -71,6 +72,8 @@ class Brick:
             connector = self._connector(connection_info, use_multipath)
             # With force alone, os-brick still raises at the end what it went over.
             connector.disconnect_volume(dict(connection_info["data"]), dict(device_info) or None, force=force, ignore_errors=force)
+            if connection_info["driver_volume_type"] in shares.PROTOCOLS:
+                self.shares.leave(connection_info, connector._remotefsclient.get_mount_point(connection_info["data"]["export"]))
 
     def volume_paths(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> list[str]:
         """Return the paths at which a volume would appear on this host, whatever is there now."""
@@ -98,12 +101,15 @@ class Brick:
 
     def _connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:
         connector = _load(self.config.lock_path)
-        if connection_info["driver_volume_type"] == "rbd":
+        protocol = connection_info["driver_volume_type"]
+        if protocol == "rbd":
             from .brick_rbd import KernelRBDConnector
 
             return KernelRBDConnector(os.path.join(self.config.lock_path, "rbd"))
+        # The controller's answer has a directory of the controller.
+        options = {"conn": {"mount_point_base": self.shares.mount_base}} if protocol in shares.PROTOCOLS else {}
         # The keyword is `use_multipath`; another is swallowed, and the volume silently gets one path.
-        return connector.InitiatorConnector.factory(connection_info["driver_volume_type"], "", use_multipath=use_multipath)
+        return connector.InitiatorConnector.factory(protocol, "", use_multipath=use_multipath, **options)
 
 
 @functools.lru_cache(maxsize=8)
@@ -154,7 +160,7 @@ def check_connection_info(connection_info: Any) -> dict[str, Any]:
     """Return connection information in Cinder's format, ``{"driver_volume_type": …, "data": {…}}``.
 
     :raises InvalidArgumentError: it has another form.
-    :raises UnimplementedError: the volume is encrypted by Cinder; the consumer has no key manager.
+    :raises UnimplementedError: the volume is encrypted by Cinder, and the consumer has no key manager; or its file is no plain image.
     """
     if (
         not isinstance(connection_info, Mapping)
@@ -166,6 +172,13 @@ def check_connection_info(connection_info: Any) -> dict[str, Any]:
         )
     if connection_info["data"].get("encrypted"):
         raise UnimplementedError("the volume is encrypted by Cinder, which this consumer cannot open")
+    # Over any other format, a loop device would be a disk with the format's own tables on it.
+    form = connection_info["data"].get("format")
+    if connection_info["driver_volume_type"] in shares.PROTOCOLS and form not in (None, "raw"):
+        raise UnimplementedError(
+            f"the volume is a {form} file, and this consumer attaches raw ones only; set nfs_qcow2_volumes and"
+            " nfs_snapshot_support of its backend to false"
+        )
     return dict(connection_info)
 
 

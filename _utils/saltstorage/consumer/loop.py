@@ -97,7 +97,7 @@ def status(path: str) -> LoopStatus | None:
 def find(file: str, owner_tag: str) -> list[LoopStatus]:
     """Return the loop devices over a file that the consumer made, or that carry no consumer's tag."""
     facts = os.stat(file)
-    return [s for s in _over(facts.st_dev, facts.st_ino) if s.tag == owner_tag or not s.tag.startswith("salt-storage:")]
+    return _usable(facts.st_dev, facts.st_ino, owner_tag)
 
 
 def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
@@ -110,10 +110,10 @@ def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
     :raises ResourceExhaustedError: the kernel makes no more loop devices.
     """
     try:
-        with _open(file, os.O_RDONLY) as lock:
-            # On a description of its own: the kernel keeps the one it is given, and with it a lock would stay.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for found in find(file, owner_tag):
+        # Before the lock is taken: the file may be on a server that does not answer.
+        with _open(file, os.O_RDONLY if read_only else os.O_RDWR) as backing, _alone():
+            facts = os.fstat(backing)
+            for found in _usable(facts.st_dev, facts.st_ino, owner_tag):
                 if not found.plain or found.read_only != read_only:
                     kind = "for reading only" if found.read_only else "for writing"
                     part = "" if found.plain else " over a part of it"
@@ -121,8 +121,7 @@ def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
                 if found.tag != owner_tag:
                     _mark(found.path, owner_tag)
                 return found.path
-            with _open(file, os.O_RDONLY if read_only else os.O_RDWR) as backing:
-                return _configure(backing, owner_tag, read_only)
+            return _configure(backing, owner_tag, read_only)
     except FileNotFoundError:
         raise NotFoundError(f"{file}, the file of the volume, does not exist; is its file system mounted on this host?") from None
 
@@ -183,6 +182,35 @@ def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
     raise ResourceExhaustedError("no free loop device was found; detach unused ones (losetup -a)")
 
 
+def _usable(device: int, inode: int, owner_tag: str) -> list[LoopStatus]:
+    return [s for s in _over(device, inode) if s.tag == owner_tag or not s.tag.startswith("salt-storage:")]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep other processes from making a second device over the same file.
+
+    By a lock that is on this host, and not on the file: NFS asks its server for that one, and wants the file open for writing.
+    """
+    with _control() as control:
+        fcntl.flock(control, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _control() -> Iterator[int]:
+    try:
+        file = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            raise
+        raise FailedPreconditionError("this kernel has no loop devices; load the module: modprobe loop") from None
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
 def _mark(path: str, owner_tag: str) -> None:
     """Make a device of somebody who left no tag, such as ``losetup``, this consumer's."""
     with _open(path, os.O_RDONLY) as fd:
@@ -193,13 +221,11 @@ def _mark(path: str, owner_tag: str) -> None:
 
 
 def _free() -> str:
-    try:
-        with _open("/dev/loop-control", os.O_RDWR) as control:
+    with _control() as control:
+        try:
             minor = fcntl.ioctl(control, _CTL_GET_FREE)
-    except FileNotFoundError:
-        raise FailedPreconditionError("this kernel has no loop devices; load the module: modprobe loop") from None
-    except OSError as error:
-        raise ResourceExhaustedError(f"the kernel gives no loop device: {error.strerror}") from None
+        except OSError as error:
+            raise ResourceExhaustedError(f"the kernel gives no loop device: {error.strerror}") from None
     path = f"/dev/loop{minor}"
     if not os.path.exists(path):
         # No devtmpfs, as in some containers.

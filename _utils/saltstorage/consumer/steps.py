@@ -38,17 +38,8 @@ class Steps:
         """Attach by the record, which has all that is needed, check the device, link it, and return the record as it is then."""
         self._step("record attaching")
         record = self.records.save(record, durable=False)
-        self._step("connect")
-        device_info = self.brick.connect(record.connection_info, use_multipath=record.use_multipath)
-        path = device_info.get("path")
-        if not isinstance(path, str) or not path:
-            raise InternalError(f"os-brick returned no path for the volume {record.name!r}")
-        record = record.replace(device_info=device_info, file="" if devices.is_block(path) else path)
-        if record.file:
-            # Recorded before the device is made: with the file known, the device over it is found again.
-            record = self.records.save(record, durable=False)
-        self._step("device")
-        device = self._block_device(record, path)
+        with self.brick.shares.held(record.connection_info):
+            record, device = self._connect(record)
         if not record.file:
             self._settle()  # Or its links in /dev/disk/by-id might not be there yet.
         record = record.replace(device=os.path.realpath(device), path=links.stable_path(device), boot_id=devices.boot_id())
@@ -65,6 +56,20 @@ class Steps:
         self.links.make(record.name, record.path)
         self._step("record attached")
         return self.records.save(record.replace(state=ATTACHED, identity=identity), durable=False)
+
+    def _connect(self, record: AttachmentRecord) -> tuple[AttachmentRecord, str]:
+        """Let os-brick attach, and return the record with what it answered, and the device."""
+        self._step("connect")
+        device_info = self.brick.connect(record.connection_info, use_multipath=record.use_multipath)
+        path = device_info.get("path")
+        if not isinstance(path, str) or not path:
+            raise InternalError(f"os-brick returned no path for the volume {record.name!r}")
+        record = record.replace(device_info=device_info, file="" if devices.is_block(path) else path)
+        if record.file:
+            # Recorded before the device is made: with the file known, the device over it is found again.
+            record = self.records.save(record, durable=False)
+        self._step("device")
+        return record, self._block_device(record, path)
 
     def _block_device(self, record: AttachmentRecord, path: str) -> str:
         if devices.is_block(path):

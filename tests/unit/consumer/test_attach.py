@@ -471,10 +471,12 @@ def test_detach_of_what_a_boot_detached(consumer, file):
 
 def test_detach_when_the_file_was_deleted(consumer, file, folder):
     one = attach(consumer, file)
+    before = loop.status(one.device)
     os.unlink(file)
     assert consumer.check("data").state == api.WRONG
     assert consumer.detach("data").changed
-    assert loop.status(one.device) is None
+    after = loop.status(one.device)  # the machine's devices are one set: the kernel may have given the number to somebody else
+    assert after is None or (after.tag, after.inode) != (before.tag, before.inode)
     consumer.forget("data")
 
 

@@ -624,3 +624,17 @@ def test_a_failed_creation_leaves_no_type(make, rows):
     with api.main_context_manager.reader.using(provider._context) as session:
         for table in (models.VolumeType, models.QualityOfServiceSpecs):
             assert session.query(table).filter_by(id=volume.id).count() == 0
+
+
+def test_files_on_nfs_are_kept_from_others_unless_the_options_say_otherwise():
+    """Cinder's ``auto`` would become ``false``: files that everybody may read and write."""
+    from cinder.volume.drivers.nfs import NfsDriver
+
+    from saltstorage.controller.drivers.file import FileDriver
+    from saltstorage.controller.providers.cinder_options import with_safe_defaults
+
+    secure = {"nas_secure_file_operations": "true", "nas_secure_file_permissions": "true"}
+    assert with_safe_defaults(NfsDriver, {"nas_host": "192.0.2.1"}) == {"nas_host": "192.0.2.1", **secure}
+    assert with_safe_defaults(NfsDriver, dict.fromkeys(secure, "auto")) == secure
+    assert with_safe_defaults(NfsDriver, dict.fromkeys(secure, "false")) == dict.fromkeys(secure, "false")
+    assert with_safe_defaults(FileDriver, {}) == {}

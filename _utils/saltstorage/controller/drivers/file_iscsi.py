@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from cinder import exception, interface
+from cinder import interface
 from cinder.common import constants
-from cinder.volume import driver, volume_utils
+from cinder.volume import driver
 
-from .. import cinder_logging
+from . import exports
 from .file import FileDriver
 from .lio import LioTarget
 from .tgt import TgtTarget
-
-#: Names as RFC 3720, 3.2.6 has them, less what is not ASCII: they stand in files that are read by root's tools.
-_INITIATOR = re.compile(r"(iqn\.|eui\.|naa\.)[A-Za-z0-9.:_-]{1,219}")
 
 _PATH = re.compile(r"[A-Za-z0-9/._+@-]+")
 
 
 @interface.volumedriver
-class FileISCSIDriver(FileDriver):
+class FileISCSIDriver(exports.Exports, FileDriver):
     """Volumes as sparse files in a directory, exported over iSCSI by this machine.
 
     ``target_ip_address`` is required. ``target_helper`` is ``tgtadm`` (the default; in user space, package tgt) or ``lioadm`` (the
@@ -40,24 +38,12 @@ class FileISCSIDriver(FileDriver):
     @classmethod
     def refused_options(cls, options: Mapping[str, Any]) -> dict[str, str]:
         """Return the options that make no sense here, and why."""
-        refused = {}
-        if not options.get("target_ip_address"):
-            refused["target_ip_address"] = "the address under which the hosts reach this machine, is missing"
+        refused = exports.refused_options(options, cls.TARGETS, "tgtadm")
         path = options.get("file_driver_path")
         if isinstance(path, str) and not _PATH.fullmatch(path):
             refused["file_driver_path"] = (
                 "may have only letters, digits and /._+@- for this driver: it stands in files of the target daemon"
             )
-        helper = options.get("target_helper", "tgtadm")
-        if helper not in cls.TARGETS:
-            refused["target_helper"] = f"must be one of {', '.join(sorted(cls.TARGETS))}"
-        if options.get("target_protocol", "iscsi") != "iscsi":
-            refused["target_protocol"] = "can only be iscsi"
-        if options.get("use_chap_auth", True) is not True:
-            refused["use_chap_auth"] = "cannot be turned off: each volume has CHAP credentials of its own"
-        for name in ("chap_username", "chap_password"):
-            if options.get(name):
-                refused[name] = "is not used: each volume has random credentials of its own"
         return refused
 
     @staticmethod
@@ -84,83 +70,11 @@ class FileISCSIDriver(FileDriver):
         super().extend_volume(volume, new_size)
         self._target.grow(volume, self._existing(volume))
 
-    # Connections
-
-    def validate_connector(self, connector: Mapping[str, Any]) -> None:
-        """Refuse a host without an iSCSI initiator name."""
-        name = connector.get("initiator")
-        if not name:
-            raise exception.InvalidConnectorException(missing="initiator")
-        if not isinstance(name, str) or not _INITIATOR.fullmatch(name):
-            raise exception.InvalidInput(
-                reason="the host's iSCSI initiator name is not one: iqn., eui. or naa. and ASCII letters, digits, .:-_"
-            )
-
-    def create_export(self, context: Any, volume: Any, connector: Any) -> dict[str, Any]:
-        """Return address and credentials, to be kept before there is a target: one that was made can be made again the same."""
-        auth = volume.provider_auth
-        if not auth:
-            auth = f"CHAP {volume_utils.generate_username()} {volume_utils.generate_password()}"
-        cinder_logging.add_secret(auth.split()[2])
-        return {"provider_location": self._location(volume), "provider_auth": auth}
-
-    def ensure_export(self, context: Any, volume: Any) -> dict[str, Any]:
-        """Make the target of a volume as it was, open to the same hosts with the same credentials."""
-        path = self._existing(volume)
-        changes = self.create_export(context, volume, None)
-        volume.provider_auth = changes["provider_auth"]
-        self._target.expose(volume, path, _initiators(volume))
-        return changes
-
-    def remove_export(self, context: Any, volume: Any) -> None:
-        """Remove the target with its sessions, and forget the credentials."""
-        self._target.withdraw(volume, self._file(volume))
-        volume.provider_auth = volume.provider_location = None
-
-    def initialize_connection(self, volume: Any, connector: Mapping[str, Any]) -> dict[str, Any]:
-        """Open the volume's target to a host.
-
-        :return: ``{"driver_volume_type": "iscsi", "data": {"target_portal": "192.0.2.10:3260", "target_iqn": …, "target_lun": 1,
-            "auth_method": "CHAP", "auth_username": …, "auth_password": …, "discard": True, …}}``, with ``target_portals``,
-            ``target_iqns`` and ``target_luns`` when there are secondary addresses.
-        """
-        self._target.expose(volume, self._existing(volume), {*_initiators(volume), connector["initiator"]})
-        data = self._target._get_iscsi_properties(volume, bool(connector.get("multipath")))
-        return {"driver_volume_type": "iscsi", "data": {**data, "discard": self._target.DISCARD}}
-
-    def terminate_connection(self, volume: Any, connector: Mapping[str, Any], **kwargs: Any) -> bool:
-        """Close the target to a host and cut its sessions; return True when another connection of the same initiator remains."""
-        left = _initiators(volume)
-        with_name = connector.get("initiator")
-        if with_name in left:
-            left.remove(with_name)
-        # With none left, remove_export follows; without credentials there is no target.
-        if left and volume.provider_auth:
-            self._target.expose(volume, self._existing(volume), left)
-        return with_name in left
-
-    def exports_intact(self) -> bool | None:
-        """Return whether all targets are there that are meant to be: False after a restart of tgtd alone, None where that cannot be."""
-        intact: bool | None = self._target.intact()
-        return intact
-
     # Helpers
 
-    def _location(self, volume: Any) -> str:
-        settings = self.configuration
-        name = f"{settings.target_prefix}{volume.name}"
-        return str(
-            self._target._iscsi_location(
-                settings.target_ip_address, 1, name, self._target.LUN, list(settings.target_secondary_ip_addresses or [])
-            )
-        )
+    def _place(self, volume: Any) -> Path:
+        return self._file(volume)
 
     def _update_volume_stats(self) -> None:
         super()._update_volume_stats()
         self._stats["volume_backend_name"] = self.configuration.safe_get("volume_backend_name") or "file_iscsi"
-
-
-def _initiators(volume: Any) -> list[str]:
-    """Return the initiator of each connection of a volume, one that is being made included."""
-    connectors = [attachment.connector or {} for attachment in volume.volume_attachment]
-    return [connector["initiator"] for connector in connectors if connector.get("initiator")]

@@ -1,4 +1,4 @@
-"""iSCSI targets of the kernel (LIO), one a volume, over a loop device over its file.
+"""iSCSI targets of the kernel (LIO), one a volume, over its device, or over a loop device over its file.
 
 Nothing is saved for the kernel's own boot service: the numbers of loop devices change, so what it restored could be a target over
 another volume.  The storage engine restores the targets from its metadata.
@@ -7,6 +7,7 @@ another volume.  The storage engine restores the targets from its metadata.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -24,6 +25,8 @@ class LioTarget(lio.LioAdm):
 
     LUN = 0
     DISCARD = True
+    #: What rtslib accepts, whatever the kernel and the RFC do.
+    INITIATOR = re.compile(r"iqn\.[0-9]{4}-[01][0-9]\.[^_]*\.[^_]*|naa\.[125c-f][0-9a-f]{15}|eui\.[0-9a-f]{16}", re.IGNORECASE)
 
     def _verify_rtstool(self) -> None:
         """Do not look for ``cinder-rtstool``, which is not used."""

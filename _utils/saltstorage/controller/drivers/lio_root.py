@@ -6,6 +6,7 @@ Cinder's ``cinder-rtstool`` does most of this, but takes secrets as arguments, l
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -24,20 +25,21 @@ _CLOSED = {"authentication": "1", "generate_node_acls": "0", "demo_mode_discover
 
 
 def expose(request: Mapping[str, Any]) -> None:
-    """Make a target be there, over a loop device over the file, and open to the initiators named alone.
+    """Make a target be there, over the device, or over a loop device over the file, and open to the initiators named alone.
 
     A loop device because it can grow: the kernel's own file back end keeps the size that it began with.
     """
     import rtslib_fb as rtslib
 
-    device = loop.attach(request["path"], TAG)
+    device = loop.attach(request["path"], TAG) if Path(request["path"]).is_file() else request["path"]
     store = _store(request["volume"])
     if store is not None and store.udev_path != device:  # what a loop device that was lost left
         _remove(request)
         store = None
     if store is None:
         store = rtslib.BlockStorageObject(request["volume"], dev=device, wwn=request["serial"])
-        store.set_attribute("emulate_tpu", "1")
+        with contextlib.suppress(rtslib.RTSLibError):  # a disk under it that cannot discard
+            store.set_attribute("emulate_tpu", "1")
     tpg = rtslib.TPG(rtslib.Target(rtslib.FabricModule("iscsi"), request["name"]), 1)
     for attribute, value in _CLOSED.items():
         tpg.set_attribute(attribute, value)
@@ -60,7 +62,7 @@ def expose(request: Mapping[str, Any]) -> None:
 def withdraw(request: Mapping[str, Any]) -> None:
     """Remove a target with its sessions, and its loop device; all that is there of them."""
     _remove(request)
-    if Path(request["path"]).exists():
+    if Path(request["path"]).is_file():
         for found in loop.find(request["path"], TAG):
             if found.tag == TAG and not loop.detach(found.path):
                 raise RuntimeError(f"{found.path} is still in use")
@@ -68,6 +70,8 @@ def withdraw(request: Mapping[str, Any]) -> None:
 
 def grow(request: Mapping[str, Any]) -> None:
     """Have the target show the size that the file has now; sessions go on."""
+    if not Path(request["path"]).is_file():
+        return  # the kernel asks a device each time
     for found in loop.find(request["path"], TAG):
         if found.tag == TAG:
             loop.refresh_size(found.path)
@@ -77,6 +81,8 @@ def check(_request: Mapping[str, Any]) -> None:
     """Fail when the kernel has no LIO; its modules are loaded when it has."""
     import rtslib_fb as rtslib
 
+    # The kernel's database, which rtslib sets and does not make. Debian's package of rtslib has it elsewhere, that of targetcli makes it.
+    Path("/etc/target").mkdir(mode=0o700, exist_ok=True)
     rtslib.RTSRoot()
 
 

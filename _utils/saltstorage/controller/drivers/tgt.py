@@ -54,6 +54,7 @@ class TgtTarget(tgt.TgtAdm):
 
     LUN = _LUN
     DISCARD = True
+    INITIATOR = re.compile(".+")
 
     def check(self) -> None:
         """Refuse to start without a tgtd that answers; prepare the directory of the files.

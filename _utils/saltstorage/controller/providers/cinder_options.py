@@ -88,6 +88,16 @@ def _check_keyring(backend: str, path: str, user: str) -> None:
         )
 
 
+def with_safe_defaults(driver: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with what a driver on a network file system shall do when they do not say: keep others from its files.
+
+    Cinder's ``auto`` is that for a new installation, which a driver cannot tell without Cinder's services; it would give everybody
+    access (mode 0666), and work as root.
+    """
+    names = {option.dest for option in driver.get_driver_options()} & {"nas_secure_file_operations", "nas_secure_file_permissions"}
+    return {**options, **{name: "true" for name in names if options.get(name, "auto") == "auto"}}
+
+
 def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
     """Return the class that the option ``volume_driver`` names."""
     path = options.get("volume_driver")

@@ -60,6 +60,7 @@ class CinderlibProvider(CinderManage):
             # Where Cinder's configuration has it, the project has the name of the backend.
             options.pop("volume_backend_name", None)
             driver = cinder_options.check(self.config.name, options)
+            options = cinder_options.with_safe_defaults(driver, options)
             options["volume_driver"] = MENDED.get(options["volume_driver"], options["volume_driver"])
             backend_class = cinder_bridge.setup(self.config.database, str(Path(self.config.state_dir).parent), self.config.root_helper)
             try:
