@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .consumer import assert_nothing_attached
+from .guest import wait_for
 from .lab import Lab
 from .verified import Verified
 
@@ -40,6 +41,7 @@ def test_the_dead_host_comes_back(lab: Lab, verified: Verified) -> None:
         dead.start()
         dead.wait()
         lab.controller.wait_for_minions([dead])
+        wait_for(lambda: "activating" not in dead.ran("systemctl is-active salt-storage-reattach").output, "the unit to end", 240)
         unit = dead.ran("systemctl is-active salt-storage-reattach; journalctl --no-pager --unit salt-storage-reattach")
         assert unit.output.startswith("failed"), unit
         assert "failover" in unit.output
