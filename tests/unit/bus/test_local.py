@@ -42,7 +42,7 @@ class Service:
     def __init__(self, opts: dict[str, Any]) -> None:
         self.started = 0
 
-    def start(self) -> None:
+    def start(self, *, patience: float) -> None:
         self.started += 1
 
     def close(self) -> None:
