@@ -15,7 +15,6 @@ from ..errors import DataLossError, UnavailableError
 from . import commands, loop
 from .records import Identity
 
-_BLKROSET = 0x125D
 _BLKFLSBUF = 0x1261
 _BLKGETSIZE64 = 0x80081272
 #: Blocks are read past the page cache, so that the device itself answers; 4096 suits every sector size in use.
@@ -172,7 +171,7 @@ def set_read_only(path: str, read_only: bool) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _BLKROSET, struct.pack("i", read_only))
+        fcntl.ioctl(fd, loop.BLKROSET, struct.pack("i", read_only))
     finally:
         os.close(fd)
 

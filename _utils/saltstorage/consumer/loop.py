@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ _SET_FD, _CLR_FD, _SET_STATUS64, _GET_STATUS64 = 0x4C00, 0x4C01, 0x4C04, 0x4C05
 _SET_CAPACITY, _CONFIGURE, _CTL_GET_FREE = 0x4C07, 0x4C0A, 0x4C82
 _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _MAJOR = 7
+#: Sets whether a device refuses writes; linux/fs.h.
+BLKROSET = 0x125D
 #: A fixed sector size: a file system made with one must find the same after the file has moved to another disk.
 _SECTOR = 512
 _TRIES = 64
@@ -143,6 +146,9 @@ def detach(path: str) -> bool:
                 return False
             if error.errno != errno.ENXIO:
                 raise
+        if not _bound(fd):
+            # The kernel keeps this with the number, and whoever gets that next could not write.
+            fcntl.ioctl(fd, BLKROSET, struct.pack("i", 0))
     after = status(path)
     if after is None or (after.file_device, after.inode) != (before.file_device, before.inode):
         return True
@@ -266,6 +272,17 @@ def _status(fd: int, path: str, rdev: int) -> LoopStatus:
         read_only=bool(info.flags & _READ_ONLY),
         plain=info.offset == 0 and info.sizelimit == 0,
     )
+
+
+def _bound(fd: int) -> bool:
+    """Return whether an open loop device is over a file."""
+    try:
+        fcntl.ioctl(fd, _GET_STATUS64, _Info())
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

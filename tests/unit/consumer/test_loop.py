@@ -61,6 +61,23 @@ def test_a_device_over_a_part_of_the_file_is_not_the_volume(file):
     loop.detach(path)
 
 
+def test_a_number_is_left_writable_for_whoever_gets_it_next(file):
+    path = loop.attach(str(file), TAG, read_only=True)
+    devices.set_read_only(path, True)
+    with open(path, "rb"):
+        assert not loop.detach(path)
+        assert is_read_only(path), "it stays as it was while somebody has it open"
+    assert loop.detach(path)
+    # Somebody who knows nothing of us gets it, as with mount -o loop.
+    subprocess.run(["losetup", path, str(file)], check=True)
+    assert not is_read_only(path)
+    subprocess.run(["losetup", "--detach", path], check=True)
+
+
+def is_read_only(path):
+    return subprocess.run(["blockdev", "--getro", path], capture_output=True, check=True, text=True).stdout.strip() == "1"
+
+
 def test_read_only(file):
     path = loop.attach(str(file), TAG, read_only=True)
     with pytest.raises(OSError, match=r"Operation not permitted|Read-only|Permission"), open(path, "r+b", buffering=0) as device:
