@@ -14,14 +14,9 @@ from pathlib import Path
 PYTHON_PACKAGES = ("salt", "cinder", "cinderlib", "os-brick")
 DEBIAN_PACKAGES = (
     "tgt",
-    "python3-rtslib-fb",
     "open-iscsi",
     "multipath-tools",
-    "lvm2",
-    "nfs-kernel-server",
     "nvme-cli",
-    "ceph-mon",
-    "cryptsetup-bin",
     "e2fsprogs",
     "xfsprogs",
     "user-mode-linux",
