@@ -219,6 +219,7 @@ class Flow:
         with self.consumer.lock(name):
             attached = self.consumer.attachment(name)
             found = self.consumer.discard(name)
+            self.consumer.remove_mount_points(name)
             # Only when all is gone: from then on this host may be given the volume again.
             self._ask("disconnect", {"name": name, **self._other(owner)})
             self.consumer.forget(name)

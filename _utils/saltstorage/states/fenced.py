@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 from ..consumer.flow import Flow
 from ..consumer.fstab import Fstab
 from .skeleton import Changes, change
@@ -17,8 +14,6 @@ def discard(flow: Flow, owner: str, name: str) -> tuple[Changes, str]:
     device = flow.discard(owner, name)
     for entry in entries:
         table.remove(entry.mount_point, entry.device)
-        with contextlib.suppress(OSError):
-            os.rmdir(entry.mount_point)
     return {"path": change(device or "recorded", None)}, told(name, device)
 
 

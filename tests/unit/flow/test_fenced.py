@@ -74,6 +74,18 @@ def test_u10_disconnected_removes_it_and_the_controller_forgets(two):
     assert dead.state("disconnected", owner="shared")["changes"] == {}
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_c14_a_mount_point_that_was_there_stays(two, ours):
+    dead, _ = two
+    if not ours:
+        assert dead.state("disconnected", owner="shared")["result"]
+        os.mkdir(dead.mount_point)
+        assert mounted(dead)["result"]
+        admin(dead, "disconnect", host="web1", fenced=True)
+    assert dead.state("disconnected", owner="shared")["result"]
+    assert os.path.isdir(dead.mount_point) is not ours
+
+
 def test_r18_what_was_not_written_never_is(two):
     dead, heir = two
     assert dead.state("disconnected", owner="shared")["result"] is True
