@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -175,3 +176,20 @@ def write_pillar(root: Path, minion: str, data: dict[str, Any]) -> None:
     (folder / f"{minion}.sls").write_text("#!json\n" + json.dumps(data), encoding="utf-8")
     top = {"base": {path.stem: [path.stem] for path in sorted(folder.glob("*.sls")) if path.stem != "top"}}
     (folder / "top.sls").write_text(yaml.safe_dump(top), encoding="utf-8")
+
+
+def state(function: str, *name: str, **parameters: Any) -> str:
+    """Return one state for each name as a JSON SLS; its id is the volume's name."""
+    return "#!json\n" + json.dumps({n: {f"storage_volume.{function}": [{k: v} for k, v in parameters.items()]} for n in name})
+
+
+def volume_files(cluster: Cluster) -> list[str]:
+    """Return the names of the volumes' files on the array."""
+    return sorted(path.name for path in (cluster.root / "volumes").glob("volume-*"))
+
+
+def loops(cluster: Cluster) -> list[str]:
+    """Return the loop devices over the cluster's volumes."""
+    command = ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split()[0] for line in found.stdout.splitlines() if str(cluster.root) in line]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.cluster import Cluster
+from saltstorage.controller.catalog import Catalog
+from tests.integration.cluster import Cluster, loops, state, volume_files
 from tests.integration.cluster import cluster as make_cluster
 
 FILES = Path(__file__).parent / "files"
@@ -26,3 +27,28 @@ def bus_cluster(salt_factories: Any) -> Iterator[Cluster]:
     """Yield a cluster whose engine serves test operations instead of storage; see ``files/_engines/bustest.py``."""
     with make_cluster(salt_factories, engines=[{"bustest": {}}], consumer={"answer_timeout": 5}, files=(FILES,)) as found:
         yield found
+
+
+@pytest.fixture
+def catalog(cluster: Cluster) -> Iterator[Catalog]:
+    """The controller's catalog, read beside the running engine."""
+    catalog = Catalog(f"sqlite:///{cluster.root}/controller/catalog.sqlite")
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def clean(cluster: Cluster, catalog: Catalog) -> Iterator[None]:
+    """Undo what a test left, whatever it was, so that the next one starts with nothing."""
+    yield
+    for minion in cluster.minions:
+        names = [c.volume for c in catalog.connections(host=minion)]
+        for function in ("unmounted", "disconnected"):
+            if names:
+                cluster.apply(minion, state(function, *names))
+        names = [v.name for v in catalog.volumes(owner=minion)]
+        if names:
+            cluster.apply(minion, state("absent", *names))
+    assert catalog.volumes() == []
+    assert volume_files(cluster) == []
+    assert loops(cluster) == []

@@ -10,7 +10,7 @@ import salt.utils.event
 
 from saltstorage.controller.locks import Locks, volume_key
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.usefixtures("clean")]
 
 
 @pytest.fixture

@@ -12,54 +12,11 @@ from pathlib import Path
 import pytest
 
 from saltstorage.consumer import loop
-from saltstorage.controller.catalog import Catalog
-from tests.integration.cluster import write_pillar
+from tests.integration.cluster import loops, state, volume_files, write_pillar
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 ODD_NAMES = ["two words", "-rf", "it's", 'say "x"', "{{ grains.id }}", "{a: b}", "- x", "💾", "é" * 64, "%s", "a\\b", "#"]
-
-
-def state(function, *name, **parameters):
-    """Return one state as a JSON SLS; its id is the volume's name."""
-    return "#!json\n" + json.dumps({n: {f"storage_volume.{function}": [{k: v} for k, v in parameters.items()]} for n in name})
-
-
-@pytest.fixture
-def catalog(cluster):
-    """The controller's catalog, read beside the running engine."""
-    catalog = Catalog(f"sqlite:///{cluster.root}/controller/catalog.sqlite")
-    yield catalog
-    catalog.close()
-
-
-@pytest.fixture
-def clean(cluster, catalog):
-    """Undo what a test left, whatever it was, so that the next one starts with nothing."""
-    yield
-    for minion in cluster.minions:
-        names = [c.volume for c in catalog.connections(host=minion)]
-        for function in ("unmounted", "disconnected"):
-            if names:
-                cluster.apply(minion, state(function, *names))
-        names = [v.name for v in catalog.volumes(owner=minion)]
-        if names:
-            cluster.apply(minion, state("absent", *names))
-    assert catalog.volumes() == []
-    assert volume_files(cluster) == []
-    assert loops(cluster) == []
-
-
-def volume_files(cluster):
-    folder = cluster.root / "volumes"
-    return sorted(path.name for path in folder.glob("volume-*"))
-
-
-def loops(cluster):
-    """Return the loop devices over the cluster's volumes."""
-    command = ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.split()[0] for line in found.stdout.splitlines() if str(cluster.root) in line]
 
 
 def only(states):
