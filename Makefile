@@ -17,7 +17,7 @@ demo:  ## Watch a volume live from creation to deletion, with a real master and 
 
 test: lint  ## Lint, then unit, functional, integration and conformance tests
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
-	$(BIN)/python -m pytest -q $(wildcard $(TESTS))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(wildcard $(TESTS))
 
 lab:  ## Real kernels, real protocols: every scenario in virtual machines (as root); SCENARIO=multipath runs one
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \
