@@ -7,11 +7,14 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from . import loop, mounts
 
+#: How often, and after how many seconds each, is looked again at who may only be passing.
+_LOOKS, _PAUSE = 3, 0.1
 _NO_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/null", "/dev/pts/", "/dev/urandom")
 
 
@@ -49,6 +52,24 @@ def find(path: str, *, processes: bool = True) -> list[Holder]:
     if not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _claimed(path):
         result.append(Holder("kernel", "claimed in the kernel (a file system unmounted lazily, an exported target or a RAID)"))
     return list(dict.fromkeys(result))
+
+
+def lasting(look: Callable[[], list[Holder]]) -> list[Holder]:
+    """Return who uses a device and stays.
+
+    Whatever lists block devices (blkid, lsblk, a monitoring agent, another minion's job) opens each for a moment, and that is no reason to
+    refuse a detach. So a process counts when it is seen in each of a few looks.
+
+    :param look: returns who uses it now, as :func:`find` does.
+    """
+    found = look()
+    for _ in range(_LOOKS):
+        if not found or any(holder.kind not in ("process", "kernel") for holder in found):
+            break
+        time.sleep(_PAUSE)
+        again = look()
+        found = [holder for holder in again if holder in found]
+    return found
 
 
 def describe(holders: list[Holder]) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from functools import partial
 
 from ..errors import DataLossError, FailedPreconditionError, InternalError, StorageError, UnimplementedError
 from . import commands, devices, links, loop, mounting, mounts, presence
 from .brick import Brick
-from .holders import Holder, describe
+from .holders import Holder, describe, lasting
 from .holders import find as find_holders
 from .records import ATTACHED, DETACHED, DETACHING, AttachmentRecord, Identity, RecordStore
 
@@ -162,7 +163,7 @@ class Steps:
             for _ in range(LOOKS):
                 if loop.detach(device):
                     break
-                if used := find_holders(device):
+                if used := lasting(partial(find_holders, device)):
                     return used
             else:
                 return [Holder("process", "opened again and again by processes that end at once")]
@@ -191,7 +192,7 @@ class Steps:
         if not present:
             return []
         self._settle()
-        return [holder for device in present for holder in find_holders(device, processes=processes)]
+        return lasting(lambda: [holder for device in present for holder in find_holders(device, processes=processes)])
 
     def _in_the_way(self, record: AttachmentRecord) -> list[Holder]:
         """Return who uses what os-brick would remove, when the volume's own device is not to be found.
@@ -202,7 +203,7 @@ class Steps:
             return []
         paths = self.brick.volume_paths(record.connection_info, use_multipath=record.use_multipath)
         found = dict.fromkeys(devices.top(os.path.realpath(path)) for path in paths if devices.is_block(path))
-        return [holder for device in found for holder in find_holders(device)]
+        return lasting(lambda: [holder for device in found for holder in find_holders(device)])
 
     def _settle(self) -> None:
         """Let udev end looking at the device; it would be found as a holder."""

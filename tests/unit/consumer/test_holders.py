@@ -34,6 +34,28 @@ def test_another_process_is_named(device):
         process.wait()
 
 
+def test_what_only_looks_is_no_reason_to_refuse(device):
+    """As monitoring agents, blkid, lsblk and other minions' jobs do: one process after the other, each for a moment."""
+    process = subprocess.Popen(["sh", "-c", 'while :; do head -c 1M "$0" >/dev/null; done', device])
+    try:
+        for _ in range(10):
+            assert holders.lasting(lambda: holders.find(device)) == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_stays_is_named(device):
+    with open(device, "rb") as handle:
+        process = subprocess.Popen(["sleep", "60"], stdin=handle)
+    try:
+        (holder,) = holders.lasting(lambda: holders.find(device))
+        assert str(process.pid) in holder.text
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize("name", ["mnt", "a b", "ä\\n"])
 def test_a_mount_is_named(device, folder, name):
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
