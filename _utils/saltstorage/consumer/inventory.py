@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from ..errors import InvalidArgumentError, PermissionDeniedError
 from ..model import Connection, Snapshot, Volume
 
 _CONTEXT_KEY = "saltstorage.inventory"
+#: What may come in pages.
+_PAGED = ("volumes", "snapshots", "connections", "fenced")
 #: A state run may take hours; what others did meanwhile must be seen at some point.
 MAX_AGE = 300.0
 
@@ -18,15 +21,21 @@ MAX_AGE = 300.0
 class Inventory:
     """Volumes, snapshots and connections that this minion may see.
 
-    :param data: what the controller's operation ``inventory`` returned.
+    :param data: what the controller's operation ``inventory`` returned, of all pages.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.read = time.monotonic()
         self.wire = data
         self._volumes = {(v["owner"], v["name"]): Volume.from_wire(v) for v in data["volumes"]}
-        self._snapshots = {(s["owner"], s["name"]): Snapshot.from_wire(s) for s in data["snapshots"]}
-        self._connections = {(c["volume_id"], c["host"]): Connection.from_wire(c) for c in data["connections"]}
+        self._snapshots: dict[tuple[str, str], Snapshot] = {}
+        # Those of each volume, by its id: a run looks for them once a volume, and there may be thousands of both.
+        self._snapshots_of: defaultdict[str, dict[str, Snapshot]] = defaultdict(dict)
+        self._connections_of: defaultdict[str, dict[str, Connection]] = defaultdict(dict)
+        for snapshot in data["snapshots"]:
+            self.put(Snapshot.from_wire(snapshot))
+        for connection in data["connections"]:
+            self.put(Connection.from_wire(connection))
         self._fenced = set(data["fenced"])
         self.backends: Mapping[str, Any] = data["backends"]
         self.default_backend: str | None = data["default_backend"]
@@ -46,11 +55,11 @@ class Inventory:
 
     def snapshots_of(self, volume: Volume) -> list[Snapshot]:
         """Return the snapshots of a volume."""
-        return [s for s in self._snapshots.values() if s.volume_id == volume.id]
+        return list(self._snapshots_of[volume.id].values())
 
     def connections_of(self, volume: Volume) -> list[Connection]:
         """Return the connections of a volume, to any host."""
-        return [c for c in self._connections.values() if c.volume_id == volume.id]
+        return list(self._connections_of[volume.id].values())
 
     def fenced(self, volume: Volume | None) -> bool:
         """Return whether a volume was taken from this host while it was fenced, so that what is left of it here is stale."""
@@ -97,20 +106,28 @@ class Inventory:
     def put(self, record: Volume | Snapshot | Connection) -> None:
         """Take up a record as the controller returned it."""
         if isinstance(record, Connection):
-            self._connections[record.volume_id, record.host] = record
+            self._connections_of[record.volume_id][record.host] = record
         elif isinstance(record, Volume):
             self._volumes[record.owner, record.name] = record
         else:
+            self._forget_snapshot(record)
             self._snapshots[record.owner, record.name] = record
+            self._snapshots_of[record.volume_id][record.name] = record
 
     def drop(self, record: Volume | Snapshot | Connection) -> None:
         """Forget a record that the controller has no more."""
         if isinstance(record, Connection):
-            self._connections.pop((record.volume_id, record.host), None)
+            self._connections_of[record.volume_id].pop(record.host, None)
         elif isinstance(record, Volume):
             self._volumes.pop((record.owner, record.name), None)
         else:
-            self._snapshots.pop((record.owner, record.name), None)
+            self._forget_snapshot(record)
+
+    def _forget_snapshot(self, snapshot: Snapshot) -> None:
+        """Forget what is known by a snapshot's name; it may have been one of another volume."""
+        known = self._snapshots.pop((snapshot.owner, snapshot.name), None)
+        if known is not None:
+            self._snapshots_of[known.volume_id].pop(known.name, None)
 
 
 def current(context: MutableMapping[str, Any], run: str | None) -> Inventory | None:
@@ -129,11 +146,17 @@ def current(context: MutableMapping[str, Any], run: str | None) -> Inventory | N
 def fetch(ask: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], context: MutableMapping[str, Any], run: str | None) -> Inventory:
     """Return the inventory of this state run, asking the controller at most once.
 
+    That is one request, unless so much is owned that it comes in pages.
+
     :param ask: carries out an operation of the controller.
     """
     found = current(context, run)
     if found is None:
-        found = Inventory(ask("inventory", {}))
+        data = dict(ask("inventory", {}))
+        while (after := data["more"]) is not None:
+            page = ask("inventory", {"after": after})
+            data.update(page, **{kind: data[kind] + page[kind] for kind in _PAGED})
+        found = Inventory(data)
         if run is not None:
             context[_CONTEXT_KEY] = (run, found)
     return found

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 from .. import validate
 from ..errors import InvalidArgumentError
 from ..model import Volume
-from . import schema
+from . import paging, schema
 from .catalog import Catalog
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection as SqlConnection
-
-#: Most values of one list in a statement; databases have limits.
-CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +84,7 @@ def find(catalog: Catalog, wanted: Filter) -> list[tuple[Volume, list[str]]]:
 
 
 def _query(wanted: Filter, owners: list[str] | None) -> Select[Any]:
-    from sqlalchemy import and_, or_, select
+    from sqlalchemy import and_, select
 
     table = schema.volumes.c
     query = select(schema.volumes).order_by(table.owner, table.name)
@@ -104,9 +101,7 @@ def _query(wanted: Filter, owners: list[str] | None) -> Select[Any]:
         having = labels.key == key if value is None else and_(labels.key == key, labels.value == value)
         query = query.where(table.id.in_(select(labels.volume_id).where(having)))
     if wanted.after is not None:
-        owner, name = wanted.after
-        # The first part is what lets the index be used.
-        query = query.where(table.owner >= owner, or_(table.owner > owner, table.name > name))
+        query = query.where(paging.later((table.owner, table.name), wanted.after))
     return query
 
 
@@ -120,17 +115,14 @@ def _owners(connection: SqlConnection, wanted: Filter) -> Iterator[list[str] | N
         yield [wanted.owner]
     else:
         owner = schema.volumes.c.owner
-        query = select(owner).distinct().order_by(owner)
-        fixed = wanted.owner[: next(i for i, char in enumerate(wanted.owner) if char in "*?[")]
-        if fixed:
-            query = query.where(owner >= fixed, owner < fixed + chr(0x10FFFF))
+        query = select(owner).distinct().where(paging.beginning(owner, [wanted.owner])).order_by(owner)
         found = [value for value in connection.execute(query).scalars() if fnmatch.fnmatchcase(value, wanted.owner)]
         yield from _chunks(found)
 
 
 def _chunks(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), CHUNK):
-        yield values[start : start + CHUNK]
+    for start in range(0, len(values), paging.CHUNK):
+        yield values[start : start + paging.CHUNK]
 
 
 def _labels(value: Any) -> dict[str, str | None]:

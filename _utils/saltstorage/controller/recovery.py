@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from .. import model
 from ..bus.faults import as_storage_error
@@ -107,8 +108,8 @@ class Recovery:
     def _restore_exports(self, backend: str) -> None:
         catalog = self.core.catalog
         provider = self.core.provider(backend)
-        for volume_id in {c.volume_id for c in catalog.connections(state=model.CONNECTED)}:
-            volume = catalog.volume_by_id(volume_id)
+        for connected in self._connected(backend):
+            volume = catalog.volume_by_id(connected.id)
             if volume is None or volume.backend != backend:
                 continue
             try:
@@ -119,3 +120,12 @@ class Recovery:
                 log.error("storage: the export of volume %s could not be restored: %s", volume.id, error)
             except Exception as error:  # as above
                 as_storage_error(error, f"restoration of the export of volume {volume.id}")
+
+    def _connected(self, backend: str) -> Iterator[Volume]:
+        """Yield the volumes on a backend that a host is connected to."""
+        from . import paging, schema
+
+        table = schema.connections.c
+        connected = schema.connections.select().where(table.volume_id == schema.volumes.c.id, table.state == model.CONNECTED).exists()
+        for volume, _ in paging.each(self.core.catalog, Volume, connected, backend=backend):
+            yield volume

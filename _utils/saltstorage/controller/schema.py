@@ -27,8 +27,12 @@ SCHEMA_VERSION = 1
 
 metadata = MetaData()
 
-# MySQL compares text without regard to case unless told otherwise; names are compared byte by byte everywhere.
-_name = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+# Names are compared byte by byte everywhere. Left to themselves, MySQL takes no regard of case, and PostgreSQL orders by a language.
+_name = (
+    String(255)
+    .with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+    .with_variant(String(255, collation="C"), "postgresql")
+)
 _text = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4"), "mysql", "mariadb")
 _id = String(36)
 _blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
@@ -53,7 +57,7 @@ volumes = Table(
     Column("created", Double, nullable=False),
     Column("error", Text, nullable=False, default=""),
     UniqueConstraint("owner", "name", name="storage_volumes_identity"),
-    Index("storage_volumes_backend", "backend"),
+    Index("storage_volumes_backend", "backend", "owner", "name"),
     Index("storage_volumes_state", "state"),
 )
 
@@ -103,7 +107,7 @@ connections = Table(
     UniqueConstraint("volume_id", "host", name="storage_connections_identity"),
     Index("storage_connections_host", "host"),
     Index("storage_connections_state", "state"),
-    Index("storage_connections_owner", "owner"),
+    Index("storage_connections_owner", "owner", "volume", "host"),
 )
 
 fences = Table(
@@ -114,7 +118,7 @@ fences = Table(
     Column("host", _name, nullable=False),
     Column("created", Double, nullable=False),
     UniqueConstraint("volume_id", "host", name="storage_fences_identity"),
-    Index("storage_fences_host", "host"),
+    Index("storage_fences_host", "host", "volume_id"),
 )
 
 moves = Table(

@@ -7,7 +7,6 @@ import functools
 import inspect
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -230,36 +229,22 @@ class Service:
                 replies.append({"error": as_storage_error(error, f"operation {request['op']}").to_wire()})
         return {"replies": replies}
 
-    def inventory(self, caller: Caller) -> dict[str, Any]:
+    def inventory(self, caller: Caller, *, after: Any = None) -> dict[str, Any]:
         """Return everything that a minion may see: what a state run needs to tell whether there is anything to do.
 
+        About a thousand volumes fit into one answer. ``more`` says that there are more, and is what to ask for the next page with.
+
+        :param after: ``more`` of the page before; None for the first.
         :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
             shared volumes that it may use; ``fenced``: ids of the volumes that were taken from this minion
             while it was fenced; ``backends``: name to ``state``, for those that it may use; ``default_backend``;
             ``types``: name to ``backend`` (None: any), for those that it may use; ``time``: now,
-            seconds since the epoch.
+            seconds since the epoch; ``more``: None on the last page.
+        :raises InvalidArgumentError: ``after`` is wrong.
         """
-        rule = self.core.rule(caller)
-        owner = caller.minion
-        volumes = self.catalog.volumes(owner=owner)
-        connections = self.catalog.connections(owner=owner)
-        if rule.shared:
-            shared = [v for v in self.catalog.volumes(owner=validate.SHARED_OWNER) if rule.may_share(v.name)]
-            ids = {v.id for v in shared}
-            volumes += shared
-            connections += [c for c in self.catalog.connections(owner=validate.SHARED_OWNER) if c.volume_id in ids]
-        states = self.catalog.backend_states()
-        names = [n for n in self.config.backends if rule.may_use(n)]
-        return {
-            "volumes": [v.to_wire() for v in volumes],
-            "snapshots": [s.to_wire() for s in self.catalog.snapshots(owner=owner)],
-            "connections": [c.to_wire() for c in connections],
-            "fenced": [f.volume_id for f in self.catalog.fences(host=owner)],
-            "backends": {n: {"state": states.get(n, {}).get("state", "unknown")} for n in names},
-            "default_backend": self.config.default_backend,
-            "types": {n: {"backend": t.backend} for n, t in self.config.types.items() if rule.may_have(n)},
-            "time": time.time(),
-        }
+        from .inventory import page
+
+        return page(self.core, caller, after)
 
     # Reading, for the runner.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import model, validate
 from ..errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, StorageError
-from ..model import Snapshot
+from ..model import Snapshot, Volume
 from .core import Caller, Core, as_provider_snapshot, new_id, require
 from .locks import owner_key
 from .providers.base import Capability
@@ -141,7 +141,10 @@ class Snapshots:
 
     def _with_dependants(self, snapshot: Snapshot, error: FailedPreconditionError) -> FailedPreconditionError:
         """Return the refusal of a backend with the volumes that were made of the snapshot: on some, those depend on it."""
-        made = [v.name for v in self.core.catalog.volumes(owner=snapshot.owner) if v.source and v.source.get("id") == snapshot.id]
+        from .paging import each
+
+        owned = (volume for volume, _ in each(self.core.catalog, Volume, owner=snapshot.owner))
+        made = [v.name for v in owned if v.source and v.source.get("id") == snapshot.id]
         if not made:
             return error
         names = ", ".join(map(repr, made))

@@ -18,7 +18,7 @@ class Controller:
         if self.asked <= self.times:
             raise self.error
         empty = {"volumes": [], "snapshots": [], "connections": [], "fenced": [], "backends": {}, "types": {}}
-        return {**empty, "default_backend": None, "time": 0.0}
+        return {**empty, "default_backend": None, "time": 0.0, "more": None}
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import sqlalchemy
 
-from saltstorage.controller import listing, schema
+from saltstorage.controller import listing, paging, schema
 from saltstorage.controller.listing import Filter, find
 from saltstorage.errors import InvalidArgumentError
 from saltstorage.model import Connection, Volume
@@ -49,7 +49,7 @@ def test_p16_nothing_that_matches_is_an_empty_list(catalog):
 @pytest.mark.parametrize("limit", [1, 4, 39, 100])
 @pytest.mark.parametrize("chunk", [2, 500])
 def test_pages_are_the_whole_list(catalog, monkeypatch, owner, limit, chunk):
-    monkeypatch.setattr(listing, "CHUNK", chunk)
+    monkeypatch.setattr(paging, "CHUNK", chunk)
     whole = names(find(catalog, Filter(owner=owner)))
     seen = []
     while page := names(find(catalog, Filter.from_user(owner=owner, limit=limit, after=seen[-1] if seen else None))):
