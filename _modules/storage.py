@@ -45,7 +45,7 @@ def volumes():
     Return the volumes that this minion owns, and the shared ones that it may use, as the controller has them.
 
     Returns a list of ``id``, ``owner``, ``name``, ``backend``, ``size`` (GiB), ``state``, ``source``, ``type``, ``labels``,
-    ``description``, ``protected``, ``formatted``, ``created`` (seconds since the epoch) and ``error``.
+    ``description``, ``protected``, ``retain``, ``formatted``, ``created`` (seconds since the epoch) and ``error``.
 
     CLI Example:
 

@@ -122,7 +122,8 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
         ``OWNER/NAME`` of the last volume of the page before: the list goes on after it, also when that volume is gone.
 
     Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``, ``type``, ``labels``, ``description``,
-    ``protected``, ``source``, ``error``, ``id`` and ``created`` (ISO 8601); what is empty is left out. It is empty when nothing matches.
+    ``protected``, ``retain``, ``source``, ``error``, ``id`` and ``created`` (ISO 8601); what is empty is left out. It is empty when
+    nothing matches.
 
     CLI Example:
 
@@ -217,7 +218,9 @@ def snapshots(owner=None, volume=None):
     return _run(lambda service: [report.snapshot(s) for s in service.catalog.snapshots(**where)])
 
 
-def create(name, owner, size, backend=None, type=None, source=None, resize=True, labels=None, description=None, protected=None):
+def create(
+    name, owner, size, backend=None, type=None, source=None, resize=True, labels=None, description=None, protected=None, retain=None
+):
     """
     Make sure that a volume exists and is at least as large as asked.
 
@@ -241,6 +244,8 @@ def create(name, owner, size, backend=None, type=None, source=None, resize=True,
         A text about the volume.
     protected : None
         True: it cannot be deleted before this is False again.
+    retain : None
+        True: its data stays on the backend when it is deleted; see :py:func:`delete`.
 
     Returns ``volume`` as it is now, and ``old`` as it was before (None: it was created). Fails with ALREADY_EXISTS when it exists
     with other properties, OUT_OF_RANGE when it is larger, RESOURCE_EXHAUSTED when there is no room.
@@ -263,10 +268,11 @@ def create(name, owner, size, backend=None, type=None, source=None, resize=True,
         labels=labels,
         description=description,
         protected=protected,
+        retain=retain,
     )
 
 
-def update(name, owner, labels=None, description=None, protected=None):
+def update(name, owner, labels=None, description=None, protected=None, retain=None):
     """
     Change what is written on a volume. What is not given stays as it is.
 
@@ -283,6 +289,8 @@ def update(name, owner, labels=None, description=None, protected=None):
         A text of up to 255 bytes; an empty one removes it.
     protected : None
         True: it cannot be deleted, by its minion or here, before this is False again.
+    retain : None
+        True: whoever deletes it, its data stays on the backend; see :py:func:`delete`.
 
     Returns ``volume`` as it is now, and ``old`` as it was before. Fails with NOT_FOUND, or with INVALID_ARGUMENT and nothing changed.
 
@@ -293,7 +301,7 @@ def update(name, owner, labels=None, description=None, protected=None):
         salt-run storage.update data owner=db1 labels='{env: prod}' description='Orders of shop 7'
         salt-run storage.update data owner=db1 protected=False
     """
-    return _call("update", name=name, owner=owner, labels=labels, description=description, protected=protected)
+    return _call("update", name=name, owner=owner, labels=labels, description=description, protected=protected, retain=retain)
 
 
 def extend(name, owner, size):
@@ -319,16 +327,20 @@ def extend(name, owner, size):
     return _call("extend", name=name, owner=owner, size=size)
 
 
-def delete(name, owner):
+def delete(name, owner, retain=None):
     """
-    Delete a volume and all data on it. It must not be connected to a host, or have snapshots.
+    Delete a volume and all data on it, unless it is retained. It must not be connected to a host, have snapshots, or be protected.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
+    retain : None
+        True: its data stays on the backend and only the catalog forgets it, as by :py:func:`unmanage`. False: its data is deleted. None:
+        what was recorded with the volume (``retain`` of :py:func:`create`), else False.
 
-    Returns ``old``: the volume as it was, None when there was none; ``record_only``: True when the backend had it no more. Fails with
+    Returns ``old``: the volume as it was, None when there was none; ``record_only``: True when the backend had it no more; ``retained``:
+    None, or ``array_name``, its name on the backend, and ``take_over``, the command that takes it over again. Fails with
     FAILED_PRECONDITION, naming hosts or snapshots.
 
     CLI Example:
@@ -336,8 +348,9 @@ def delete(name, owner):
     .. code-block:: bash
 
         salt-run storage.delete data owner=db1
+        salt-run storage.delete data owner=db1 retain=True
     """
-    return _call("delete", name=name, owner=owner)
+    return _call("delete", name=name, owner=owner, retain=retain)
 
 
 def disconnect(name, owner, host, fenced=False):

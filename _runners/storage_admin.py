@@ -138,14 +138,15 @@ def manage(name, owner, reference, backend=None):
 
 def unmanage(name, owner):
     """
-    Remove a volume from the catalog, and leave its data on the backend. It must not be connected, or have snapshots.
+    Remove a volume from the catalog, and leave its data on the backend. It must not be connected, have snapshots, or be protected.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
 
-    Returns ``old``: the volume as it was, None when there was none; ``array_name``: its name on the backend.
+    Returns ``old``: the volume as it was, None when there was none; ``array_name``: its name on the backend; ``take_over``: the command
+    that takes it over again.
 
     CLI Example:
 

@@ -12,6 +12,7 @@ A failed state's comment begins with a code, such as ``NOT_FOUND``, and says wha
 
 from saltstorage.consumer.flow import Flow
 from saltstorage.states import attachment, mount, skeleton, volume
+from saltstorage.states.absent import absent as plan_absent
 from saltstorage.states.extended import extended as plan_extended
 from saltstorage.states.following import following
 from saltstorage.states.mount import Mount
@@ -53,6 +54,7 @@ def present(
     labels=None,
     description=None,
     protected=None,
+    retain=None,
     owner=None,
     **kwargs,
 ):
@@ -77,11 +79,13 @@ def present(
         A text about the volume; None leaves what there is.
     protected : None
         True: the volume cannot be deleted, here or on the master, before this was set to False. None leaves it as it is.
+    retain : None
+        True: whoever deletes the volume, its data stays on the backend; see :py:func:`absent`. None leaves it as it is.
     owner : None
         Minion that the volume belongs to: None or this minion's id. A volume of ``shared`` is only checked.
 
-    A volume never shrinks, and is never made anew: another backend, type or source than asked for is an error. Labels, description and
-    protection can be changed at any time; changes have ``labels``, ``description`` and ``protected`` with ``old`` and ``new``.
+    A volume never shrinks, and is never made anew: another backend, type or source than asked for is an error. Labels, description,
+    protection and ``retain`` can be changed at any time; changes have each of them with ``old`` and ``new``.
 
     .. code-block:: yaml
 
@@ -92,27 +96,38 @@ def present(
             - labels: {env: prod}
             - protected: True
     """
-    given = _given(size, backend, type, source, resize, labels, description, protected)
+    given = _given(size, backend, type, source, resize, labels, description, protected, retain)
     return _run(present, name, kwargs, lambda flow: volume.present(flow, name, owner, **given))
 
 
-def absent(name, owner=None, **kwargs):
+def absent(name, owner=None, retain=None, disconnect=False, series=None, **kwargs):
     """
-    Make sure that a volume does not exist. All data on it is lost.
+    Make sure that a volume does not exist. All data on it is lost, unless it is retained.
 
-    Refused while it is connected to a host, has snapshots, or is protected.
+    Refused while it is connected to a host, has snapshots, or is protected, before anything changes.
 
     name
         Name of the volume.
     owner : None
         Minion that the volume belongs to: None or this minion's id.
+    retain : None
+        True: its data stays on the backend, and the controller only forgets the volume. Comment and changes have its name there, and the
+        command that takes it over again. False: its data is deleted. None: what was recorded with the volume (``retain`` of
+        :py:func:`present`), else False.
+    disconnect : False
+        Do first what :py:func:`disconnected` does. It is refused like that one while anything else uses the volume; what
+        :py:func:`mounted` mounted is unmounted.
+    series : None
+        Delete the snapshots of this series first, those that the state ``storage_snapshot.rotated`` of that name took.
 
     .. code-block:: yaml
 
         old-data:
-          storage_volume.absent: []
+          storage_volume.absent:
+            - disconnect: True
+            - retain: True
     """
-    return _run(absent, name, kwargs, lambda flow: volume.absent(flow, name, owner))
+    return _run(absent, name, kwargs, lambda flow: plan_absent(flow, name, owner, retain, disconnect, series))
 
 
 def connected(
@@ -125,6 +140,7 @@ def connected(
     labels=None,
     description=None,
     protected=None,
+    retain=None,
     owner=None,
     read_only=False,
     **kwargs,
@@ -152,6 +168,8 @@ def connected(
         A text about the volume; None leaves what there is.
     protected : None
         True: the volume cannot be deleted, here or on the master, before this was set to False. None leaves it as it is.
+    retain : None
+        True: whoever deletes the volume, its data stays on the backend; see :py:func:`absent`. None leaves it as it is.
     owner : None
         None or this minion's id for its own volume, or ``shared``.
     read_only : False
@@ -165,7 +183,7 @@ def connected(
           storage_volume.connected:
             - size: 20GiB
     """
-    given = _given(size, backend, type, source, resize, labels, description, protected)
+    given = _given(size, backend, type, source, resize, labels, description, protected, retain)
     return _run(
         connected,
         name,
@@ -209,6 +227,7 @@ def mounted(
     labels=None,
     description=None,
     protected=None,
+    retain=None,
     owner=None,
     read_only=False,
     **kwargs,
@@ -245,6 +264,8 @@ def mounted(
         A text about the volume; None leaves what there is.
     protected : None
         True: the volume cannot be deleted, here or on the master, before this was set to False. None leaves it as it is.
+    retain : None
+        True: whoever deletes the volume, its data stays on the backend; see :py:func:`absent`. None leaves it as it is.
     owner : None
         None or this minion's id for its own volume, or ``shared``.
     read_only : False
@@ -262,7 +283,7 @@ def mounted(
             - mount_options: noatime
     """
 
-    given = _given(size, backend, type, source, resize, labels, description, protected)
+    given = _given(size, backend, type, source, resize, labels, description, protected, retain)
 
     def plan(flow):
         request = Request(flow, name, owner, read_only, mounts=True, **given)
@@ -321,7 +342,7 @@ def extended(name, size=None, exact=False, owner=None, **kwargs):
 _mount = mount
 
 
-def _given(size, backend, type, source, resize, labels, description, protected):
+def _given(size, backend, type, source, resize, labels, description, protected, retain):
     """Return the parameters that say how a volume shall be."""
     return {
         "size": size,
@@ -332,4 +353,5 @@ def _given(size, backend, type, source, resize, labels, description, protected):
         "labels": labels,
         "description": description,
         "protected": protected,
+        "retain": retain,
     }

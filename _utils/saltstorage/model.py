@@ -68,6 +68,7 @@ class Volume(Record):
     labels: Mapping[str, str] = field(default_factory=dict)  #: What the owner wrote on it, for people and for filters.
     description: str = ""  #: What the owner wrote about it.
     protected: bool = False  #: Whether it may not be deleted.
+    retain: bool = False  #: Whether its data stays on the backend when it is deleted.
     formatted: bool = False  #: Whether a consumer was ever allowed to make a file system on it.
     created: float = 0.0  #: When it was created.
     error: str = ""  #: Why the state is ``error``.

@@ -16,7 +16,7 @@ from typing import Any
 from . import validate
 from .errors import InvalidArgumentError, StorageError
 
-_PRESENT = ("size", "backend", "type", "owner", "source", "resize", "labels", "description", "protected")
+_PRESENT = ("size", "backend", "type", "owner", "source", "resize", "labels", "description", "protected", "retain")
 _CONNECTED = (*_PRESENT, "read_only")
 #: The state functions that pillar can ask for, and the parameters that each takes beside ``name``.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
@@ -25,15 +25,15 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "mounted": (*_CONNECTED, "mount", "fstype", "mkfs_options", "mount_options"),
     "unmounted": ("owner",),
     "disconnected": ("owner", "force"),
-    "absent": ("owner",),
+    "absent": ("owner", "retain", "disconnect", "series"),
 }
-#: What ``state: absent`` takes from a host first, so that one word in pillar removes a volume that is in use there.
-_BEFORE = {"absent": ("disconnected",)}
 #: The keys of a volume's ``snapshots``: parameters of the state ``storage_snapshot.rotated``.
 SNAPSHOTS = ("keep", "every", "freeze", "timeout")
 #: Where the volume is there to be copied. Others leave its snapshots as they are, but for ``absent``, which deletes them.
 _WITH_SNAPSHOTS = ("present", "connected", "mounted")
-_KNOWN = sorted({"state", "snapshots"}.union(*PARAMETERS.values()))
+#: What ``state: absent`` itself says, so that one word in pillar also removes a volume that this host uses, and its snapshots.
+_OF_ABSENT = {"disconnect", "series"}
+_KNOWN = sorted({"state", "snapshots"}.union(*PARAMETERS.values()) - _OF_ABSENT)
 #: What a consumer can be prepared for (pillar ``storage:consumer:protocols``).
 PROTOCOLS = ("iscsi", "multipath", "nvme", "rbd", "nfs", "luks")
 # Salt calls functions named in a value that begins so. Pillar of a volume must not become a call.
@@ -196,13 +196,13 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
         raise InvalidArgumentError(f"{where}: mount is missing; give the path of the mount point", field="mount")
     if options.get("snapshots") is not None:
         _check_snapshots(name, options, where)
-    for step in (*_BEFORE.get(function, ()), function):
-        if step == "absent" and options.get("snapshots") is not None:
-            # The volume could not be deleted before them.
-            yield _rotated(name, [{"keep": 0}])
-        # Keys that the function has no use for may stay, so that changing `state` is all it takes to remove a volume.
-        parameters = [{key: options[key]} for key in PARAMETERS[step] if key in options]
-        yield f"storage-volumes-{step}-{name}", {f"storage_volume.{step}": [{"name": name}, *parameters]}
+    if function == "absent":
+        options["disconnect"] = True
+        if options.get("snapshots") is not None:
+            options["series"] = name
+    # Keys that the function has no use for may stay, so that changing `state` is all it takes to remove a volume.
+    parameters = [{key: options[key]} for key in PARAMETERS[function] if key in options]
+    yield f"storage-volumes-{function}-{name}", {f"storage_volume.{function}": [{"name": name}, *parameters]}
 
 
 def _snapshots(name: str, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:

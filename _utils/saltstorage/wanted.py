@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from . import validate
-from .errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutOfRangeError
+from . import model, validate
+from .errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutOfRangeError, PermissionDeniedError
 from .model import Connection, Snapshot, Volume
 
 
@@ -16,15 +16,16 @@ class Attributes:
     :param labels: mapping of texts, which replaces all that there are; see :func:`saltstorage.validate.labels`.
     :param description: a text; see :func:`saltstorage.validate.description`.
     :param protected: whether the volume may not be deleted.
+    :param retain: whether its data stays on the backend when it is deleted.
     :raises InvalidArgumentError: a value is wrong; ``field`` says which.
 
     >>> Attributes(labels={"env": "prod"}).given
     {'labels': {'env': 'prod'}}
     """
 
-    PARAMETERS = ("labels", "description", "protected")
+    PARAMETERS = ("labels", "description", "protected", "retain")
 
-    def __init__(self, *, labels: Any = None, description: Any = None, protected: Any = None) -> None:
+    def __init__(self, *, labels: Any = None, description: Any = None, protected: Any = None, retain: Any = None) -> None:
         self.given: dict[str, Any] = {}
         if labels is not None:
             self.given["labels"] = validate.labels(labels)
@@ -32,6 +33,8 @@ class Attributes:
             self.given["description"] = validate.description(description)
         if protected is not None:
             self.given["protected"] = validate.boolean(protected, "protected")
+        if retain is not None:
+            self.given["retain"] = validate.boolean(retain, "retain")
 
     def differing(self, volume: Volume) -> dict[str, Any]:
         """Return those that an existing volume has not, with the value that it shall have."""
@@ -129,6 +132,32 @@ def refuse_barred(volume: Volume, others: Iterable[Connection], *, read_only: bo
             " disconnect the volume there first, or say read_only: True on every host",
             details={"hosts": [c.host for c in barred]},
         )
+
+
+def retains(volume: Volume, retain: bool | None, minion: str | None, *, may: bool) -> bool:
+    """Return whether the data of a volume that is to be deleted stays on its backend.
+
+    :param retain: what was asked for; None: what is recorded of the volume.
+    :param minion: who asks; None for the administrator.
+    :param may: whether the policy allows that.
+    :raises FailedPreconditionError: its deletion was begun, and now it shall stay.
+    :raises PermissionDeniedError: the policy does not allow it.
+    """
+    if volume.state in (model.CREATING, model.ERROR):
+        return False  # there was never anything on it
+    if volume.state == model.DELETING:
+        if retain:
+            text = f"the deletion of volume {volume.name!r} was begun, so its data may be gone; say retain: False to finish that"
+            raise FailedPreconditionError(text, field="retain")
+        return False
+    retain = volume.retain if retain is None else retain
+    if retain and not may:
+        raise PermissionDeniedError(
+            f"the policy limits what {minion} may own, and what stays on the backend no longer counts; have volume {volume.name!r} deleted"
+            " on the master (salt-run storage.delete), or allow it in the policy with retain: true",
+            field="retain",
+        )
+    return retain
 
 
 def _source(value: Any) -> dict[str, str] | None:

@@ -44,9 +44,17 @@ def test_parameters_are_passed_as_they_are() -> None:
 
 
 def test_absent_disconnects_first_and_ignores_the_other_keys() -> None:
-    states = pillar.volume_states({"volumes": {"data": {"state": "absent", "size": 3, "mount": "/srv"}}})
-    assert [next(iter(body)) for body in states.values()] == ["storage_volume.disconnected", "storage_volume.absent"]
-    assert all(parameters == [{"name": "data"}] for body in states.values() for parameters in body.values())
+    """In one state, so that what forbids the deletion is found before anything changes."""
+    entry = {"state": "absent", "size": 3, "mount": "/srv"}
+    assert volume(entry) == ("storage_volume.absent", {"name": "data", "disconnect": True})
+    assert volume({**entry, "retain": True}) == ("storage_volume.absent", {"name": "data", "retain": True, "disconnect": True})
+    assert volume({"size": 3, "retain": True}) == ("storage_volume.connected", {"name": "data", "size": 3, "retain": True})
+
+
+@pytest.mark.parametrize("key", ["disconnect", "series"])
+def test_what_absent_does_first_is_not_for_pillar_to_say(key: str) -> None:
+    [body] = pillar.volume_states({"volumes": {"data": {"state": "absent", key: "data"}}}).values()
+    assert key in body["storage_pillar.invalid"][1]["comment"]
 
 
 def test_snapshots_come_after_all_volumes() -> None:
@@ -67,9 +75,7 @@ def test_snapshots_are_left_alone_where_the_volume_is_not_used(state: str, count
 
 def test_absent_deletes_the_snapshots_before_the_volume() -> None:
     states = pillar.volume_states({"volumes": {"a": {"state": "absent", "snapshots": {"keep": 3}}}})
-    names = ["storage_volume.disconnected", "storage_snapshot.rotated", "storage_volume.absent"]
-    assert [next(iter(body)) for body in states.values()] == names
-    assert list(states.values())[1]["storage_snapshot.rotated"] == [{"name": "a"}, {"volume": "a"}, {"keep": 0}]
+    assert list(states.values()) == [{"storage_volume.absent": [{"name": "a"}, {"disconnect": True}, {"series": "a"}]}]
 
 
 @pytest.mark.parametrize(
@@ -244,4 +250,4 @@ def test_two_ranges_that_meet() -> None:
 
 def test_a_range_that_goes() -> None:
     states = pillar.volume_states({"volumes": {"d{1..2}": {"state": "absent"}}})
-    assert list(states) == [f"storage-volumes-{step}-d{n}" for n in (1, 2) for step in ("disconnected", "absent")]
+    assert list(states) == [f"storage-volumes-absent-d{n}" for n in (1, 2)]

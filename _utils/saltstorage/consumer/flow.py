@@ -140,13 +140,12 @@ class Flow:
         self.put(volume)
         return Volume.from_wire(reply["old"]), volume
 
-    def delete(self, owner: str, name: str) -> tuple[Volume | None, bool]:
-        """Delete a volume; return it as it was, and whether only its record was left."""
-        reply = self._together.answer(self.ask_delete(owner, name))
-        old = Volume.from_wire(reply["old"]) if reply["old"] else None
-        if old is not None:
-            self.drop(old)
-        return old, bool(reply["record_only"])
+    def delete(self, owner: str, name: str, retain: bool | None = None) -> Mapping[str, Any]:
+        """Delete a volume, or only let go of it; return the controller's answer, see :meth:`.Volumes.delete`."""
+        reply: Mapping[str, Any] = self._together.answer(self.ask_delete(owner, name, retain))
+        if reply["old"]:
+            self.drop(Volume.from_wire(reply["old"]))
+        return reply
 
     # Both parts.
 
@@ -279,9 +278,10 @@ class Flow:
         """Return the request to create or grow a volume."""
         return Ask("create", owner, name, {"name": name, **wanted.to_wire(), **self._other(owner)})
 
-    def ask_delete(self, owner: str, name: str) -> Ask:
-        """Return the request to delete a volume."""
-        return Ask("delete", owner, name, {"name": name, **self._other(owner)})
+    def ask_delete(self, owner: str, name: str, retain: bool | None = None) -> Ask:
+        """Return the request to delete a volume, or only to let go of it."""
+        given = {} if retain is None else {"retain": retain}
+        return Ask("delete", owner, name, {"name": name, **given, **self._other(owner)})
 
     def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool, mounts: bool) -> Ask:
         """Record that a volume is about to be mapped to this host, and return the request for it."""

@@ -40,6 +40,7 @@ class Inventory:
         self.backends: Mapping[str, Any] = data["backends"]
         self.default_backend: str | None = data["default_backend"]
         self.types: Mapping[str, Any] = data["types"]
+        self.may_retain: bool = data["retain"]
 
     def now(self) -> float:
         """Return the controller's time, in seconds since the epoch; what it created has times of the same clock."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -71,7 +72,7 @@ class Adoption:
             self.core.locks.held(reference_key(entry.name, text), why=f"adoption of {text}"),
         ):
             old = self.core.catalog.volume(owner, name)
-            if old is not None and old.state == model.ADOPTING:
+            if old is not None and old.state in (model.ADOPTING, model.RELEASING):
                 old = self.volumes.settle(old)
             if old is not None:
                 if old.backend == entry.name and old.source == _source(text) and old.state == model.AVAILABLE:
@@ -103,28 +104,45 @@ class Adoption:
     def unmanage(self, *, name: Any, owner: Any) -> dict[str, Any]:
         """Remove a volume from the catalog; its data stays on the backend.
 
-        :returns: ``old``: the volume as it was, None when there was none; ``array_name``: its name on the backend.
-        :raises FailedPreconditionError: it is connected, or has snapshots.
+        :returns: ``old``: the volume as it was, None when there was none; and what :meth:`release` returns.
+        :raises FailedPreconditionError: it is connected, has snapshots, or is protected.
         """
         name = validate.name(name)
         owner = validate.name(owner, "owner")
+        nothing: dict[str, Any] = {"old": None, "array_name": "", "take_over": ""}
         if self.core.catalog.volume(owner, name) is None:
-            return {"old": None, "array_name": ""}
+            return nothing
         with self.core.held(Caller(), "release", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
             if volume is None:
-                return {"old": None, "array_name": ""}
+                return nothing
             if volume.state != model.RELEASING:
                 volume = self.volumes.usable(owner, name)
-            self.volumes.check_unprotected(volume)
-            self.volumes.check_unused(volume)
-            provider = self.core.provider(volume.backend)
-            require(provider, Capability.MANAGE, volume.backend, "let go of volumes without deleting them")
-            before = volume
+                self.volumes.check_unprotected(volume)
+                self.volumes.check_unused(volume)
+            return {"old": volume.to_wire(), **self.release(volume)}
+
+    def release(self, volume: Volume) -> dict[str, Any]:
+        """Let go of a volume that was checked and is at rest, with its lock held: its record goes, its data stays on the backend.
+
+        :returns: ``array_name``: what the project called it there, empty when that is not known any more; ``take_over``: the command that
+            takes it over again.
+        :raises UnimplementedError: the backend cannot do this.
+        """
+        provider = self.core.provider(volume.backend)
+        require(provider, Capability.MANAGE, volume.backend, "let go of volumes without deleting them")
+        if volume.state != model.RELEASING:
             volume = self.core.catalog.update(volume, state=model.RELEASING)
-            array_name = self._release(provider, volume)
-        log.warning("storage: volume %s of %s was released; its data stays on %s as %s", volume.id, owner, volume.backend, array_name)
-        return {"old": before.to_wire(), "array_name": array_name}
+        array_name = provider.unmanage_volume(as_provider_volume(volume))
+        self.core.catalog.apply(remove=[volume, *self.core.catalog.fences(volume_id=volume.id)])
+        log.warning(
+            "storage: volume %s of %s was released; its data stays on %s as %s",
+            volume.id,
+            volume.owner,
+            volume.backend,
+            array_name or "what storage.manageable shows with this id",
+        )
+        return {"array_name": array_name, "take_over": take_over(volume, array_name)}
 
     # What a crash left half done, with the volume's lock held.
 
@@ -147,16 +165,11 @@ class Adoption:
 
     def settle_releasing(self, volume: Volume) -> None:
         """Finish a release that was cut off."""
-        self._release(self.core.provider(volume.backend), volume)
+        self.release(volume)
 
     def _take_over(self, provider: Provider, volume: Volume) -> Volume:
         size = provider.manage_volume(as_provider_volume(volume), json.loads((volume.source or {})["name"]))
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
-
-    def _release(self, provider: Provider, volume: Volume) -> str:
-        array_name = provider.unmanage_volume(as_provider_volume(volume))
-        self.core.catalog.apply(remove=[volume, *self.core.catalog.fences(volume_id=volume.id)])
-        return array_name
 
     def _forget(self, volume: Volume) -> None:
         """Undo the metadata of an adoption that failed; the array's volume stays."""
@@ -192,6 +205,19 @@ class Adoption:
             " salt-run storage.check tells more",
             field="reference",
         )
+
+
+def take_over(volume: Volume, array_name: str) -> str:
+    """Return the command that takes over a volume which was let go.
+
+    >>> take_over(Volume(id="1", owner="db1", name="my data", backend="lvm", size=1), "volume-1")
+    "salt-run storage.manage 'name=my data' owner=db1 reference=volume-1 backend=lvm"
+    """
+    if not array_name:
+        # Its release was cut off after the backend had forgotten it.
+        return f"salt-run storage.manageable {shlex.quote(f'backend={volume.backend}')}"
+    given = {"name": volume.name, "owner": volume.owner, "reference": array_name, "backend": volume.backend}
+    return " ".join(["salt-run storage.manage", *(shlex.quote(f"{key}={value}") for key, value in given.items())])
 
 
 def _reference(value: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from ..model import Connection, Fence, Record, Snapshot, Volume
 from . import paging, schema
 from .core import Caller, Core
 from .policy import Rule
+from .providers.base import Capability
 
 if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
@@ -69,12 +70,20 @@ def page(core: Core, caller: Caller, after: Any) -> dict[str, Any]:
     names = [n for n in core.config.backends if rule.may_use(n)]
     return {
         **found,
-        "backends": {n: {"state": states.get(n, {}).get("state", "unknown")} for n in names},
+        "backends": {n: _shown(states.get(n)) for n in names},
         "default_backend": core.config.default_backend,
         "types": {n: {"backend": t.backend} for n, t in core.config.types.items() if rule.may_have(n)},
+        "retain": rule.may_retain,
         "time": time.time(),
         "more": more,
     }
+
+
+def _shown(state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what minions are told of a backend."""
+    if state is None:
+        return {"state": "unknown", "retains": None}
+    return {"state": state["state"], "retains": Capability.MANAGE in state["capabilities"] if state["state"] == "up" else None}
 
 
 def _records(core: Core, parts: list[_Part], start: int, after: list[str]) -> Iterator[tuple[str, Any, list[Any]]]:

@@ -25,6 +25,8 @@ class Rule:
     :ivar max_volumes: most volumes that one minion may own; default no limit.
     :ivar max_gib: most GiB that one minion may own, snapshots included; default no limit.
     :ivar shared: globs of names of shared volumes that may be used; default none.
+    :ivar retain: whether a minion may delete volumes in a way that leaves their data on the backend. What it left there no longer counts as
+        its own, so the default is True only where neither ``max_volumes`` nor ``max_gib`` limits it.
     """
 
     glob: str = "*"
@@ -33,6 +35,12 @@ class Rule:
     max_volumes: int | None = None
     max_gib: int | None = None
     shared: tuple[str, ...] = ()
+    retain: bool | None = None
+
+    @property
+    def may_retain(self) -> bool:
+        """Whether volumes may be deleted in a way that leaves their data on the backend."""
+        return self.max_volumes is None and self.max_gib is None if self.retain is None else self.retain
 
     def check_backend(self, minion: str, backend: str) -> None:
         """Raise PermissionDeniedError unless the backend may be used."""
@@ -82,7 +90,7 @@ class Policy:
         for glob, given in validate.mapping(value, "storage:policy").items():
             where = f"storage:policy:{glob}"
             given = validate.mapping(given or {}, where)
-            validate.no_unknown(given, ("backends", "types", "max_volumes", "max_gib", "shared"), where)
+            validate.no_unknown(given, ("backends", "types", "max_volumes", "max_gib", "shared", "retain"), where)
             rules.append(
                 Rule(
                     glob=glob,
@@ -91,6 +99,7 @@ class Policy:
                     max_volumes=_limit(given.get("max_volumes"), f"{where}:max_volumes"),
                     max_gib=_limit(given.get("max_gib"), f"{where}:max_gib"),
                     shared=_globs(given.get("shared", []), f"{where}:shared"),
+                    retain=None if given.get("retain") is None else validate.boolean(given["retain"], f"{where}:retain"),
                 )
             )
         return cls(tuple(rules))

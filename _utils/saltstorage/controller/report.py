@@ -34,6 +34,7 @@ def volume(record: Volume, hosts: list[str]) -> dict[str, Any]:
             "labels": dict(record.labels),
             "description": record.description,
             "protected": record.protected or None,
+            "retain": record.retain or None,
             "source": dict(record.source) if record.source else None,
             "error": record.error,
             "id": record.id,

@@ -53,6 +53,7 @@ volumes = Table(
     Column("labels", JSON, nullable=False, default=dict),
     Column("description", _text, nullable=False, default=""),
     Column("protected", Boolean, nullable=False, default=False),
+    Column("retain", Boolean, nullable=False, default=False),
     Column("formatted", Boolean, nullable=False, default=False),
     Column("created", Double, nullable=False),
     Column("error", Text, nullable=False, default=""),

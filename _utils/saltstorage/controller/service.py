@@ -94,6 +94,7 @@ class Service:
         """The operations on volumes."""
         volumes = Volumes(self.core)
         adoption = Adoption(self.core, volumes)
+        volumes.release = adoption.release
         volumes.settlers = {
             model.ADOPTING: adoption.settle_adopting,
             model.RELEASING: adoption.settle_releasing,
@@ -237,9 +238,10 @@ class Service:
         :param after: ``more`` of the page before; None for the first.
         :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
             shared volumes that it may use; ``fenced``: ids of the volumes that were taken from this minion
-            while it was fenced; ``backends``: name to ``state``, for those that it may use; ``default_backend``;
-            ``types``: name to ``backend`` (None: any), for those that it may use; ``time``: now,
-            seconds since the epoch; ``more``: None on the last page.
+            while it was fenced; ``backends``: name to ``state`` and ``retains`` (whether it can let go of
+            volumes; None: not known), for those that it may use; ``default_backend``; ``types``: name to
+            ``backend`` (None: any), for those that it may use; ``retain``: whether it may delete volumes and leave
+            their data on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last page.
         :raises InvalidArgumentError: ``after`` is wrong.
         """
         from .inventory import page

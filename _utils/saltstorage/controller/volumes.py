@@ -15,7 +15,7 @@ from ..errors import (
     StorageError,
 )
 from ..model import Snapshot, Volume
-from ..wanted import Attributes, Wanted
+from ..wanted import Attributes, Wanted, retains
 from .config import TypeEntry
 from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
 from .locks import owner_key
@@ -31,6 +31,8 @@ class Volumes:
         self.core = core
         #: How to settle a volume whose administrator's operation was cut off, by its state; None: it is gone.
         self.settlers: dict[str, Callable[[Volume], Volume | None]] = {}
+        #: Lets go of a volume; see :meth:`.Adoption.release`.
+        self.release: Callable[[Volume], dict[str, Any]]
 
     def create(
         self,
@@ -45,9 +47,10 @@ class Volumes:
         labels: Any = None,
         description: Any = None,
         protected: Any = None,
+        retain: Any = None,
         owner: Any = None,
     ) -> dict[str, Any]:
-        """Make sure that a volume exists, is at least as large as asked, and has the labels, description and protection that are given.
+        """Make sure that a volume exists, is at least as large as asked, and has the :class:`.Attributes` that are given.
 
         :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
         """
@@ -61,6 +64,7 @@ class Volumes:
             labels=labels,
             description=description,
             protected=protected,
+            retain=retain,
         )
         owner = self.core.owner(caller, owner, name, change=True)
         with self.core.held(caller, "creation", (owner, name), *self.source_lock(owner, wanted)):
@@ -82,7 +86,15 @@ class Volumes:
         return {"volume": volume.to_wire(), "old": old.to_wire()}
 
     def update(
-        self, caller: Caller, *, name: Any, labels: Any = None, description: Any = None, protected: Any = None, owner: Any = None
+        self,
+        caller: Caller,
+        *,
+        name: Any,
+        labels: Any = None,
+        description: Any = None,
+        protected: Any = None,
+        retain: Any = None,
+        owner: Any = None,
     ) -> dict[str, Any]:
         """Change what is written on a volume; what is None stays as it is.
 
@@ -90,7 +102,7 @@ class Volumes:
         :returns: ``volume`` as it is now, and ``old`` as it was before.
         """
         name = validate.name(name)
-        attributes = Attributes(labels=labels, description=description, protected=protected)
+        attributes = Attributes(labels=labels, description=description, protected=protected, retain=retain)
         if not attributes.given:
             raise InvalidArgumentError(f"give what to change: {', '.join(Attributes.PARAMETERS)}", field=Attributes.PARAMETERS[0])
         owner = self.core.owner(caller, owner, name, change=True)
@@ -100,27 +112,36 @@ class Volumes:
             volume = self._write(old, attributes)
         return {"volume": volume.to_wire(), "old": old.to_wire()}
 
-    def delete(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
-        """Delete a volume that no host is connected to, that has no snapshots and that is not protected.
+    def delete(self, caller: Caller, *, name: Any, retain: Any = None, owner: Any = None) -> dict[str, Any]:
+        """Delete a volume that no host is connected to, that has no snapshots and that is not protected; or only let go of it.
 
-        :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more.
+        :param retain: leave its data on the backend, and only forget it; None: what is recorded of the volume.
+        :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more; ``retained``: None,
+            or ``array_name`` and ``take_over`` of what stays on the backend, see :meth:`.Adoption.release`.
         """
         name = validate.name(name)
+        retain = None if retain is None else validate.boolean(retain, "retain")
         owner = self.core.owner(caller, owner, name, change=True)
+        nothing: dict[str, Any] = {"old": None, "record_only": False, "retained": None}
         if self.core.catalog.volume(owner, name) is None:
             # Without a lock, whose file would stay for a name that never was.
-            return {"old": None, "record_only": False}
+            return nothing
         with self.core.held(caller, "deletion", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
-            if volume is None:
-                return {"old": None, "record_only": False}
-            if volume.state in self.settlers:
+            if volume is not None and volume.state in self.settlers and volume.state != model.RELEASING:
                 # Deleting what is half adopted or half moved would delete too much, or too little.
-                volume = self._recovered(volume)
+                volume = self.settle(volume)
+            if volume is None:
+                return nothing
+            if volume.state == model.RELEASING:
+                # That it stays was decided, and the backend may have let go of it already.
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(volume)}
             self.check_unprotected(volume)
             self.check_unused(volume)
+            if retains(volume, retain, caller.minion, may=self.core.rule(caller).may_retain):
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(self._recovered(volume))}
             existed = self.remove(volume)
-        return {"old": volume.to_wire(), "record_only": not existed}
+        return {"old": volume.to_wire(), "record_only": not existed, "retained": None}
 
     # Steps, called with the volume's lock held.
 
@@ -153,6 +174,9 @@ class Volumes:
             # Whoever created or deleted it is gone, or its lock would not be ours: nothing on it is wanted.
             self.remove(old)
             old = None
+        if old is not None and old.state == model.RELEASING:
+            # It was to stay on the backend and to be no more this one; the next of its name is a new one.
+            old = self.settle(old)
         if old is None:
             return None, self._create(caller, owner, name, wanted, kind)
         old = volume = self._recovered(old)

@@ -61,7 +61,7 @@ def rotated(flow: Flow, name: Any, volume: Any, keep: Any, every: Any, freeze: A
         return Plan(f"There is no volume {volume!r}, and no snapshot of it.")
     parent = _volume(flow, volume)
     if keep == 0 and parent.protected:
-        # Pillar asks for this before it has the volume deleted, which would then be refused.
+        # All of them at once is what comes before a deletion, or a mistake.
         text = (
             f"volume {parent.name!r} is protected, so its snapshots are not all deleted; apply storage_volume.present with protected: False"
         )

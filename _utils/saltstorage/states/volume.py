@@ -1,4 +1,4 @@
-"""``storage_volume.present`` and ``absent``: the volume on its backend."""
+"""``storage_volume.present``: the volume on its backend."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .. import model, validate
 from ..consumer import attach
 from ..consumer.flow import Flow, check_usable
 from ..consumer.inventory import Inventory
-from ..errors import FailedPreconditionError, NotFoundError, PermissionDeniedError
+from ..errors import NotFoundError, PermissionDeniedError
 from ..model import Volume
 from ..wanted import Attributes, Wanted
 from .skeleton import Changes, Plan, change
 
 #: Keys of changes other than a volume's name.
-_KEYS = ("size", "path", "mapping", "mount", "filesystem", "fstab", *Attributes.PARAMETERS)
+_KEYS = ("size", "path", "mapping", "mount", "filesystem", "fstab", "retained", *Attributes.PARAMETERS)
 
 
 def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
@@ -48,36 +48,6 @@ def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
     if _lags(flow, volume):
         return Plan(f"The device of volume {name!r} would be grown.", {"size": change(None, volume.size)}, lambda: _resize(flow, volume))
     return Plan(f"Volume {name!r} is present: {volume.size} GiB on backend {volume.backend!r}, id {volume.id}.")
-
-
-def absent(flow: Flow, name: Any, owner: Any) -> Plan:
-    """Plan that a volume does not exist."""
-    name = validate.name(name)
-    owner = flow.owner(owner)
-    inventory = flow.inventory()
-    volume = inventory.volume(owner, name)
-    if volume is None:
-        attached = flow.consumer.attachment(name)
-        if attached is not None and attached.owner == owner and attached.path:
-            raise FailedPreconditionError(
-                f"the controller has no volume {name!r}, but {attached.path} is still attached here; disconnect it first"
-            )
-        return Plan(f"Volume {name!r} is already absent.")
-    refuse_shared(flow, owner, f"volume {name!r} is deleted on the master (salt-run storage.delete)")
-    if volume.protected:
-        raise FailedPreconditionError(
-            f"volume {name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
-        )
-    hosts = [c.host for c in inventory.connections_of(volume)]
-    if hosts:
-        raise FailedPreconditionError(f"volume {name!r} is connected to {', '.join(hosts)}; apply storage_volume.disconnected there first")
-    snapshots = [s.name for s in inventory.snapshots_of(volume)]
-    if snapshots:
-        raise FailedPreconditionError(f"volume {name!r} has the snapshots {', '.join(map(repr, snapshots))}; delete them first")
-    changes = key_for(name, change(shown(volume), None))
-    return Plan(
-        f"Volume {name!r} would be deleted.", changes, lambda: _delete(flow, owner, name, changes), lambda: flow.ask_delete(owner, name)
-    )
 
 
 # What connected and mounted use too.
@@ -189,11 +159,3 @@ def _plain(value: Any) -> Any:
 def _resize(flow: Flow, volume: Volume) -> tuple[Changes, str]:
     flow.consumer.resize(volume.name, size=volume.size)
     return {"size": change(None, volume.size)}, f"The device of volume {volume.name!r} was grown to {volume.size} GiB."
-
-
-def _delete(flow: Flow, owner: str, name: str, changes: Changes) -> tuple[Changes, str]:
-    old, record_only = flow.delete(owner, name)
-    if old is None:
-        return {}, f"Volume {name!r} is already absent."
-    text = f"Volume {name!r} was deleted."
-    return changes, f"{text} The backend had it no more: only its record was removed." if record_only else text

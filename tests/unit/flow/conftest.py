@@ -9,6 +9,7 @@ import pytest
 
 from saltstorage.consumer.flow import Flow
 from saltstorage.states import attachment, mount, skeleton, snapshot, volume
+from saltstorage.states.absent import absent
 from saltstorage.states.extended import extended
 from saltstorage.states.mount import Mount
 from saltstorage.states.request import Request
@@ -66,7 +67,7 @@ class Host:
             if function == "present":
                 return volume.present(flow, name, **{"owner": None, **given})
             if function == "absent":
-                return volume.absent(flow, name, given.get("owner"))
+                return absent(flow, name, **{"owner": None, **given})
             if function == "disconnected":
                 return attachment.disconnected(flow, name, given.get("owner"), False)
             if function == "extended":

@@ -17,7 +17,7 @@ class Controller:
         self.asked += 1
         if self.asked <= self.times:
             raise self.error
-        empty = {"volumes": [], "snapshots": [], "connections": [], "fenced": [], "backends": {}, "types": {}}
+        empty = {"volumes": [], "snapshots": [], "connections": [], "fenced": [], "backends": {}, "types": {}, "retain": True}
         return {**empty, "default_backend": None, "time": 0.0, "more": None}
 
 

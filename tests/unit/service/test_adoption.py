@@ -121,7 +121,7 @@ def test_released_and_adopted_again(service, directory):
     assert released["array_name"] == f"volume-{volume['id']}"
     assert service.catalog.volumes() == []
     assert (directory / released["array_name"]).read_bytes()[:8] == b"precious"
-    assert service.adoption.unmanage(name="data", owner="web1") == {"old": None, "array_name": ""}
+    assert service.adoption.unmanage(name="data", owner="web1") == {"old": None, "array_name": "", "take_over": ""}
     assert service.adoption.manageable()[0]["id"] == volume["id"]
     again = adopt(service, released["array_name"], "back")["volume"]
     assert (directory / f"volume-{again['id']}").read_bytes()[:8] == b"precious"

@@ -208,3 +208,12 @@ def test_wrong_types_in_the_configuration(opts, types, field):
     with pytest.raises(InvalidArgumentError) as caught:
         Service(opts)
     assert caught.value.field == field
+
+
+def test_a_protected_volume_can_be_set_back(service):
+    """Protection is against a deletion; a return to a snapshot has its own guards, and keeps the snapshot."""
+    run(service, "create", name="data", size=1, protected=True)
+    run(service, "snapshot_create", name="cut", volume="data")
+    with pytest.raises(FailedPreconditionError, match="confirm=True"):
+        run(service, "snapshot_revert", name="cut")
+    assert run(service, "snapshot_revert", name="cut", confirm=True)["volume"]["protected"] is True
