@@ -3,7 +3,7 @@
 .PHONY: help venv demo test lab lab-shell lint format bench docs lock clean
 BIN := .venv/bin
 TESTS ?= tests/unit tests/functional tests/integration tests/conformance
-CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py)
+CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py docs/_ext)
 
 help:  ## Show this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT / "_utils"))
+sys.path[:0] = [str(CHECKOUT / "_utils"), str(CHECKOUT / "docs/_ext")]
 # Cinder imports eventlet, which warns of itself.
 warnings.simplefilter("ignore")
 
@@ -33,7 +33,7 @@ project = "Salt storage formula"
 author = "the authors of the Salt storage formula"
 release = version = saltstorage.__version__
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "semantics"]
 exclude_patterns = ["_build"]
 html_theme = "sphinx_rtd_theme"
 html_show_sourcelink = False

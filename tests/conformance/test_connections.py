@@ -51,7 +51,7 @@ def test_volume_that_is_not_there(world, connector):
 
 
 def test_connected_volume_is_not_deleted(world):
-    """D4."""
+    """D4, R15."""
     volume = world.volume()
     connection_id, _info = world.connect(volume, "host1")
     with pytest.raises(FailedPreconditionError):

@@ -116,6 +116,7 @@ def test_a_deadline_of_the_caller(bus_cluster: Cluster) -> None:
 
 
 def test_a_lost_reply_is_asked_for_again(bus_cluster: Cluster) -> None:
+    """Rows G5 and R10."""
     drop = folder(bus_cluster) / "bustest.drop"
     drop.touch()
     found = bus_cluster.job("alpha", "bustest.call", "echo", {"mark": "lost"})
@@ -126,7 +127,7 @@ def test_a_lost_reply_is_asked_for_again(bus_cluster: Cluster) -> None:
 
 
 def test_an_engine_killed_in_the_middle(bus_cluster: Cluster) -> None:
-    """Salt starts it again, the client's repeat is taken up, and the caller sees nothing but the time."""
+    """Row G5: Salt starts it again, the client's repeat is taken up, and the caller sees nothing but the time."""
     before = engine_pid(bus_cluster)
     future = in_background(bus_cluster.job, "alpha", "bustest.call", "echo", {"mark": "killed", "seconds": 3})
     wait_for(lambda: begun(bus_cluster, "killed") == 1)

@@ -15,6 +15,7 @@ MOUNTED = {"owner": "shared", "mount": MOUNT, "fstype": "ext4"}
 
 
 def test_another_host_takes_over(lab: Lab, verified: Verified) -> None:
+    """Rows C6, U10 and R18."""
     heir, dead = lab.consumers
     lab.controller.run("storage.create", "failover", "size=1", "owner=shared")
     done = lab.controller.state(dead, "storage_volume.mounted", "failover", **MOUNTED)
@@ -36,6 +37,7 @@ def test_another_host_takes_over(lab: Lab, verified: Verified) -> None:
 
 
 def test_the_dead_host_comes_back(lab: Lab, verified: Verified) -> None:
+    """Rows U10 and R18; and R5: the target is gone, and its node records go all the same."""
     heir, dead = lab.consumers
     with verified(BACKEND, PROTOCOL, "dead host comes back: it does not get its volume, says so, and removes what is left of it"):
         dead.start()

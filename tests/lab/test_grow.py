@@ -17,6 +17,7 @@ def pillar(**more: object) -> dict[str, dict[str, object]]:
 
 
 def test_grow_under_io(lab: Lab, verified: Verified) -> None:
+    """Rows X6 and R21: every path, the map, and the file system have the size."""
     lab.apply(pillar(size=1))
     writers = [Writing(host, f"{entry['mount']}/blob", 60) for host in lab.consumers for entry in VOLUMES.values()]
     with verified(

@@ -29,6 +29,7 @@ def test_each_host_gets_its_own_volume(lab: Lab, verified: Verified) -> None:
 
 
 def test_another_host_cannot_reach_it(lab: Lab, verified: Verified) -> None:
+    """Row G7."""
     one, other = lab.guests["db1"], lab.guests["db2"]
     mine = record(one)["connection_info"]["data"]
     portal, target = mine["target_portal"], mine["target_iqn"]
@@ -52,6 +53,7 @@ def test_another_host_cannot_reach_it(lab: Lab, verified: Verified) -> None:
 
 
 def test_secrets_are_in_no_log(lab: Lab) -> None:
+    """Rows G9 and R26."""
     for guest in lab.guests.values():
         secret = record(guest)["connection_info"]["data"]["auth_password"]
         assert len(secret) > 8

@@ -21,6 +21,7 @@ def host(lab: Lab) -> Guest:
 
 
 def test_the_volume_is_the_map(lab: Lab, host: Guest, verified: Verified) -> None:
+    """Rows R3 and R25: the volume is what multipathd made of its paths, by a name that stays."""
     with verified(BACKEND, PROTOCOL, "create, attach over two portals, format (xfs), mount"):
         done = lab.controller.state(host, "storage_volume.mounted", "paths", size=1, mount=MOUNT, fstype="xfs")
         assert done["result"] is True, done
@@ -47,6 +48,7 @@ def test_a_path_is_cut_while_it_is_written_to(lab: Lab, host: Guest, verified: V
 
 
 def test_disconnect_leaves_no_map(lab: Lab, host: Guest, verified: Verified) -> None:
+    """Row R7."""
     with verified(BACKEND, PROTOCOL, "disconnect leaves no map, path, session or node record; delete leaves no file"):
         done = lab.controller.state(host, "storage_volume.disconnected", "paths")
         assert done["result"] is True, done

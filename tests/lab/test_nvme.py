@@ -160,6 +160,7 @@ def test_g8_what_the_kernel_lacks_is_named(host: Host, verified: Verified) -> No
 
 
 def test_attach_format_and_mount(host: Host, verified: Verified) -> None:
+    """Row R3."""
     with verified(BACKEND, PROTOCOL, "create, attach over both paths, format, mount"):
         host.applied(data=("mounted", {"size": 1, **MOUNTED}))
         assert host.controllers() == ["live", "live"]
@@ -221,6 +222,7 @@ def test_r14_volumes_of_one_subsystem_come_and_go_alone(host: Host, verified: Ve
 
 
 def test_attach_again_from_the_records(host: Host, verified: Verified) -> None:
+    """Row R4."""
     with verified(BACKEND, PROTOCOL, "attach again from the records, as after a boot; the data is there"):
         host.run("umount /srv/data && nvme disconnect-all && ! ls /dev/nvme*n*")
         found = host.call("storage.reattach")

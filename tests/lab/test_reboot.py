@@ -25,6 +25,7 @@ WantedBy=multi-user.target
 
 
 def test_consumers_boot_while_the_master_is_down(lab: Lab, verified: Verified) -> None:
+    """Row R4."""
     lab.apply({"data": {"size": 1, "mount": MOUNT, "fstype": "xfs"}})
     for host in lab.consumers:
         host.run(f"echo data of {host.name} >{MOUNT}/whose; sync; rm -f /root/seen")
@@ -46,6 +47,7 @@ def test_consumers_boot_while_the_master_is_down(lab: Lab, verified: Verified) -
 
 
 def test_the_controller_boots_while_consumers_write(lab: Lab, verified: Verified) -> None:
+    """Row R16."""
     with verified(
         "file, tgt", "iSCSI, CHAP, one path and multipath", "reboot of the controller: targets are restored and the consumers' writes go on"
     ):

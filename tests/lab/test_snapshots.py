@@ -19,6 +19,8 @@ def host(lab: Lab) -> Guest:
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs"])
 def test_copies_beside_their_origin(lab: Lab, host: Guest, verified: Verified, fstype: str) -> None:
+    """Rows P6 and R20."""
+
     def state(function: str, name: str, **given: object) -> None:
         done = lab.controller.state(host, function, name, **given)
         assert done["result"] is True, done

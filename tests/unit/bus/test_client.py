@@ -94,6 +94,7 @@ WORKING = {"status": "working"}
 
 
 def test_same_bytes_until_answered(rig: Rig) -> None:
+    """Rows G5 and R10."""
     reply = rig.run(lambda bus, count: bus.events.append(rig.reply(DONE)) if count == 3 else None)
     assert reply.data == {"x": 1}
     assert rig.bus.sent == [rig.request.data] * 3
@@ -126,6 +127,8 @@ def test_deadline(rig: Rig) -> None:
 
 
 def test_forged_replies_change_nothing(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Row R10: what is not the master's answer is none."""
+
     def forge_then_answer(bus: ScriptedBus, count: int) -> None:
         bus.events += [rig.reply({**DONE, "data": {"x": 2}}, signed_by="stranger"), None, "x", {"body": "MARKER"}, rig.reply(DONE)]
 

@@ -106,6 +106,7 @@ def test_both_forms_of_a_minion_event(rig: Rig, wrap: Callable[[Any], Any]) -> N
 
 
 def test_executed_once_answered_as_often_as_asked(rig: Rig) -> None:
+    """Rows G5 and R10."""
     rig.lose = 1
     request = rig.request()
     rig.send(request)

@@ -280,7 +280,7 @@ def test_u7_mounted(consumer, file, folder):
 
 
 def test_u8_data_that_cannot_be_written(consumer, folder):
-    """Row U8: the file system under the file is full, so cached data cannot be written: it stays attached; force goes on."""
+    """Rows U8 and R7: the file system under the file is full, so cached data cannot be written: it stays attached; force goes on."""
     full = folder / "full"
     full.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(full)], check=True)
@@ -332,6 +332,7 @@ def test_x7_growing(consumer, file):
 
 
 def test_x7_a_device_that_does_not_show_the_new_size(consumer, file):
+    """Row R21."""
     attach(consumer, file)
     with pytest.raises(UnavailableError, match="still shows 1 GiB and not 3 GiB"):
         consumer.resize("data", 3)
@@ -592,6 +593,7 @@ def _attach_in_child(arguments):
 
 
 def test_jobs_at_the_same_time_attach_it_once(consumer, config, file, folder):
+    """Row R22."""
     consumer.connector_properties()
     with multiprocessing.get_context("fork").Pool(6) as pool:
         found = pool.map(_attach_in_child, [(config, file)] * 12, chunksize=1)

@@ -64,7 +64,7 @@ def test_multipath_without_multipathd_is_a_single_path(config):
     assert Brick(dataclasses.replace(config, multipath=True)).connector_properties()["multipath"] is False
 
 
-def test_trap_7_the_lock_path_is_set(adapter, config):
+def test_r22_the_lock_path_is_set(adapter, config):
     from oslo_config import cfg
 
     adapter.connector_properties()

@@ -58,7 +58,7 @@ def test_a_volume_that_is_not_attached_has_no_path_and_nothing_to_clean_up(confi
 
 
 @pytest.mark.parametrize("state", [ATTACHED, DETACHING])
-def test_u5_a_device_that_is_gone_is_detached(consumer, state):
+def test_a_device_that_is_gone_is_detached(consumer, state):
     record = AttachmentRecord(
         owner="db1",
         name="data",

@@ -21,6 +21,9 @@ class FaultyDriver(FileDriver):
         self.hooks.get(f"after {name}", lambda: None)()
         return answer
 
+    def initialize_connection(self, volume: Any, connector: Any) -> Any:
+        return self._around("initialize_connection", volume, connector)
+
     def extend_volume(self, volume: Any, new_size: int) -> Any:
         return self._around("extend_volume", volume, new_size)
 

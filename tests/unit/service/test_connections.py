@@ -217,6 +217,14 @@ def test_u10_a_dead_host_needs_fencing(service, volume):
     assert service.catalog.connections() == []
 
 
+def test_u5_no_host_is_not_all_hosts(service, volume):
+    run(service, "connect", name="data", connector=CONNECTOR)
+    for args in ({}, {"fenced": True}, {"fenced": True, "host": ""}, {"fenced": True, "host": ["web1"]}):
+        with pytest.raises(InvalidArgumentError, match="host"):
+            service.call("disconnect", {"name": "data", "owner": "web1", **args}, Caller())
+    assert [c.host for c in service.catalog.connections()] == ["web1"]
+
+
 def test_a_minion_disconnects_only_itself(service, volume):
     run(service, "connect", name="data", connector=CONNECTOR)
     with pytest.raises(PermissionDeniedError):

@@ -47,7 +47,7 @@ def test_p13_a_failed_creation_leaves_nothing(service, driver, monkeypatch, file
     assert run(service, "create", size=1)["old"] is None
 
 
-def test_p13_what_cannot_be_cleaned_up_is_known_and_never_taken_for_success(service, driver, monkeypatch, files):
+def test_p13_r13_what_cannot_be_cleaned_up_is_known_and_never_taken_for_success(service, driver, monkeypatch, files):
     with monkeypatch.context() as patch:
         failing(patch, driver, "create_volume", after=True)
         failing(patch, driver, "delete_volume")

@@ -40,6 +40,16 @@ def test_filters(catalog):
     assert find(catalog, Filter(type="gold")) == []
 
 
+def test_p15_the_list_agrees_at_once(service):
+    for name in ("data", "logs"):
+        service.execute("create", {"name": name, "size": 1}, "web1")
+    assert names(find(service.catalog, Filter(owner="web1"))) == ["web1/data", "web1/logs"]
+    service.execute("extend", {"name": "data", "size": 2}, "web1")
+    assert [volume.size for volume, _ in find(service.catalog, Filter(owner="web1"))] == [2, 1]
+    service.execute("delete", {"name": "data"}, "web1")
+    assert names(find(service.catalog, Filter(owner="web1"))) == ["web1/logs"]
+
+
 def test_p16_nothing_that_matches_is_an_empty_list(catalog):
     for wanted in (Filter(owner="no"), Filter(owner="no*"), Filter(backend="no"), Filter(labels={"env": "no"}), Filter(host="no")):
         assert find(catalog, wanted) == []

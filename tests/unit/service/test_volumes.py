@@ -138,7 +138,7 @@ def test_d2_d3_delete_and_again(service, files):
     assert run(service, "delete", name="data")["old"] is None
 
 
-def test_d4_connected_is_not_deleted(service, files):
+def test_d4_r15_connected_is_not_deleted(service, files):
     run(service, "create", name="data", size=1)
     run(service, "connect", name="data", connector=CONNECTOR)
     with pytest.raises(FailedPreconditionError, match="web1"):
