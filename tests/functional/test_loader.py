@@ -12,7 +12,7 @@ import pytest
 
 #: Loader and the names of the project in it.
 OURS = {
-    "modules": ("storage", "storage_pillar"),
+    "modules": ("storage", "storage_admin", "storage_pillar"),
     "states": ("storage_volume", "storage_snapshot", "storage_pillar"),
     "runners": ("storage", "storage_admin"),
     "engines": ("storage",),
@@ -62,7 +62,7 @@ def test_stated_parameters_and_defaults_are_those_of_the_signature(loaded: dict[
         doc = inspect.getdoc(function) or ""
         stated = dict(re.findall(r"^(\w+)(?: : (.*))?$(?=\n    \S)", doc, re.MULTILINE))
         for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
             default = "" if parameter.default is parameter.empty else repr(parameter.default)
             if stated.get(parameter.name, "missing").replace('"', "'") not in (default, default.strip("'")):

@@ -1,0 +1,99 @@
+"""The administrator's operations without a master: real salt-call, real configuration and loader, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import salt.loader
+import yaml
+
+from saltstorage.errors import FailedPreconditionError
+
+
+@pytest.fixture
+def call(config_dir: Path, tmp_path: Path) -> Any:
+    """Return a function that calls salt-call on a minion with two backends, and returns exit code, answer and what was said of errors."""
+    for name in ("slow", "fast"):
+        (tmp_path / name).mkdir(mode=0o700)
+    driver = "saltstorage.controller.drivers.file.FileDriver"
+    storage = {
+        "state_dir": str(tmp_path / "state"),
+        "default_backend": "slow",
+        "backends": {name: {"volume_driver": driver, "file_driver_path": str(tmp_path / name)} for name in ("slow", "fast")},
+    }
+    own = tmp_path / "config"
+    own.mkdir()
+    minion = yaml.safe_load((config_dir / "minion").read_text())
+    # As after `saltutil.sync_all` of a minion, which brings it no runners.
+    (own / "minion").write_text(yaml.safe_dump({**minion, "storage": storage}))
+
+    def run(*arguments: str) -> tuple[int, Any, str]:
+        command = [str(Path(sys.executable).parent / "salt-call"), "-c", str(own), "--local", "--out=json", "--log-level=quiet", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, json.loads(done.stdout)["local"] if done.stdout else None, done.stderr
+
+    return run
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
+    def admin(*arguments: str) -> Any:
+        code, answer, errors = call("storage.admin", *arguments)
+        assert code == 0, errors
+        return answer
+
+    def refused(*arguments: str) -> str:
+        code, answer, errors = call("storage.admin", *arguments)
+        assert (code != 0, answer) == (True, None), answer
+        return str(errors)
+
+    (tmp_path / "slow" / "old.img").write_bytes(b"precious")
+    assert {found["name"] for found in admin("backends")} == {"slow", "fast"}
+    assert [found["reference"] for found in admin("manageable")] == [{"source-name": "old.img"}]
+    assert admin("manage", "data", "owner=min", "reference=old.img")["new"] is True
+    assert [found["name"] for found in call("storage.volumes")[1]] == ["data"], "it is one of this minion's"
+    assert "ALREADY_EXISTS: " in refused("manage", "data", "owner=min", "reference=other.img")
+    assert "NOT_FOUND: " in refused("volume", "nothing", "owner=min")
+    assert admin("migrate", "min", "data", "backend=fast")["volume"]["backend"] == "fast"
+    assert {found["kind"] for found in admin("check")} == {"moved", "unattached"}
+    assert admin("migrate_finish", "min", "data")["removed"]
+    assert admin("give", "min", "data", "min", "new_name=renamed")["volume"]["name"] == "renamed"
+    assert [found["name"] for found in admin("volumes", "owner=m*", "state=available")] == ["renamed"]
+    assert admin("snapshot_create", "cut", "owner=min", "volume=renamed")["snapshot"]["name"] == "cut"
+    assert [found["name"] for found in admin("snapshots")] == ["cut"]
+    assert admin("snapshot_delete", "cut", "owner=min")["old"]["name"] == "cut"
+    # Deleted, retained, and taken over again by what the answer says.
+    kept = admin("delete", "renamed", "owner=min", "retain=True")["retained"]
+    assert (tmp_path / "fast" / kept["array_name"]).read_bytes()[:8] == b"precious"
+    words = shlex.split(kept["take_over"])
+    assert words[:2] == ["salt-run", "storage.manage"]
+    volume = admin("manage", *words[2:])["volume"]
+    assert admin("unmanage", "renamed", "owner=min")["old"]["id"] == volume["id"]
+    told = admin("repair", f"remove={volume['id']}", "apply=True")
+    assert [found["done"] for found in told] == [True]
+    assert list((tmp_path / "fast").glob("volume-*")) == []
+    # What is wrong before anything is called.
+    assert "INVALID_ARGUMENT: there is no operation 'nothing'; known: backend_stats, backends, check, " in refused("nothing")
+    assert "INVALID_ARGUMENT: manage: missing a required argument: 'owner'" in refused("manage", "data")
+
+
+def test_every_function_of_the_runner_is_offered(loaded: dict[str, Any], minion_opts: dict[str, Any]) -> None:
+    runner = {name.removeprefix("storage.") for name in loaded["runners"] if name.startswith("storage.")}
+    with pytest.raises(Exception, match="there is no operation") as caught:
+        loaded["modules"]["storage.admin"]("nothing")
+    assert runner == set(str(caught.value).partition("known: ")[2].split(", "))
+
+
+def test_a_minion_with_a_master_is_told_what_to_type_there(minion_opts: dict[str, Any]) -> None:
+    opts = {**minion_opts, "file_client": "remote"}
+    modules = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
+    with pytest.raises(FailedPreconditionError, match=r"the controller of min is its master; on that, use salt-run storage\.check$"):
+        modules["storage.admin"]("check", kinds="orphan")
