@@ -17,8 +17,8 @@ def admin(function, *args, **kwargs):
     """
     Carry out one of the administrator's operations, those of the runner ``storage``, on a minion without a master.
 
-    Where documentation or a message says ``salt-run storage.check``, type ``salt-call --local storage.admin check``; so for every function of
-    the runner, with the same arguments and the same answer. An operation that fails ends with an exit code other than 0.
+    Where documentation or a message says ``salt-run storage.check``, type ``salt-call --local storage.admin check``; so for every
+    function of the runner, with the same arguments and the same answer. An operation that fails ends with an exit code other than 0.
 
     function
         Name of the operation, such as ``check``, ``volumes`` or ``manage``.

@@ -35,7 +35,7 @@ def is_mounted(host):
         return any(line.split()[1] == host.mount_point for line in file)
 
 
-def test_a_protected_volume_stays_mounted(host):
+def test_d9_d11_a_protected_volume_stays_mounted(host):
     host.mounted(protected=True)
     refused(host, "FAILED_PRECONDITION: volume 'data' is protected", "protected: False", disconnect=True)
     refused(host, "FAILED_PRECONDITION: volume 'data' is protected", "protected: False", disconnect=True, retain=True)
@@ -43,7 +43,7 @@ def test_a_protected_volume_stays_mounted(host):
     settled(host, "mounted", size=1)
 
 
-def test_a_volume_in_use_keeps_mount_and_snapshots(shared_blocks, hosts):
+def test_d11_a_volume_in_use_keeps_mount_and_snapshots(shared_blocks, hosts):
     host = hosts(volumes=shared_blocks)
     host.mounted()
     assert host.state("snapshot_rotated", "data", keep=2)["result"] is True
@@ -60,7 +60,7 @@ def test_a_volume_in_use_keeps_mount_and_snapshots(shared_blocks, hosts):
     settled(host, disconnect=True, series="data")
 
 
-def test_d5_snapshots_that_others_took_are_kept_with_everything_else(shared_blocks, hosts):
+def test_d5_d11_snapshots_that_others_took_are_kept_with_everything_else(shared_blocks, hosts):
     host = hosts(volumes=shared_blocks)
     host.mounted()
     host.state("snapshot_rotated", "data", keep=2)
@@ -70,7 +70,7 @@ def test_d5_snapshots_that_others_took_are_kept_with_everything_else(shared_bloc
     assert len(host.service.catalog.snapshots()) == 2
 
 
-def test_d4_without_disconnect_a_connected_volume_is_refused(host):
+def test_d4_d11_without_disconnect_a_connected_volume_is_refused(host):
     host.state("connected", size=1)
     refused(host, "FAILED_PRECONDITION: volume 'data' is connected to web1", "disconnected")
     dry = host.state("absent", disconnect=True, test=True)
@@ -91,7 +91,7 @@ def test_u4_what_is_attached_of_a_volume_that_is_gone_is_detached(host):
 
 
 @pytest.mark.parametrize("recorded", [False, True], ids=["asked for", "recorded"])
-def test_a_retained_volume(host, recorded):
+def test_d10_a_retained_volume(host, recorded):
     host.mounted(**({"retain": True} if recorded else {}))
     with open(f"{host.mount_point}/file", "w") as file:
         file.write("precious")
@@ -116,7 +116,7 @@ def test_a_retained_volume(host, recorded):
     subprocess.run(["umount", host.mount_point], check=True)
 
 
-def test_retain_is_an_attribute_and_can_be_overruled(host):
+def test_d10_retain_is_an_attribute_and_can_be_overruled(host):
     for value in (True, False):
         ret = host.state("present", size=1, retain=value)
         assert (ret["changes"]["data"]["new"].get("retain") if value else ret["changes"]["retain"]) == (
@@ -128,7 +128,7 @@ def test_retain_is_an_attribute_and_can_be_overruled(host):
     assert files(host) == []
 
 
-def test_g6_a_backend_that_cannot_let_go_is_refused_before_anything_changes(host):
+def test_g6_d10_a_backend_that_cannot_let_go_is_refused_before_anything_changes(host):
     host.mounted()
     catalog = host.service.catalog
     catalog.set_backend_state("local", "up", capabilities=["extend"])
@@ -136,7 +136,7 @@ def test_g6_a_backend_that_cannot_let_go_is_refused_before_anything_changes(host
     assert is_mounted(host)
 
 
-def test_who_has_a_quota_is_refused_before_anything_changes(host):
+def test_d10_who_has_a_quota_is_refused_before_anything_changes(host):
     host.opts["storage"]["policy"] = {"*": {"max_gib": 10}}
     host.mounted(retain=True)
     refused(host, "PERMISSION_DENIED: the policy limits", "salt-run storage.delete", disconnect=True)

@@ -113,7 +113,7 @@ def test_p11_update(service, admin):
     ] == {"a": "b"}
 
 
-def test_a_protected_volume_is_not_deleted(service, admin, files):
+def test_d9_a_protected_volume_is_not_deleted(service, admin, files):
     run(service, "create", name="data", size=1, protected=True)
     for call in (
         lambda: run(service, "delete", name="data"),

@@ -42,7 +42,7 @@ def taken_over(service, command):
 
 
 @pytest.mark.parametrize("recorded", [False, True], ids=["asked for", "recorded"])
-def test_d3_a_retained_volume_stays_on_the_backend_and_comes_back(service, volume, tmp_path, recorded):
+def test_d10_a_retained_volume_stays_on_the_backend_and_comes_back(service, volume, tmp_path, recorded):
     if recorded:
         assert run(service, "update", retain=True)["volume"]["retain"] is True
     reply = run(service, "delete", **({} if recorded else {"retain": True}))
@@ -55,7 +55,7 @@ def test_d3_a_retained_volume_stays_on_the_backend_and_comes_back(service, volum
     assert content(tmp_path, f"volume-{back['id']}") == b"precious"
 
 
-def test_what_is_recorded_holds_for_everyone_unless_told_otherwise(service, volume, files, admin):
+def test_d10_what_is_recorded_holds_for_everyone_unless_told_otherwise(service, volume, files, admin):
     run(service, "create", size=1, retain=True)
     assert service.call("delete", {"name": "data", "owner": "web1"}, admin)["retained"]
     assert len(files()) == 1
@@ -64,7 +64,7 @@ def test_what_is_recorded_holds_for_everyone_unless_told_otherwise(service, volu
     assert files() == [f"volume-{volume['id']}"]
 
 
-def test_d4_d5_the_same_is_refused_as_for_a_deletion(service, volume):
+def test_d4_d5_d9_the_same_is_refused_as_for_a_deletion(service, volume):
     run(service, "connect", connector=CONNECTOR)
     with pytest.raises(FailedPreconditionError, match="connected to web1"):
         run(service, "delete", retain=True)
@@ -96,7 +96,7 @@ def test_a_shared_volume_is_retained_on_the_master(service, admin, files):
     ("rule", "may"),
     [({}, True), ({"max_gib": 5}, False), ({"max_volumes": 1}, False), ({"max_gib": 5, "retain": True}, True), ({"retain": False}, False)],
 )
-def test_who_has_a_quota_does_not_get_around_it(opts, files, admin, rule, may):
+def test_d10_who_has_a_quota_does_not_get_around_it(opts, files, admin, rule, may):
     opts["storage"]["policy"] = {"web*": rule}
     service = Service(opts)
     assert run(service, "create", size=1, retain=True)["volume"]["retain"] is True
@@ -117,7 +117,7 @@ def test_the_policy_is_checked():
         Policy.from_config({"web1": {"retain": "yes"}})
 
 
-def test_g6_a_backend_that_cannot_let_go(service, volume, monkeypatch):
+def test_g6_d10_a_backend_that_cannot_let_go(service, volume, monkeypatch):
     provider = service.core.provider("local")
     less = provider.capabilities() - {"manage"}
     monkeypatch.setattr(type(provider), "capabilities", lambda self: less)
