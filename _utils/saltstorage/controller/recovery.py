@@ -36,12 +36,9 @@ class Recovery:
     def run(self, backend: str) -> None:
         """Recover everything on a backend that is up. An item that fails is logged, and left for the next request or start."""
         catalog = self.core.catalog
-        on_backend = {
-            v.id: v
-            for v in catalog.volumes(
-                backend=backend, state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR, *self.volumes.settlers]
-            )
-        }
+        # By their states alone, which are those of few: the index by backend would be read for all that is on it.
+        half_done = catalog.volumes(state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR, *self.volumes.settlers])
+        on_backend = [v for v in half_done if v.backend == backend]
         for connection in catalog.connections(state=[model.CONNECTING, model.DISCONNECTING]):
             volume = catalog.volume_by_id(connection.volume_id)
             if volume is not None and volume.backend == backend:
@@ -50,7 +47,7 @@ class Recovery:
             parent = catalog.volume_by_id(snapshot.volume_id)
             if parent is not None:
                 self._try(parent, "snapshot", snapshot.name)
-        for volume in on_backend.values():
+        for volume in on_backend:
             self._try(volume, "volume", None)
         for move in catalog.moves(state=[model.COPYING, model.REMOVING]):
             if backend in (move.source_backend, move.target_backend):

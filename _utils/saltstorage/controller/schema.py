@@ -107,7 +107,7 @@ connections = Table(
     Column("connector", JSON, nullable=False),
     UniqueConstraint("volume_id", "host", name="storage_connections_identity"),
     Index("storage_connections_host", "host"),
-    Index("storage_connections_state", "state"),
+    Index("storage_connections_state", "state", "volume_id"),
     Index("storage_connections_owner", "owner", "volume", "host"),
 )
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from saltstorage.controller import paging
 from saltstorage.controller.core import Caller
 from saltstorage.controller.service import Service
 from tests.tgtd import Host, Tgtd
@@ -51,3 +52,21 @@ def test_r16_targets_come_back_after_tgtd_alone_was_restarted(opts, tmp_path, sh
     finally:
         service.close()
         tgtd.kill()
+
+
+def test_r16_the_start_restores_each_export_once_and_reads_the_catalog_in_parts(pair, monkeypatch):
+    """R16, however many there are."""
+    connector = {"host": "web1", "multipath": False}
+    ids = {}
+    for name, backend in (("a", "local"), ("b", "other"), ("c", "local"), ("d", "local"), ("e", "local")):
+        ids[name] = pair.execute("create", {"name": name, "size": 1, "backend": backend}, "web1")["volume"]["id"]
+        if name != "c":
+            pair.execute("connect", {"name": name, "connector": connector}, "web1")
+    provider = pair.core.provider("local")
+    restored, restore = [], provider.restore
+    monkeypatch.setattr(provider, "restore", lambda volume: (restored.append(volume.id), restore(volume)))
+    for chunk in (1, 2, 3, 500):
+        monkeypatch.setattr(paging, "CHUNK", chunk)
+        pair.recovery.run("local")
+        assert restored == [ids["a"], ids["d"], ids["e"]]
+        del restored[:]
