@@ -12,12 +12,14 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import at_size
 import measures
 from bench_cluster import HERE, Cluster
 
@@ -30,6 +32,7 @@ PARTS = {
     "unchanged": "(c) the second, unchanged state.apply",
     "memory": "(d) memory of the engine with one backend",
     "runner": "(e) the runner started cold, and the warm engine",
+    "size": "(f) the same reads with catalogs of other sizes (number of volumes)",
 }
 
 
@@ -51,6 +54,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trips", type=int, default=100, help="round trips of each kind (%(default)s)")
     parser.add_argument("--volumes", type=int, default=20, help="volumes of the life cycle (%(default)s)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 20, 100], help="volumes of the unchanged runs (%(default)s)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[1000, 10_000, 100_000],
+        help="volumes of the catalogs, the first to compare with (%(default)s)",
+    )
+    parser.add_argument("--turns", type=int, default=30, help="rounds with the catalogs (%(default)s)")
     return parser.parse_args()
 
 
@@ -72,7 +83,9 @@ class Bench:
         options = self.options
         environment = measures.environment()
         print("  ".join(f"{key}={value}" for key, value in environment.items()), flush=True)
-        if set(options.only) - {"breakdown"}:
+        if "size" in options.only:
+            self._show("size", at_size.measure(self.root / "sizes", options.sizes, options.turns))
+        if set(options.only) - {"breakdown", "size"}:
             self._plain(self._start("plain"))
         if "breakdown" in options.only:
             self._stop()
@@ -141,7 +154,7 @@ def main() -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
         print(f"\n{options.json} has all figures.")
-    except RuntimeError as error:
+    except (RuntimeError, subprocess.CalledProcessError) as error:
         problem = f"Failed: {error}"
     except Stopped as error:
         problem = f"Stopped by {error}"
