@@ -26,6 +26,7 @@ def call(config_dir: Path, tmp_path: Path) -> Any:
         "state_dir": str(tmp_path / "state"),
         "default_backend": "slow",
         "backends": {name: {"volume_driver": driver, "file_driver_path": str(tmp_path / name)} for name in ("slow", "fast")},
+        "consumer": {key: str(tmp_path / key) for key in ("device_dir", "fstab", "lock_path")} | {"state_dir": str(tmp_path / "minion")},
     }
     own = tmp_path / "config"
     own.mkdir()
@@ -38,7 +39,10 @@ def call(config_dir: Path, tmp_path: Path) -> Any:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, json.loads(done.stdout)["local"] if done.stdout else None, done.stderr
 
-    return run
+    yield run
+    if (tmp_path / "device_dir" / "data").exists():
+        # A test that failed may not leave a loop device.
+        assert run("storage.disconnect", "data")[0] == 0
 
 
 @pytest.mark.root
@@ -83,6 +87,30 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     # What is wrong before anything is called.
     assert "INVALID_ARGUMENT: there is no operation 'nothing'; known: backend_stats, backends, check, " in refused("nothing")
     assert "INVALID_ARGUMENT: manage: missing a required argument: 'owner'" in refused("manage", "data")
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_d10_d11_a_state_lets_go_of_a_volume_that_is_attached(call: Any, tmp_path: Path) -> None:
+    def state(function: str, **given: Any) -> Any:
+        code, answer, errors = call("state.single", f"storage_volume.{function}", "name=data", *(f"{k}={v}" for k, v in given.items()))
+        assert (code, errors) == (0, ""), (answer, errors)
+        [found] = answer.values()
+        return found
+
+    device = tmp_path / "device_dir" / "data"
+    state("connected", size=1, retain=True)
+    device.write_bytes(b"precious" * 64)
+    assert state("absent", disconnect=True, test=True)["result"] is None
+    assert device.exists()
+    kept = state("absent", disconnect=True)["changes"]["retained"]["new"]
+    assert not device.exists()
+    assert (tmp_path / "slow" / kept["array_name"]).read_bytes()[:8] == b"precious"
+    assert state("absent", disconnect=True)["changes"] == {}
+    assert call("storage.admin", *shlex.split(kept["take_over"].removeprefix("salt-run storage.")))[0] == 0
+    assert state("absent")["changes"].keys() == {"data"}
+    assert list((tmp_path / "slow").glob("volume-*")) == []
 
 
 def test_every_function_of_the_runner_is_offered(loaded: dict[str, Any], minion_opts: dict[str, Any]) -> None:
