@@ -129,7 +129,7 @@ def test_r12_six_at_once_make_one(service, files):
 
 
 def test_d2_d3_delete_and_again(service, files):
-    assert run(service, "delete", name="data") == {"old": None, "record_only": False}
+    assert run(service, "delete", name="data") == {"old": None, "record_only": False, "retained": None}
     run(service, "create", name="data", size=1)
     reply = run(service, "delete", name="data")
     assert reply["old"]["name"] == "data"
