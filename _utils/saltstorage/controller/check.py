@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import model, validate
 from ..errors import AbortedError, InvalidArgumentError, StorageError
-from ..model import Connection, Snapshot, Volume
+from ..model import Connection, Record, Snapshot, Volume
 from .core import Core
 from .locks import volume_key
 from .providers.base import Capability, Found, reference_text
+
+R = TypeVar("R", bound=Record)
 
 #: What can be found, and what it means.
 KINDS = {
@@ -81,22 +83,22 @@ class Check:
 
     def _records(self, volumes: dict[str, Volume]) -> Iterator[Finding]:
         catalog = self.core.catalog
-        connections = catalog.connections()
-        attached = {c.volume_id for c in connections}
+        attached = {c.volume_id for c in self._each(Connection)}
         for volume in volumes.values():
             if volume.state != model.AVAILABLE:
                 yield from self._unfinished(volume, "volume", volume.state, volume)
             elif volume.id not in attached:
                 yield _of(volume, "volume", kind="unattached", text="no host is connected to it")
-        for snapshot in catalog.snapshots():
-            parent = volumes.get(snapshot.volume_id)
+        for snapshot in self._each(Snapshot):
+            # It may be one that was created since they were read.
+            parent = volumes.get(snapshot.volume_id) or catalog.volume_by_id(snapshot.volume_id)
             if parent is None:
                 text = f"its volume {snapshot.volume_id} is not in the catalog"
                 yield _of(snapshot, "snapshot", kind="left_over", text=text, repair="delete the snapshot", named=True)
             elif snapshot.state != model.AVAILABLE:
                 yield from self._unfinished(snapshot, "snapshot", snapshot.state, parent)
-        for connection in connections:
-            volume_of = volumes.get(connection.volume_id)
+        for connection in self._each(Connection):
+            volume_of = volumes.get(connection.volume_id) or catalog.volume_by_id(connection.volume_id)
             if volume_of is None:
                 text = f"its volume {connection.volume_id} is not in the catalog"
                 yield _of(connection, "connection", kind="left_over", text=text, repair="remove the record")
@@ -139,6 +141,13 @@ class Check:
             backend=volume.backend,
         )
 
+    def _each(self, cls: type[R]) -> Iterator[R]:
+        """Yield all records of a kind; those of connections are large, and there may be a hundred thousand."""
+        from . import paging
+
+        for record, _ in paging.each(self.core.catalog, cls):
+            yield record
+
     # The catalog and the master's keys.
 
     def _keys(self, volumes: Iterable[Volume]) -> Iterator[Finding]:
@@ -155,7 +164,7 @@ class Check:
             if not is_known(volume.owner):
                 text = f"{volume.owner} has no accepted key; salt-run storage.give gives it to another, storage.delete deletes it"
                 yield _of(volume, "volume", kind="unknown_owner", text=text)
-        for connection in self.core.catalog.connections():
+        for connection in self._each(Connection):
             if not is_known(connection.host):
                 text = f"{connection.host} has no accepted key; when it is fenced, salt-run storage.disconnect with fenced=True unmaps it"
                 volume_of = self.core.catalog.volume_by_id(connection.volume_id)
@@ -190,8 +199,8 @@ class Check:
     def _orphans(self, name: str, volumes: list[Found], snapshots: list[Found]) -> Iterator[Finding]:
         catalog = self.core.catalog
         moves = catalog.moves()
-        recorded = {v.id for v in catalog.volumes()} | {i for m in moves for i in (m.source_id, m.target_id)}
-        for what, listed, mine in (("volume", volumes, recorded), ("snapshot", snapshots, {s.id for s in catalog.snapshots()})):
+        recorded = {v.id for v in self._each(Volume)} | {i for m in moves for i in (m.source_id, m.target_id)}
+        for what, listed, mine in (("volume", volumes, recorded), ("snapshot", snapshots, {s.id for s in self._each(Snapshot)})):
             for found in listed:
                 if found.id and found.id not in mine:
                     text = "no record knows it, so it may be another system's"
