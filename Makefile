@@ -1,6 +1,6 @@
 # Every target creates what it needs. Python packages live in .venv, made from the lock files in requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lab lab-shell lint format bench docs lock clean
+.PHONY: help venv demo test conformance lab lab-shell lint format bench docs lock clean
 BIN := .venv/bin
 TESTS ?= tests/unit tests/functional tests/integration tests/conformance
 CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py docs/_ext)
@@ -18,6 +18,10 @@ demo:  ## Watch a volume live from creation to deletion, with a real master and 
 test: lint  ## Lint, then unit, functional, integration and conformance tests
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(wildcard $(TESTS))
+
+conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml is a backend's options, BACKEND=acme1 one of the master
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tools; fi
+	$(BIN)/python -m pytest -q --tb=short tests/conformance $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
 
 lab:  ## Real kernels, real protocols: every scenario in virtual machines (as root); SCENARIO=multipath runs one
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 import uuid
 
 import pytest
 
 from saltstorage.controller.providers.base import Capability
 from saltstorage.errors import FailedPreconditionError, NotFoundError
+from tests.conftest import CHECKOUT
 
 
 def test_answer_is_connection_information(world):
@@ -56,7 +61,7 @@ def test_connected_volume_is_not_deleted(world):
     connection_id, _info = world.connect(volume, "host1")
     with pytest.raises(FailedPreconditionError):
         world.provider.delete_volume(volume)
-    assert world.provider.volume_size(volume) == 1
+    assert world.provider.volume_size(volume) == volume.size
     world.disconnect(volume, connection_id, "host1")
 
 
@@ -76,5 +81,28 @@ def test_restore(world):
     """R16: can be called at any time, for a volume that is connected."""
     volume = world.volume()
     connection_id, info = world.connect(volume, "host1")
+    assert world.provider.exports_intact() in (None, True)
     world.provider.restore(volume)
     assert world.connect(volume, "host1", connection_id=connection_id)[1] == info
+
+
+def test_r16_another_controller_process_knows_the_connection(world, backend, backend_config, connector):
+    """All that the provider must remember is in its metadata or on the array."""
+    volume = world.volume()
+    connection_id, info = world.connect(volume, "host1")
+    asked = {
+        "provider": backend.provider,
+        "config": dataclasses.asdict(backend_config),
+        "volume": {"id": volume.id, "size": volume.size},
+        "connection": connection_id,
+        "connector": connector("host1"),
+    }
+    command = [sys.executable, "-m", "tests.conformance.again"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, input=json.dumps(asked), env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"size": volume.size, "info": info}
+    world.disconnect(volume, connection_id, "host1")
+    assert world.provider.delete_volume(volume) is True

@@ -58,7 +58,10 @@ class ManageableFiles:
     def _entries(self, known: set[str], kind: str) -> list[dict[str, Any]]:
         entries = []
         for path in sorted(self._path.iterdir()):
-            facts = path.lstat()
+            try:
+                facts = path.lstat()
+            except FileNotFoundError:  # deleted or renamed just now, for another volume
+                continue
             # Hidden ones are copies that are being made.
             if not stat.S_ISREG(facts.st_mode) or path.name.startswith("."):
                 continue

@@ -127,11 +127,16 @@ class Provider(abc.ABC):
         interrupted call left is removed by :meth:`delete_volume` before this is called again.
 
         :raises ResourceExhaustedError: no space or no more volumes possible; nothing may be left behind.
+        :raises NotFoundError: there is no such source; nothing may be left behind.
+        :raises AlreadyExistsError: there is a volume of this id, which stays as it is.
         """
 
     @abc.abstractmethod
     def delete_volume(self, volume: ProviderVolume) -> bool:
-        """Delete a volume; return whether the backend still had it, as far as it says. Must accept what an interrupted create left."""
+        """Delete a volume; return whether the backend still had it, as far as it says. Must accept what an interrupted create left.
+
+        :raises FailedPreconditionError: it is connected or has snapshots that need it; it stays as it is.
+        """
 
     @abc.abstractmethod
     def volume_size(self, volume: ProviderVolume) -> int | None:
@@ -143,11 +148,17 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def extend_volume(self, volume: ProviderVolume, size: int) -> int:
-        """Grow a volume to ``size`` GiB and return the size delivered. Already that size or larger: do nothing."""
+        """Grow a volume to ``size`` GiB and return the size delivered. Already that size or larger: do nothing.
+
+        :raises NotFoundError: there is no such volume.
+        """
 
     @abc.abstractmethod
     def create_snapshot(self, snapshot: ProviderSnapshot) -> None:
-        """Take a snapshot of ``snapshot.volume_id``."""
+        """Take a snapshot of ``snapshot.volume_id``.
+
+        :raises AlreadyExistsError: there is a snapshot of this id, which stays as it is.
+        """
 
     @abc.abstractmethod
     def delete_snapshot(self, snapshot: ProviderSnapshot) -> bool:
@@ -170,7 +181,10 @@ class Provider(abc.ABC):
 
         ``connector`` is what os-brick's ``get_connector_properties`` returned on the host. The answer is
         Cinder's connection information: ``{"driver_volume_type": "iscsi", "data": {…}}``; the consumer hands it to
-        os-brick as it is. Mapping a host again returns the same, with no second mapping.
+        os-brick as it is; ``data`` has ``access_mode``, ``rw`` or ``ro``. Mapping a host again returns the same, with no second
+        mapping.
+
+        :raises NotFoundError: there is no such volume, or the host has no initiator that fits.
         """
 
     @abc.abstractmethod

@@ -74,8 +74,10 @@ class CinderManage(CinderRows):
             name = str(row._ovo.name)
             if row._ovo.status == AVAILABLE:
                 self._driver.unmanage(row._ovo)
+            # Read before: SQLite refuses at once to write in a transaction that began with reading, when another one has written since.
+            snapshots = list(row.snapshots)
             with self._transaction():
-                for snapshot in list(row.snapshots):
+                for snapshot in snapshots:
                     snapshot.persistence.delete_snapshot(snapshot)
                 row.persistence.delete_volume(row)
             return name

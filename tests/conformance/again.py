@@ -1,0 +1,28 @@
+"""Another process with the same backend, as after a restart of the controller: says what it knows of a volume.
+
+Reads ``{"provider": …, "config": …, "volume": …, "connection": …, "connector": …}`` and writes ``{"size": …, "info": …}``, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from saltstorage.controller.providers.base import BackendConfig, ProviderVolume
+from saltstorage.controller.providers.registry import find_provider
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    provider = find_provider(given["provider"])(BackendConfig(**given["config"]))
+    provider.load()
+    volume = ProviderVolume(**given["volume"])
+    provider.restore(volume)
+    answer = {"size": provider.volume_size(volume), "info": provider.connect(volume, given["connection"], given["connector"])}
+    provider.close()
+    # Drivers may have written to it before.
+    sys.stdout.write(f"\n{json.dumps(answer)}\n")
+
+
+if __name__ == "__main__":
+    main()
