@@ -60,21 +60,19 @@ class World:
                 action()
             except Exception as error:
                 problems.append(f"cleaning up failed: {type(error).__name__}: {error}")
-        problems += [f"volume {volume.id} is left on the backend" for volume in self.volumes if self._is_left(volume)]
-        problems += [f"snapshot {snapshot.id} is left on the backend" for snapshot in self.snapshots if self._deleted(snapshot)]
+        problems += [
+            f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.volume_size(volume) is not None
+        ]
         if Capability.LIST in self.provider.capabilities():
             ids = {volume.id for volume in self.volumes} | {snapshot.id for snapshot in self.snapshots}
             for found in [*self.provider.list_volumes(), *self.provider.list_snapshots()]:
                 text = reference_text(found.reference)
                 problems += [f"{text} is left on the backend" for each in ids if found.id == each or each in text]
+        else:
+            # Deleting says what the backend has, whatever the provider's metadata know.
+            problems += [f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.delete_volume(volume)]
+            problems += [f"snapshot {each.id} is left on the backend" for each in self.snapshots if self.provider.delete_snapshot(each)]
         assert not problems, "; ".join(problems)
-
-    def _is_left(self, volume: ProviderVolume) -> bool:
-        # Deleting it says what the provider's metadata may not know.
-        return self.provider.volume_size(volume) is not None or self.provider.delete_volume(volume)
-
-    def _deleted(self, snapshot: ProviderSnapshot) -> bool:
-        return self.provider.delete_snapshot(snapshot)
 
 
 class Open:
