@@ -6,7 +6,7 @@ TESTS ?= tests/unit tests/functional tests/integration tests/conformance
 CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py docs/_ext)
 
 help:  ## Show this text
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
 
 venv:  ## Make .venv with everything for development
 	@tools/venv.sh dev
