@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import salt.client
 import yaml
 
@@ -193,3 +195,17 @@ def loops(cluster: Cluster) -> list[str]:
     command = ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     return [line.split()[0] for line in found.stdout.splitlines() if str(cluster.root) in line]
+
+
+def engines(cluster: Cluster) -> list[int]:
+    """Return the processes of the storage engine."""
+    master = psutil.Process(cluster.master.pid)
+    return [p.pid for p in master.children(recursive=True) if "storage" in p.name().lower() or "storage" in " ".join(p.cmdline()).lower()]
+
+
+def in_background(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[threading.Thread, list[Any]]:
+    """Call a function in a thread; its result comes into the list."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function(*args, **kwargs)))
+    thread.start()
+    return thread, results

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import salt.utils.event
 
 from saltstorage.controller.catalog import Catalog
+from saltstorage.controller.locks import Locks, volume_key
 from tests.integration.cluster import Cluster, loops, state, volume_files
 from tests.integration.cluster import cluster as make_cluster
 
@@ -52,3 +55,19 @@ def clean(cluster: Cluster, catalog: Catalog) -> Iterator[None]:
     assert catalog.volumes() == []
     assert volume_files(cluster) == []
     assert loops(cluster) == []
+
+
+@pytest.fixture
+def busy(cluster: Cluster) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """A function that keeps a volume of alpha busy while a context lasts, as a long operation of another process would."""
+    locks = Locks(f"file://{cluster.root}/controller/locks", 1)
+    yield lambda name: locks.held(volume_key("alpha", name), why="the test")
+    locks.close()
+
+
+@pytest.fixture
+def heard(cluster: Cluster) -> Iterator[Callable[..., Any]]:
+    """A function that returns the first event of the master's bus of those that begin with a tag."""
+    opts = dict(cluster.master.config)
+    with salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True) as bus:
+        yield lambda tag, wait=30: bus.get_event(wait=wait, tag=tag, match_type="startswith", full=True)

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
-import salt.utils.event
 
-from saltstorage.controller.locks import Locks, volume_key
+from tests.integration.cluster import in_background
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.usefixtures("clean")]
-
-
-@pytest.fixture
-def busy(cluster):
-    """A function that keeps a volume of alpha busy while a context lasts, as a long operation of another process would."""
-    locks = Locks(f"file://{cluster.root}/controller/locks", 1)
-    yield lambda name: locks.held(volume_key("alpha", name), why="the test")
-    locks.close()
-
-
-@pytest.fixture
-def heard(cluster):
-    """A function that returns the first event of the master's bus of those that begin with a tag."""
-    opts = dict(cluster.master.config)
-    with salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True) as bus:
-        yield lambda tag, wait=30: bus.get_event(wait=wait, tag=tag, match_type="startswith", full=True)
-
-
-def in_background(function):
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function()))
-    thread.start()
-    return thread, results
 
 
 def test_the_runner_shows_progress(cluster, busy, heard):
     with busy("slow"):
         cli = cluster.master.salt_run_cli(timeout=60)
-        thread, results = in_background(lambda: cli.run("storage.create", "slow", "owner=alpha", "size=1", "--out=nested"))
+        thread, results = in_background(cli.run, "storage.create", "slow", "owner=alpha", "size=1", "--out=nested")
         event = heard("storage/progress/")
         own = heard("salt/run/", 10)
         while own["tag"].rpartition("/")[2] != "progress":
@@ -54,7 +29,7 @@ def test_the_runner_shows_progress(cluster, busy, heard):
 
 def test_json_stays_json(cluster, busy, heard):
     with busy("slow json"):
-        thread, results = in_background(lambda: cluster.run("storage.create", "slow json", "owner=alpha", "size=1"))
+        thread, results = in_background(cluster.run, "storage.create", "slow json", "owner=alpha", "size=1")
         assert heard("storage/progress/") is not None
     thread.join()
     assert results[0]["volume"]["size"] == 1
@@ -63,7 +38,7 @@ def test_json_stays_json(cluster, busy, heard):
 def test_the_engine_fires_events_and_the_minion_logs(cluster, busy, heard):
     log = Path(cluster.minions["alpha"].config["log_file"])
     with busy("slow state"):
-        thread, results = in_background(lambda: cluster.job("alpha", "state.single", "storage_volume.present", name="slow state", size=1))
+        thread, results = in_background(cluster.job, "alpha", "state.single", "storage_volume.present", name="slow state", size=1)
         event = heard("storage/progress/")
     thread.join()
     assert (event["data"]["minion"], event["data"]["op"]) == ("alpha", "create")

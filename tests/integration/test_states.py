@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.consumer import loop
-from tests.integration.cluster import loops, state, volume_files, write_pillar
+from tests.integration.cluster import engines, loops, state, volume_files, write_pillar
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -222,14 +222,6 @@ def test_a_killed_engine_comes_back_and_the_next_apply_converges(cluster, clean)
     assert done["result"] is True, done
     assert done["changes"]["size"] == {"old": 1, "new": 2}
     assert len(volume_files(cluster)) == 1
-
-
-def engines(cluster):
-    """Return the processes of the storage engine."""
-    import psutil
-
-    master = psutil.Process(cluster.master.pid)
-    return [p.pid for p in master.children(recursive=True) if "storage" in p.name().lower() or "storage" in " ".join(p.cmdline()).lower()]
 
 
 def test_the_runner_and_the_engine_take_turns(cluster, clean):
