@@ -36,7 +36,7 @@ class _Nothing:
     def finish(self, request_id: str, reply: bytes) -> None:
         pass
 
-    def prune(self, older_than: float) -> int:
+    def prune(self, older_than: float, reads_older_than: float) -> int:
         return 0
 
 

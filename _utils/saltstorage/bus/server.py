@@ -41,7 +41,7 @@ Publish = Callable[[str, str, dict[str, str]], bool]
 REPEAT_INTERVAL = 0.5
 #: Events on the master's bus that say how far a long operation has come; the id of the operation follows.
 PROGRESS_TAG = "storage/progress/"
-#: How long a reply is kept for repeats, seconds.
+#: How long a reply is kept for repeats, seconds; what was only read, while a repeat would be taken at all.
 KEEP_REPLIES = 24 * 3600.0
 
 
@@ -81,8 +81,8 @@ class Journal(Protocol):
     def finish(self, request_id: str, reply: bytes) -> None:
         """Record the sealed reply."""
 
-    def prune(self, older_than: float) -> int:
-        """Forget finished requests that were signed before ``older_than``, seconds since the epoch."""
+    def prune(self, older_than: float, reads_older_than: float) -> int:
+        """Forget finished requests that were signed before a time, seconds since the epoch, and those that only read from another."""
 
 
 class Server:
@@ -284,7 +284,11 @@ class Server:
                 self._tell_working(active)
         if now - self._pruned > 600:
             self._pruned = now
-            self._pool.submit("", lambda: _void(self._journal.prune(time.time() - KEEP_REPLIES)))
+            self._pool.submit("", self._prune)
+
+    def _prune(self) -> None:
+        now = time.time()
+        self._journal.prune(now - KEEP_REPLIES, now - 2 * self._max_age)
 
     def _wait(self) -> float:
         """Return how long to wait for the next event, seconds; never 0, which Salt takes for ever."""
@@ -362,7 +366,3 @@ def _unwrap(data: Any) -> Any:
 
 def _other_contents() -> StorageError:
     return AlreadyExistsError("a request with this id but other contents is known to the controller; the sender must choose a new id")
-
-
-def _void(_: object) -> None:
-    """Make a worker's job of a call whose result is of no interest."""

@@ -26,6 +26,10 @@ class JournalEntry:
     reply: bytes | None = None
 
 
+#: Operations that only read, and whose answers are large: repeated late, they are better carried out again than remembered.
+READS = ("inventory",)
+
+
 class Journal:
     """The journal in the catalog, for one engine.
 
@@ -80,20 +84,24 @@ class Journal:
         with self._engine.begin() as connection:
             connection.execute(requests.update().where(requests.c.id == request_id).values(finished=time.time(), reply=reply))
 
-    def prune(self, older_than: float) -> int:
-        """Forget requests that were signed before ``older_than``, in seconds since the epoch, and return how many.
+    def prune(self, older_than: float, reads_older_than: float) -> int:
+        """Forget requests that were signed before a time, in seconds since the epoch, and return how many.
 
         The caller refuses requests of that age, so none that is forgotten can be repeated. One that never finished
         is kept for another day, since it may be running still.
+
+        :param older_than: for what changes something; so old that no minion waits for the answer any more.
+        :param reads_older_than: for what has read, :data:`READS`.
         """
-        from sqlalchemy import or_
+        from sqlalchemy import and_, or_
 
         from .schema import requests
 
-        old = requests.c.received < older_than
         ended = or_(requests.c.finished.is_not(None), requests.c.received < older_than - 86400)
+        old = and_(requests.c.received < older_than, ended)
+        read = and_(requests.c.received < reads_older_than, requests.c.op.in_(READS), requests.c.finished.is_not(None))
         with self._engine.begin() as connection:
-            return connection.execute(requests.delete().where(old, ended)).rowcount
+            return connection.execute(requests.delete().where(or_(old, read))).rowcount
 
     def _known(self, request_id: str) -> JournalEntry:
         from .schema import requests

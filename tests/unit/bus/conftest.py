@@ -106,7 +106,7 @@ class MemoryJournal:
         with self._lock:
             self.entries[request_id] = Entry("done", self.entries[request_id].digest, reply)
 
-    def prune(self, older_than: float) -> int:
+    def prune(self, older_than: float, reads_older_than: float) -> int:
         return 0
 
     def engine_died(self) -> None:

@@ -42,14 +42,28 @@ def test_what_a_dead_engine_left_is_new_again_for_one_only(opts, service, begin)
 def test_prune_keeps_what_may_be_repeated(service, begin):
     begin()
     service.journal.finish("r1", b"sealed")
-    assert service.journal.prune(time.time() - 60) == 0
-    assert service.journal.prune(time.time() + 60) == 1
+    now = time.time()
+    assert service.journal.prune(now - 60, now - 60) == 0
+    assert service.journal.prune(now - 60, now + 60) == 0
+    assert service.journal.prune(now + 60, now - 60) == 1
     assert service.journal.known("r1") is None
+
+
+def test_prune_forgets_what_was_only_read_first(service):
+    """An inventory of many volumes is large, and every state run asks for one."""
+    now = time.time()
+    for number, op in enumerate(("inventory", "inventory", "create")):
+        assert service.journal.begin(f"r{number}", "web1", "d", op, now - 100).state == "new"
+    service.journal.finish("r0", b"sealed")
+    service.journal.finish("r2", b"sealed")
+    assert service.journal.prune(now - 1000, now - 50) == 1
+    assert service.journal.known("r0") is None
+    assert {service.journal.known(key).state for key in ("r1", "r2")} == {"running", "done"}
 
 
 def test_prune_keeps_what_runs(service, begin):
     begin()
-    assert service.journal.prune(time.time() + 60) == 0
+    assert service.journal.prune(time.time() + 60, time.time() + 60) == 0
     assert begin().state == "running"
 
 
