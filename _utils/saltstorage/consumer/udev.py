@@ -9,8 +9,10 @@ Everything is under ``/run``, and gone with the boot in which it was true.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
+from collections.abc import Iterator
 
 from . import commands, devices
 
@@ -39,9 +41,10 @@ def announce(device: str, link: str) -> None:
         if _read(file) == text:
             return
         _write(file, text)
-        if _read(_RULES) != _RULE:
-            _write(_RULES, _RULE)
-            commands.run("make udev read a rule", ["udevadm", "control", "--reload"], timeout=60)
+        with _alone():
+            if _read(_RULES) != _RULE:
+                _write(_RULES, _RULE)
+                commands.run("make udev read a rule", ["udevadm", "control", "--reload"], timeout=60)
         with open(os.path.join(devices.sysfs(device), "uevent"), "w", encoding="ascii") as uevent:
             uevent.write("change")
     except Exception as error:
@@ -52,6 +55,14 @@ def forget(device: str) -> None:
     """Undo :func:`announce` for a device that is about to go; none is fine."""
     with contextlib.suppress(OSError):
         os.unlink(_file(device))
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let nobody announce a device before udev has read the rule that another one is about to write."""
+    with open(os.path.join(_FOLDER, ".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _file(device: str) -> str:
