@@ -15,14 +15,15 @@ def test_the_runner_shows_progress(cluster, busy, heard):
     with busy("slow"):
         cli = cluster.master.salt_run_cli(timeout=60)
         thread, results = in_background(cli.run, "storage.create", "slow", "owner=alpha", "size=1", "--out=nested")
-        event = heard("storage/progress/")
-        own = heard("salt/run/", 10)
-        while own["tag"].rpartition("/")[2] != "progress":
-            own = heard("salt/run/", 10)
+        # Where all is slow, it is not waiting yet when it says so for the first time.
+        event = heard("storage/progress/", 60)
+        while not event["data"]["text"].startswith("create 'slow' of alpha: waiting for another process"):
+            event = heard("storage/progress/", 60)
+        own = heard("salt/run/", 60)
+        while not (own["tag"].endswith("/progress") and own["data"]["message"].startswith("create 'slow' of alpha: waiting")):
+            own = heard("salt/run/", 60)
     thread.join()
-    assert event["data"]["text"].startswith("create 'slow' of alpha: waiting for another process")
     assert event["data"]["state"] == "running"
-    assert own["data"]["message"].startswith("create 'slow' of alpha: waiting")
     assert "waiting for another process" in results[0].stdout
     assert "size" in results[0].stdout
 
