@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from .guest import CHECKOUT
-from .lab import Lab
+from .lab import FOLDER, Lab
+from .san import San
 from .verified import Verified
 
 LOGS = CHECKOUT / "build" / "lab" / "logs"
-_LAB = pytest.StashKey[Lab]()
+#: What runs, to save its logs.
+_RUNNING = pytest.StashKey[list[Lab | San]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,25 +29,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
-    lab = item.session.stash.get(_LAB, None)
-    if report.failed and lab is not None:
+    running = item.session.stash.get(_RUNNING, [])
+    if report.failed and running:
         folder = LOGS / item.name
-        lab.save_logs(folder)
+        for part in running:
+            part.save_logs(folder)
         report.sections.append(("Logs", str(folder)))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.stash[_RUNNING] = []
+    if os.environ.get("LAB_INSIDE") == "yes":
+        shutil.rmtree(LOGS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest, verified: Verified) -> Iterator[Lab]:
-    """Yield the running lab."""
-    shutil.rmtree(LOGS, ignore_errors=True)
-    found = Lab()
-    request.session.stash[_LAB] = found
+    """Yield the running lab: a controller outside, and its consumers in guests."""
+    yield from _running(request, verified, Lab())
+
+
+@pytest.fixture(scope="session")
+def san(request: pytest.FixtureRequest, verified: Verified) -> Iterator[San]:
+    """Yield the running storage machine with the controller on it, and its consumer; both are guests."""
+    yield from _running(request, verified, San(FOLDER / "san"))
+
+
+def _running(request: pytest.FixtureRequest, verified: Verified, part: Any) -> Iterator[Any]:
+    request.session.stash[_RUNNING].append(part)
     try:
-        found.start()
-        verified.kernels.update(f"{guest.run('uname -r').strip()} (user-mode Linux)" for guest in found.consumers)
-        yield found
+        part.start()
+        verified.kernels.update(f"{guest.run('uname -r').strip()} (user-mode Linux)" for guest in part.consumers)
+        yield part
     finally:
-        found.stop()
+        request.session.stash[_RUNNING].remove(part)
+        part.stop()
 
 
 @pytest.fixture(scope="session")

@@ -89,15 +89,19 @@ class Guest:
     :param folder: for its disk and its console log.
     :param memory: MiB.
     :param disk: size of its own disk, GiB; sparse.
+    :param more_disks: sizes of further disks, GiB: files ``disk1`` and on in the folder, kept when there; ``/dev/ubdb`` and on.
     """
 
-    def __init__(self, name: str, number: int, folder: Path, *, memory: int = 1536, disk: int = 8) -> None:
+    def __init__(
+        self, name: str, number: int, folder: Path, *, memory: int = 1536, disk: int = 8, more_disks: tuple[int, ...] = ()
+    ) -> None:
         self.name = name
         self.addresses = tuple(f"{net}.{number}" for net in network.NETWORKS)
         self.folder = folder
         self.memory = memory
         self.disk = disk
-        self.initiator = f"iqn.2024-01.lab:{name}"
+        self.more_disks = more_disks
+        self.initiator = f"iqn.2024-01.test.lab:{name}"
         self.files: dict[str, str] = {}
         self.units: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -135,6 +139,7 @@ class Guest:
                     f"umid={self.name}",
                     f"mem={self.memory}M",
                     f"ubd0={disk}",
+                    *(f"ubd{n}={self.folder}/disk{n}" for n in range(1, len(self.more_disks) + 1)),
                     "root=/dev/root",
                     "rootfstype=hostfs",
                     "rootflags=/",
@@ -274,8 +279,9 @@ class Guest:
             (units / name).symlink_to("/dev/null")
         for name in ("work", "root"):
             (tree / name).mkdir()
-        with disk.open("wb") as file:
-            file.truncate(self.disk * 2**30)
+        for path, size in ((disk, self.disk), *((self.folder / f"disk{n}", size) for n, size in enumerate(self.more_disks, 1))):
+            with path.open("ab") as file:  # one that is there stays as it is
+                file.truncate(size * 2**30)
         options = ["-q", "-F", "-E", "lazy_itable_init=1,nodiscard", "-O", "^metadata_csum", "-m", "0"]
         subprocess.run(["mke2fs", "-t", "ext4", *options, "-d", str(tree), str(disk)], check=True)
         shutil.rmtree(tree)

@@ -5,6 +5,7 @@ All of it is in the namespace that ``run.sh`` made.
 
 from __future__ import annotations
 
+import functools
 import subprocess
 
 #: The first network carries Salt and storage, the second only storage.
@@ -19,8 +20,9 @@ def ip(*args: str) -> None:
     subprocess.run(["ip", *args], check=True)
 
 
+@functools.cache
 def make() -> None:
-    """Make the bridges."""
+    """Make the bridges; once is enough."""
     for number, address in enumerate(OUTSIDE):
         bridge = f"lab{number}"
         ip("link", "add", bridge, "type", "bridge")

@@ -1,0 +1,241 @@
+"""A storage machine in a guest, with a salt-master of its own: LVM, files, kernel targets (LIO) and an NFS server; and a consumer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from . import network
+from .guest import BIN, CHECKOUT, Guest, LabError, wait_for
+
+JOBS_PORT = 9001
+ADDRESS = f"{network.NETWORKS[0]}.21"
+#: Volume group, and backends. The first disk is LVM's, the second holds files.
+GROUP = "storage"
+FILES = "/srv"
+LVM_GIB, FILES_GIB = 20, 20
+
+STORAGE_UNIT = """\
+[Unit]
+Description=Disks of the storage machine
+Before=salt-master.service nfs-server.service
+Wants=nfs-server.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -ec 'modprobe -a dm_mod dm_thin_pool iscsi_target_mod target_core_mod target_core_iblock loop nfsd; \
+    vgs {group} || vgcreate {group} /dev/ubdb; \
+    mount /dev/ubdc {files}; mkdir -p {files}/nfs /etc/lab/formula; ln -sfn {checkout}/storage /etc/lab/formula/storage'
+[Install]
+WantedBy=multi-user.target
+"""
+
+MASTER_UNIT = """\
+[Unit]
+Description=The Salt Master
+Wants=network-online.target
+After=network-online.target
+[Service]
+Environment=PYTHONDONTWRITEBYTECODE=1
+ExecStart={bin}/salt-master --config-dir=/etc/salt --log-level=quiet
+KillMode=process
+[Install]
+WantedBy=multi-user.target
+"""
+
+JOBS_UNIT = """\
+[Unit]
+Description=Jobs for the lab
+Wants=network-online.target
+After=salt-master.service network-online.target
+[Service]
+Environment=PYTHONDONTWRITEBYTECODE=1
+ExecStart={bin}/python {checkout}/tests/lab/jobs.py {address} {port}
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+"""
+
+#: As the root of all exports (fsid=0), since the guest's own root, an overlay, cannot be exported.
+EXPORTS = f"{FILES}/nfs {network.NETWORKS[0]}.0/24(rw,fsid=0,sync,no_subtree_check,no_root_squash)\n"
+
+
+class San:
+    """The storage machine ``san1`` and its consumer ``db3``.
+
+    :ivar server: guest that is master, controller and storage.
+    :ivar consumer: guest that is its minion.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        network.make()
+        self.guests = {}
+        for name, number, more in (("san1", 21, {"more_disks": (LVM_GIB, FILES_GIB), "memory": 2048}), ("db3", 23, {})):
+            (folder / name).mkdir(parents=True)
+            self.guests[name] = Guest(name, number, folder / name, **more)  # type: ignore[arg-type]
+        self.server, self.consumer = self.guests.values()
+        self._configure()
+        files = folder / "san1" / "disk2"
+        with files.open("wb") as file:
+            file.truncate(FILES_GIB * 2**30)
+        # Here, since a guest takes a minute for it.
+        subprocess.run(["mkfs.xfs", "-q", str(files)], check=True)
+
+    @property
+    def consumers(self) -> list[Guest]:
+        """The consumer ``db3``."""
+        return [self.consumer]
+
+    def start(self) -> None:
+        """Start both and return when the consumer is ready to attach.
+
+        The consumer last: a minion whose master is too busy to answer for minutes, as one that loads Cinder on a slow machine, gives up.
+        """
+        self.server.start()
+        self.server.wait()
+        self.wait_for_backends()
+        self.consumer.start()
+        self.consumer.wait()
+        self.wait()
+
+    def wait_for_backends(self) -> None:
+        """Return when the controller has loaded all backends."""
+
+        def up() -> bool:
+            with contextlib.suppress(OSError, ValueError):
+                found = self.run("storage.backends")
+                return isinstance(found, list) and all(backend["state"] == "up" for backend in found)
+            return False
+
+        wait_for(up, "the backends", 300)
+
+    def wait(self) -> None:
+        """Return when the master does jobs and its minion answers."""
+        wait_for(self._answers, "the minion of san1 to answer", 240)
+
+    def stop(self) -> None:
+        """Stop both."""
+        for guest in self.guests.values():
+            guest.kill()
+
+    def save_logs(self, folder: Path) -> None:
+        """Keep the logs of both."""
+        for name, guest in self.guests.items():
+            guest.save_logs(folder / name)
+        for name, command in {
+            "storage": "lvs -a; losetup -l; ls -lR /srv; find /sys/kernel/config/target; exportfs -v; cat /proc/mounts",
+            "targets": "targetctl save /dev/stdout | grep -v -e password -e userid",
+        }.items():
+            (folder / "san1" / f"{name}.log").write_text(self.server.ran(f"({command}) 2>&1").output)
+
+    # What is asked of the master.
+
+    def job(self, function: str, *args: Any, timeout: float = 900, **kwargs: Any) -> Any:
+        """Do what ``salt db3 FUNCTION …`` does and return what the minion returned."""
+        name = self.consumer.name
+        found = self._ask({"minion": name, "function": function, "args": args, "kwargs": kwargs, "timeout": timeout}, timeout + 30)
+        if name not in found:
+            raise LabError(f"no reply of {name} to {function}")
+        return found[name]
+
+    def run(self, function: str, *args: Any, **kwargs: Any) -> Any:
+        """Do what ``salt-run FUNCTION …`` does and return what it returned."""
+        return self._ask({"function": function, "args": args, "kwargs": kwargs}, 300)
+
+    def apply(self, volumes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Write the pillar ``storage:volumes`` of the consumer, apply the SLS, and return the results of the states by volume.
+
+        :raises LabError: a state failed.
+        """
+        self._pillar(volumes)
+        found = self.job("state.apply", "storage.volumes")
+        if not isinstance(found, dict) or not all(entry["result"] for entry in found.values()):
+            raise LabError(f"state.apply: {json.dumps(found, indent=1, default=str)}")
+        return {entry["name"]: entry for key, entry in found.items() if key.startswith("storage_volume_|")}
+
+    def targets(self) -> list[str]:
+        """Return the names of the kernel's iSCSI targets on the storage machine."""
+        return self.server.run("ls /sys/kernel/config/target/iscsi 2>/dev/null | grep ^iqn || true").split()
+
+    # Within.
+
+    def _configure(self) -> None:
+        chap = {"target_helper": "lioadm", "target_protocol": "iscsi", "target_ip_address": ADDRESS}
+        master = {
+            "user": "root",
+            "interface": ADDRESS,
+            "auto_accept": True,
+            "worker_threads": 3,
+            "log_level_logfile": "info",
+            "timeout": 60,
+            "gather_job_timeout": 60,
+            # Where they are, instead of `saltutil.sync_all`, which costs seconds in a guest.
+            "runner_dirs": [str(CHECKOUT / "_runners")],
+            "engines_dirs": [str(CHECKOUT / "_engines")],
+            "utils_dirs": [str(CHECKOUT / "_utils")],
+            "file_roots": {"base": ["/etc/lab/formula"]},
+            "pillar_roots": {"base": ["/etc/lab/pillar"]},
+            "engines": [{"storage": {}}],
+            "storage": {
+                "state_dir": "/var/lib/salt-storage/controller",
+                "retry_interval": 30,
+                "default_backend": "lvm",
+                "backends": {
+                    "lvm": {
+                        "volume_driver": "saltstorage.controller.drivers.lvm_iscsi.LVMISCSIDriver",
+                        "volume_group": GROUP,
+                        "lvm_type": "thin",
+                        **chap,
+                    },
+                    "file": {
+                        "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
+                        "file_driver_path": f"{FILES}/san",
+                        **chap,
+                    },
+                    "nfs": {
+                        "volume_driver": "cinder.volume.drivers.nfs.NfsDriver",
+                        "nas_host": ADDRESS,
+                        "nas_share_path": "/",
+                    },
+                },
+            },
+        }
+        server = self.server
+        server.file("/etc/salt/master", json.dumps(master))
+        server.file("/etc/exports", EXPORTS)
+        server.file("/etc/nfs.conf", "[nfsd]\nvers3=n\nthreads=4\nlease-time=10\ngrace-time=10\n")
+        server.unit("lab-storage.service", STORAGE_UNIT.format(group=GROUP, files=FILES, checkout=CHECKOUT))
+        server.unit("salt-master.service", MASTER_UNIT.format(bin=BIN))
+        server.unit("lab-jobs.service", JOBS_UNIT.format(bin=BIN, checkout=CHECKOUT, address=ADDRESS, port=JOBS_PORT))
+        dirs = {
+            key: [str(CHECKOUT / name)] for key, name in (("module_dirs", "_modules"), ("states_dirs", "_states"), ("utils_dirs", "_utils"))
+        }
+        self.consumer.minion({"master": ADDRESS, **dirs, "storage": {"consumer": {"answer_timeout": 60}}})
+
+    def _pillar(self, volumes: dict[str, Any]) -> None:
+        storage = {"consumer": {"protocols": ["iscsi", "nfs"]}, "volumes": volumes}
+        self.server.write("/etc/lab/pillar/top.sls", json.dumps({"base": {"*": ["lab"]}}))
+        self.server.write("/etc/lab/pillar/lab.sls", "#!json\n" + json.dumps({"storage": storage}))
+
+    def _answers(self) -> bool:
+        try:
+            return self.job("test.ping", timeout=20) is True
+        except (OSError, LabError, ValueError):
+            return False
+
+    def _ask(self, request: dict[str, Any], timeout: float) -> Any:
+        with socket.create_connection((ADDRESS, JOBS_PORT), timeout=20) as connection:
+            connection.settimeout(timeout)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            with connection.makefile("rb") as file:
+                line = file.readline()
+        if not line:
+            raise ConnectionError("san1 closed the connection")
+        found = json.loads(line)
+        if "error" in found:
+            raise LabError(found["error"])
+        return found["return"]
