@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from .guest import CHECKOUT
 from .lab import FOLDER, Lab
 from .san import San
-from .verified import Verified
+from .verified import PARTS, Verified
 
 LOGS = CHECKOUT / "build" / "lab" / "logs"
 #: What runs, to save its logs.
@@ -20,7 +19,7 @@ _RUNNING = pytest.StashKey[list[Lab | San]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("LAB_INSIDE") != "yes":
+    if "LAB_PART" not in os.environ:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="runs by make lab, in namespaces of its own"))
 
@@ -39,8 +38,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     session.stash[_RUNNING] = []
-    if os.environ.get("LAB_INSIDE") == "yes":
-        shutil.rmtree(LOGS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +65,7 @@ def _running(request: pytest.FixtureRequest, verified: Verified, part: Any) -> I
 
 @pytest.fixture(scope="session")
 def verified(request: pytest.FixtureRequest) -> Iterator[Verified]:
-    """Yield the table of this run; a run of all scenarios replaces the one in the documentation."""
+    """Yield the table of this part of the run."""
     table = Verified()
     yield table
-    table.write(CHECKOUT / "build" / "lab" / "verified.rst")
-    if os.environ.get("LAB_ALL") == "yes":
-        table.write(CHECKOUT / "docs" / "verified.rst")
+    table.save(PARTS / f"{os.environ.get('LAB_PART')}.json")

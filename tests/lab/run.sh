@@ -1,16 +1,43 @@
 #!/bin/sh
-# Run the lab in namespaces of its own: tests/lab/run.sh [ARGUMENTS OF PYTEST], or --shell for a prompt on each host.
+# Run the lab in namespaces of its own: tests/lab/run.sh [ARGUMENTS OF PYTEST], --all for all scenarios, or --shell for a prompt on each host.
 # Processes, network devices, mounts and shared memory belong to the namespaces, so all of them go when the first process ends, however that happens.
 set -eu
 cd "$(dirname "$0")/../.."
-if [ "${LAB_INSIDE:-}" != yes ]; then
+
+# The part ends when this script does, even when that is killed.
+part() {
+    name=$1
+    shift
+    LAB_PART=$name exec setpriv --pdeathsig KILL \
+        unshare --net --pid --mount --ipc --uts --fork --kill-child --mount-proc --propagation private "tests/lab/run.sh" "$@"
+}
+
+if [ -z "${LAB_PART:-}" ]; then
     mkdir -p build/lab
     # One lab at a time: it is heavy, and the folder of its logs is one.
     exec 9>build/lab/lock
     flock -n 9 || { echo "Another lab is running in this checkout" >&2; exit 1; }
+    rm -rf build/lab/logs build/lab/parts
     # Inside, there is no network to load it from.
     .venv/bin/python -m tests.lab.qemu build/lab
-    LAB_INSIDE=yes exec unshare --net --pid --mount --ipc --uts --fork --kill-child --mount-proc --propagation private "$0" "$@"
+    status=0
+    if [ "${1:-}" != --all ]; then
+        (part one "$@") || status=$?
+    else
+        # Two labs side by side, each with networks of its own: a guest has one processor, and much of its time is waiting.
+        own="tests/lab/test_nvme.py tests/lab/test_lvm.py tests/lab/test_nfs.py"
+        if [ -z "${LAB_LONG:-}" ]; then set -- -m "not long"; else set --; fi
+        # shellcheck disable=SC2086
+        (part storage "$@" --durations=20 $own) >build/lab/storage.out 2>&1 &
+        storage=$!
+        # shellcheck disable=SC2046
+        (part hosts "$@" --durations=20 $(printf -- '--ignore=%s ' $own) tests/lab) || status=$?
+        echo "The second lab, with the scenarios nvme, lvm and nfs, beside it:"
+        wait "$storage" || status=$?
+        cat build/lab/storage.out
+    fi
+    [ ! -d build/lab/parts ] || .venv/bin/python -m tests.lab.verified
+    exit $status
 fi
 # /run: sockets of daemons. /dev/shm: the guests' memory. /mnt: the lab's own files, under a short path.
 for folder in /run /dev/shm /mnt; do mount -t tmpfs -o mode=0755 lab "$folder"; done

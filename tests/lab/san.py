@@ -169,7 +169,7 @@ class San:
             "user": "root",
             "interface": ADDRESS,
             "auto_accept": True,
-            "worker_threads": 3,
+            "worker_threads": 1,
             "log_level_logfile": "info",
             "timeout": 60,
             "gather_job_timeout": 60,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from . import network
 from .guest import BIN, CHECKOUT, LabError, wait_for
 from .san import ADDRESS, GROUP, San
@@ -126,6 +128,7 @@ def test_growing_under_io(san: San, verified: Verified) -> None:
         assert sums(san) == before
 
 
+@pytest.mark.long
 def test_the_controller_reboots_while_volumes_are_in_use(san: San, verified: Verified) -> None:
     """I/O waits in the initiator, whose timeout is 120 seconds by default; the engine makes the targets again."""
     text = "the storage machine reboots under I/O: targets are restored with the same WWN, no I/O fails"
@@ -135,7 +138,7 @@ def test_the_controller_reboots_while_volumes_are_in_use(san: San, verified: Ver
         before, names = sums(san), wwns(san)
         with Writing(san):
             san.server.reboot()
-            wait_for(lambda: len(san.targets()) == 2, "the targets to be restored", 300)
+            wait_for(lambda: len(san.targets()) == 2, "the targets to be restored", 600)
         assert sums(san) == before
         assert wwns(san) == names
         san.wait()
@@ -166,6 +169,7 @@ def test_deleting_leaves_nothing(san: San, verified: Verified) -> None:
     assert san.run("storage.volumes") == []
 
 
+@pytest.mark.long
 def test_cinders_own_helper(san: San, verified: Verified) -> None:
     """The conformance suite in the guest, with Cinder's own LVM driver and its own program for LIO."""
     with verified("LVM thin pool, LIO by Cinder's own helper", "iSCSI, CHAP", "provider conformance suite"):

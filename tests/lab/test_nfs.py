@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .san import FILES, San
 from .verified import Verified
 
@@ -44,6 +46,7 @@ def test_the_share_goes_with_the_last_volume(san: San, verified: Verified) -> No
         assert sums(san) == before
 
 
+@pytest.mark.long
 def test_volumes_are_attached_at_boot(san: San, verified: Verified) -> None:
     with verified(BACKEND, PROTOCOL, "reboot of the consumer: attached and mounted again"):
         before = sums(san)
