@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import subprocess
@@ -14,7 +13,8 @@ from .guest import BIN, CHECKOUT, Guest, LabError, wait_for
 
 JOBS_PORT = 9001
 ADDRESS = f"{network.NETWORKS[0]}.21"
-#: Volume group, and backends. The first disk is LVM's, the second holds files.
+BACKENDS = ("lvm", "file", "nfs")
+#: Volume group. The first further disk is LVM's, the second holds files.
 GROUP = "storage"
 FILES = "/srv"
 LVM_GIB, FILES_GIB = 20, 20
@@ -29,7 +29,7 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh -ec 'modprobe -a dm_mod dm_thin_pool iscsi_target_mod target_core_mod target_core_iblock loop nfsd; \
     vgs {group} || vgcreate {group} /dev/ubdb; \
-    mount /dev/ubdc {files}; mkdir -p {files}/nfs /etc/lab/formula; ln -sfn {checkout}/storage /etc/lab/formula/storage'
+    mount /dev/ubdc {files}; mkdir -p {files}/nfs/cinder /etc/lab/formula; ln -sfn {checkout}/storage /etc/lab/formula/storage'
 [Install]
 WantedBy=multi-user.target
 """
@@ -93,25 +93,15 @@ class San:
     def start(self) -> None:
         """Start both and return when the consumer is ready to attach.
 
-        The consumer last: a minion whose master is too busy to answer for minutes, as one that loads Cinder on a slow machine, gives up.
+        The consumer boots while the controller loads Cinder, which takes a guest two minutes; its minion is patient with a master that is
+        too busy to answer.
         """
         self.server.start()
         self.server.wait()
-        self.wait_for_backends()
         self.consumer.start()
         self.consumer.wait()
+        wait_for(self._loaded, "the backends", 600)
         self.wait()
-
-    def wait_for_backends(self) -> None:
-        """Return when the controller has loaded all backends."""
-
-        def up() -> bool:
-            with contextlib.suppress(OSError, ValueError):
-                found = self.run("storage.backends")
-                return isinstance(found, list) and all(backend["state"] == "up" for backend in found)
-            return False
-
-        wait_for(up, "the backends", 300)
 
     def wait(self) -> None:
         """Return when the master does jobs and its minion answers."""
@@ -199,7 +189,7 @@ class San:
                     "nfs": {
                         "volume_driver": "cinder.volume.drivers.nfs.NfsDriver",
                         "nas_host": ADDRESS,
-                        "nas_share_path": "/",
+                        "nas_share_path": "/cinder",
                     },
                 },
             },
@@ -214,12 +204,20 @@ class San:
         dirs = {
             key: [str(CHECKOUT / name)] for key, name in (("module_dirs", "_modules"), ("states_dirs", "_states"), ("utils_dirs", "_utils"))
         }
-        self.consumer.minion({"master": ADDRESS, **dirs, "storage": {"consumer": {"answer_timeout": 60}}})
+        patient = {"auth_timeout": 60, "auth_tries": 20}
+        self.consumer.minion({"master": ADDRESS, **patient, **dirs, "storage": {"consumer": {"answer_timeout": 60}}})
 
     def _pillar(self, volumes: dict[str, Any]) -> None:
         storage = {"consumer": {"protocols": ["iscsi", "nfs"]}, "volumes": volumes}
         self.server.write("/etc/lab/pillar/top.sls", json.dumps({"base": {"*": ["lab"]}}))
         self.server.write("/etc/lab/pillar/lab.sls", "#!json\n" + json.dumps({"storage": storage}))
+
+    def _loaded(self) -> bool:
+        """Return whether the controller has all backends; by its log, since a question would cost the guest's one CPU its time."""
+        log = self.server.run("cat /var/log/salt/master 2>/dev/null || true")
+        if " is down: " in log:
+            raise LabError(log)
+        return all(f"backend {name} is up" in log for name in BACKENDS)
 
     def _answers(self) -> bool:
         try:

@@ -17,6 +17,7 @@ VOLUMES = {
     "thin": {"size": "1GiB", "backend": "lvm", "mount": "/srv/thin", "fstype": "ext4"},
     "file": {"size": "1GiB", "backend": "file", "mount": "/srv/file", "fstype": "xfs"},
 }
+RECORDS = "/var/lib/salt-storage/minion/attachments"
 MOUNTS = ("/srv/thin", "/srv/file")
 #: Writes numbered blocks, each flushed, until told to end; a block that cannot be written ends it too.
 WRITER = """\
@@ -93,11 +94,7 @@ def test_volumes_are_created_connected_and_mounted(san: San, verified: Verified)
 
 def test_another_host_sees_no_target_and_cannot_log_in(san: San, verified: Verified) -> None:
     """By hand, as that host's root would, with the right secret."""
-    records = [
-        json.loads(text)
-        for text in san.consumer.run("for f in /var/lib/salt-storage/minion/attachments/*; do cat $f; echo; done").splitlines()
-        if text
-    ]
+    records = [json.loads(san.consumer.run(f"cat {path}")) for path in san.consumer.run(f"ls {RECORDS}/*").split()]
     other = "iscsiadm -m iface -I other"
     san.consumer.run(f"{other} -o new; {other} -o update -n iface.initiatorname -v iqn.2024-01.test.lab:other")
     try:

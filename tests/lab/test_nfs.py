@@ -30,7 +30,7 @@ def test_two_volumes_of_one_share(san: San, verified: Verified) -> None:
             san.consumer.run(f"head -c 20M /dev/urandom > /srv/{name}/blob; sync")
             assert san.consumer.run(f"readlink -f /dev/storage/{name}").startswith("/dev/loop")
         assert len(shares(san)) == 1
-        assert len(san.server.run(f"ls {FILES}/nfs").split()) == 2
+        assert len(san.server.run(f"ls {FILES}/nfs/cinder").split()) == 2
 
 
 def test_the_share_goes_with_the_last_volume(san: San, verified: Verified) -> None:
@@ -59,4 +59,4 @@ def test_deleting_leaves_no_file(san: San, verified: Verified) -> None:
     with verified(BACKEND, PROTOCOL, "delete: no file, no share is left"):
         san.apply({name: {**volume, "state": "absent"} for name, volume in VOLUMES.items()})
         assert shares(san) == []
-        assert san.server.run(f"ls {FILES}/nfs").strip() == ""
+        assert san.server.run(f"ls {FILES}/nfs/cinder").strip() == ""
