@@ -28,7 +28,7 @@ from ..errors import (
     UnavailableError,
     UnimplementedError,
 )
-from . import nvme, shares
+from . import iscsi, nvme, shares
 from .config import ConsumerConfig
 
 _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encryption_key", re.IGNORECASE)
@@ -70,6 +70,8 @@ class Brick:
         """
         with translated("detach", connection_info):
             connector = self._connector(connection_info, use_multipath)
+            if connection_info["driver_volume_type"] == "iscsi":
+                iscsi.restore_records(connection_info["data"])
             # With force alone, os-brick still raises at the end what it went over.
             connector.disconnect_volume(dict(connection_info["data"]), dict(device_info) or None, force=force, ignore_errors=force)
             if connection_info["driver_volume_type"] in shares.PROTOCOLS:

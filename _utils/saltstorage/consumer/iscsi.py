@@ -1,0 +1,37 @@
+"""What os-brick's iSCSI connector needs on the host and does not see to itself."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from . import commands
+
+#: A line of ``iscsiadm -m session`` or ``iscsiadm -m node``: the portal, its group and the target.
+_LINE = re.compile(r"(?:^|\s)(\S+:\d+),-?\d+ (iqn\.\S+|eui\.\S+|naa\.\S+)", re.MULTILINE)
+log = logging.getLogger(__name__)
+
+
+def restore_records(data: Mapping[str, Any]) -> None:
+    """Make again the node records of a volume's sessions when somebody deleted them.
+
+    Without them os-brick finds no device of the session and no way to log out, calls that success, and the device stays for ever.
+
+    :param data: the ``data`` of an iSCSI connection.
+    """
+    if shutil.which("iscsiadm", path=commands.SEARCH) is None:
+        return
+    targets = {data.get("target_iqn"), *data.get("target_iqns", ())}
+    for portal, target in sorted(_listed("session") - _listed("node")):
+        if target in targets:
+            log.warning("storage: the node record of %s at %s is missing and made again", target, portal)
+            commands.run("make the node record again", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
+
+
+def _listed(mode: str) -> set[tuple[str, str]]:
+    """Return portals and targets of what there is; 21 says that there is nothing."""
+    _, out, _ = commands.run("list iSCSI " + mode + "s", ["iscsiadm", "-m", mode], timeout=60, ok=range(256))
+    return set(_LINE.findall(out))

@@ -1,0 +1,40 @@
+"""Node records that somebody deleted are made again; with real sessions in the lab."""
+
+from __future__ import annotations
+
+from saltstorage.consumer import commands, iscsi
+
+IQN = "iqn.2010-10.org.openstack:volume-1"
+
+
+def tool(folder, monkeypatch, sessions, nodes):
+    """Put a program in the place of ``iscsiadm``, since this kernel has no sessions; it tells what it was asked for."""
+    path = folder / "iscsiadm"
+    cases = {"-m session": sessions, "-m node": nodes}
+    lines = [f"'{call}') printf '{answer}'; exit {0 if answer else 21} ;;" for call, answer in cases.items()]
+    path.write_text("\n".join(["#!/bin/sh", f'echo "$*" >> {folder}/calls', 'case "$*" in', *lines, "esac"]) + "\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(commands, "SEARCH", f"{folder}:/usr/bin:/bin")
+    return lambda: [line for line in (folder / "calls").read_text().splitlines() if "new" in line]
+
+
+def test_a_record_that_is_missing_is_made(tmp_path, monkeypatch):
+    others = f"tcp: [5] 10.0.0.1:3260,1 {IQN}0 (non-flash)\\n"
+    sessions = f"tcp: [3] 10.0.0.1:3260,1 {IQN} (non-flash)\\ntcp: [4] [fd00::1]:3260,-1 {IQN} (non-flash)\\n{others}"
+    made = tool(tmp_path, monkeypatch, sessions, f"10.0.0.1:3260,1 {IQN}\\n")
+    iscsi.restore_records({"target_iqn": IQN})
+    assert made() == [f"-m node -T {IQN} -p [fd00::1]:3260 -o new"]
+
+
+def test_all_targets_of_a_volume(tmp_path, monkeypatch):
+    made = tool(tmp_path, monkeypatch, f"tcp: [3] 10.0.0.1:3260,1 {IQN}a (non-flash)\\n", "")
+    iscsi.restore_records({"target_iqn": IQN, "target_iqns": [IQN, IQN + "a"]})
+    assert made() == [f"-m node -T {IQN}a -p 10.0.0.1:3260 -o new"]
+
+
+def test_nothing_to_do(tmp_path, monkeypatch):
+    made = tool(tmp_path, monkeypatch, "", "")
+    iscsi.restore_records({"target_iqn": IQN})
+    assert made() == []
+    monkeypatch.setattr(commands, "SEARCH", str(tmp_path / "none"))
+    iscsi.restore_records({"target_iqn": IQN})
