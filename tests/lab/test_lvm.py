@@ -10,6 +10,8 @@ from .guest import BIN, CHECKOUT, LabError, wait_for
 from .san import ADDRESS, GROUP, San
 from .verified import Verified
 
+#: Cinder and a salt-master take such a guest minutes to start.
+pytestmark = pytest.mark.long
 THIN, FILE = "LVM thin pool, LIO", "file, LIO"
 PROTOCOL = "iSCSI, CHAP"
 VOLUMES = {
@@ -124,7 +126,6 @@ def test_growing_under_io(san: San, verified: Verified) -> None:
         assert sums(san) == before
 
 
-@pytest.mark.long
 def test_the_controller_reboots_while_volumes_are_in_use(san: San, verified: Verified) -> None:
     """I/O waits in the initiator, whose timeout is 120 seconds by default; the engine makes the targets again."""
     text = "the storage machine reboots under I/O: targets are restored with the same WWN, no I/O fails"
@@ -167,7 +168,6 @@ def test_deleting_leaves_nothing(san: San, verified: Verified) -> None:
     assert san.run("storage.volumes") == []
 
 
-@pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_conformance(san: San, verified: Verified) -> None:
     """The suite that every provider must pass, in the guest: each life once, since a life takes there ten times as long."""

@@ -7,6 +7,7 @@ import pytest
 from .san import FILES, San
 from .verified import Verified
 
+pytestmark = pytest.mark.long
 BACKEND, PROTOCOL = "NFS (Cinder), nfsd", "NFS 4.2"
 VOLUMES = {
     "one": {"size": "1GiB", "backend": "nfs", "mount": "/srv/one", "fstype": "ext4"},
@@ -46,7 +47,6 @@ def test_the_share_goes_with_the_last_volume(san: San, verified: Verified) -> No
         assert sums(san) == before
 
 
-@pytest.mark.long
 def test_volumes_are_attached_at_boot(san: San, verified: Verified) -> None:
     with verified(BACKEND, PROTOCOL, "reboot of the consumer: attached and mounted again"):
         before = sums(san)
