@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from . import network
@@ -32,19 +34,33 @@ def test_the_volume_is_the_map(lab: Lab, host: Guest, verified: Verified) -> Non
 
 
 def test_a_path_is_cut_while_it_is_written_to(lab: Lab, host: Guest, verified: Verified) -> None:
-    with verified(BACKEND, PROTOCOL, "one path is cut in the middle of a checksummed write, which completes; the path comes back"):
+    with verified(BACKEND, PROTOCOL, "the path in use is cut in the middle of a checksummed write, which completes; the path comes back"):
+        write_over(host, network.OUTSIDE[1])
         writing = Writing(host, f"{MOUNT}/blob", 100)
         writing.wait_for_some(5)
         network.set_path(host.name, 1, up=False)
         try:
             assert not writing.done
             writing.finish()
-            assert active_paths(host) == 1
+            wait_for(lambda: active_paths(host) == 1, "the path to be given up", 60)
         finally:
             network.set_path(host.name, 1, up=True)
         wait_for(lambda: active_paths(host) == 2, "the path to come back", 120)
         again = lab.controller.state(host, "storage_volume.mounted", "paths", size=1, mount=MOUNT, fstype="xfs")
         assert (again["result"], again["changes"]) == (True, {}), again
+
+
+def write_over(host: Guest, portal: str) -> None:
+    """Let the kernel use the path to a portal; by default, paths are used one after the other."""
+    find = (
+        f'for c in /sys/class/iscsi_connection/*; do [ "$(cat $c/persistent_address)" = {portal} ] || continue; '
+        "n=${c##*connection}; cat /sys/class/iscsi_session/session${n%:*}/device/target*/*:*/block/*/dev; done"
+    )
+    path = host.run(find).strip()
+    name, _, table = host.run("dmsetup table --target multipath").partition(": ")
+    groups = re.findall(r"service-time 0 \d+ \d+((?: \d+:\d+ \d+)+)", table)
+    (number,) = (n for n, group in enumerate(groups, 1) if path in group.split())
+    host.run(f"dmsetup message {name} 0 switch_group {number}")
 
 
 def test_disconnect_leaves_no_map(lab: Lab, host: Guest, verified: Verified) -> None:
