@@ -103,7 +103,7 @@ def write(parts: list[Path], paths: list[Path]) -> None:
     text = HEAD.format(
         date=datetime.datetime.fromtimestamp(started, datetime.UTC).strftime("%Y-%m-%d %H:%M"),
         seconds=max(part["ended"] for part in found) - started,
-        machine=f"{os.cpu_count()} processors, {'with' if os.path.exists('/dev/kvm') else 'without'} KVM",
+        machine=f"{os.cpu_count()} processors, KVM not used",
         kernels=", ".join(sorted({kernel for part in found for kernel in part["kernels"]})) or "none",
         versions=", ".join(_versions()),
     )
