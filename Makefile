@@ -26,7 +26,7 @@ conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml
 lab:  ## Real kernels, real protocols: every scenario in virtual machines (as root); SCENARIO=multipath runs one, LONG=yes the long ones too
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \
 	tools/packages.sh --lab && tools/venv.sh dev && \
-	if [ -z "$(SCENARIO)" ]; then LAB_LONG=$(LONG) tests/lab/run.sh --all; \
+	if [ -z "$(SCENARIO)" ]; then LAB_LONG=$(filter yes,$(LONG)) tests/lab/run.sh --all; \
 	elif [ -e "tests/lab/test_$(SCENARIO).py" ]; then tests/lab/run.sh "tests/lab/test_$(SCENARIO).py"; \
 	else echo "No such scenario; there are:" $(patsubst tests/lab/test_%.py,%,$(wildcard tests/lab/test_*.py)); exit 1; fi
 

@@ -32,6 +32,6 @@ def restore_records(data: Mapping[str, Any]) -> None:
 
 
 def _listed(mode: str) -> set[tuple[str, str]]:
-    """Return portals and targets of what there is; 21 says that there is nothing."""
+    """Return portals and targets of what there is; where there is nothing, iscsiadm fails."""
     _, out, _ = commands.run("list iSCSI " + mode + "s", ["iscsiadm", "-m", mode], timeout=60, ok=range(256))
     return set(_LINE.findall(out))
