@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import traceback
 
 import pytest
 
@@ -17,6 +16,7 @@ from saltstorage import model
 from saltstorage.controller.catalog import Catalog
 from saltstorage.controller.providers.base import Provider
 from saltstorage.controller.service import Service
+from tests.unit.service.killing import killed
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 NAME = {"name": "data"}
@@ -52,23 +52,14 @@ def run(service, operation):
 
 def killed_at(opts, operation, step):
     """Carry out an operation in a child that dies before step number ``step``; return whether it got that far."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            service = Service(opts)
-            provider = type(service.core.provider("local"))
-            _die_at(step, provider)
-            run(service, operation)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
+
+    def do():
+        service = Service(opts)
+        provider = type(service.core.provider("local"))
+        _die_at(step, provider)
+        run(service, operation)
+
+    return killed(do)
 
 
 def _die_at(step: int, provider: type[Provider]) -> None:

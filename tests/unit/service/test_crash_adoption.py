@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
 
 import pytest
 
 from saltstorage import model
 from saltstorage.controller.service import Service
+from tests.unit.service.killing import killed
 
 DATA = b"precious" * 512
 NAME = {"name": "data", "owner": "web1"}
@@ -34,23 +34,14 @@ OPERATIONS = {
 
 def killed_at(opts, operation, step):
     """Carry out an operation in a child that dies before step number ``step``; return whether it got that far."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            service = Service(opts)
-            service.core.provider("local")
-            die_at(step)
-            operation(service)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
+
+    def do():
+        service = Service(opts)
+        service.core.provider("local")
+        die_at(step)
+        operation(service)
+
+    return killed(do)
 
 
 def die_at(step):

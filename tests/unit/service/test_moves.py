@@ -5,7 +5,6 @@ import hashlib
 import os
 import random
 import signal
-import traceback
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from saltstorage.controller.catalog import Catalog
 from saltstorage.controller.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, StorageError, UnavailableError
+from tests.unit.service.killing import killed
 
 pytestmark = pytest.mark.root
 
@@ -223,22 +223,13 @@ CALLS = ("create_volume", "delete_volume", "connect", "disconnect")
 
 def _killed(opts, step, **more):
     """Move in a child that dies before step number ``step``; return whether it got that far."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            service = Service(opts)
-            _die_at(step, type(service.core.provider("local")))
-            move(service, **more)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
+
+    def do():
+        service = Service(opts)
+        _die_at(step, type(service.core.provider("local")))
+        move(service, **more)
+
+    return killed(do)
 
 
 def _die_at(step, provider):
