@@ -172,7 +172,7 @@ def test_killed(point, caller, who):
 
 def test_the_caller_dies_and_a_child_of_it_keeps_its_pipes(point, tmp_path):
     """A fork of the caller's process has all its pipes, so that the pipe alone does not tell that the caller died."""
-    code = CALLER.replace("sys.stdin.read()", "import os, time\n    if os.fork() == 0: time.sleep(60)\n    sys.stdin.read()")
+    code = CALLER.replace("    print(", "    import os, time\n    if os.fork() == 0: time.sleep(60), os._exit(0)\n    print(")
     process = subprocess.Popen(
         [sys.executable, "-c", code, point],
         stdin=subprocess.PIPE,
