@@ -5,12 +5,12 @@ One connection is one request: a line of JSON, then the answer.  It listens on t
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import pty
 import select
-import socket
 import socketserver
 import struct
 import subprocess
@@ -56,30 +56,29 @@ class Handler(socketserver.StreamRequestHandler):
         if pid == 0:
             os.chdir("/root")
             os.execve("/bin/bash", ["bash", "-l"], {**os.environ, "HOME": "/root", "TERM": request["term"], "PS1": r"\h:\w\$ "})  # noqa: S606
-        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", request["rows"], request["columns"], 0, 0))
-        relay(self.connection, master)
+        resize(master, request["rows"], request["columns"])
+        relay(master, master, self.connection.fileno())
         os.close(master)
         os.waitpid(pid, 0)
 
 
-def relay(sock: socket.socket, fd: int, fd_out: int | None = None) -> None:
-    """Copy between a socket and a terminal until either ends."""
-    out = fd if fd_out is None else fd_out
-    while True:
-        ready, _, _ = select.select([sock, fd], [], [])
-        try:
-            if fd in ready:
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Tell a terminal its size."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def relay(near: int, near_out: int, far: int) -> None:
+    """Copy between a terminal and a connection until either ends; a terminal whose last process ended is an error to read."""
+    to = {near: far, far: near_out}
+    with contextlib.suppress(OSError):
+        while True:
+            ready, _, _ = select.select(list(to), [], [])
+            for fd in ready:
                 data = os.read(fd, 4096)
                 if not data:
                     return
-                sock.sendall(data)
-            if sock in ready:
-                data = sock.recv(4096)
-                if not data:
-                    return
-                os.write(out, data)
-        except OSError:
-            return
+                while data:
+                    data = data[os.write(to[fd], data) :]
 
 
 class Server(socketserver.ThreadingTCPServer):

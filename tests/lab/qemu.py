@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from .guest import LabError, Ran
+from .guest import CHECKOUT, LabError, Ran
 
 FILES = Path(__file__).parent / "files"
 #: Loaded before the machine's root is there; what they need is added.
@@ -95,7 +95,7 @@ class QemuGuest:
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max", "-smp", "2", "-m", str(memory)),
             *("-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}"),
             *("-kernel", str(kernel.image), "-initrd", str(kernel.initramfs(folder))),
-            *("-append", f"console=ttyS0 panic=-1 quiet {QUICKLY} lab.name={name} lab.modules={kernel.modules}"),
+            *("-append", f"console=ttyS0 panic=-1 quiet {QUICKLY} lab.name={name} lab.checkout={CHECKOUT} lab.modules={kernel.modules}"),
             *("-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"),
             *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent"),
             *("-chardev", f"socket,id=agent,fd={theirs.fileno()}"),

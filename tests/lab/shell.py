@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
-import subprocess
 import sys
 import termios
 import tty
 
-from .agent import relay
+from .agent import relay, resize
 from .controller import Controller
 from .guest import BIN, Guest
 from .lab import Lab
@@ -51,19 +51,37 @@ def _controller(controller: Controller) -> None:
         "PS1": r"controller:\w# ",
     }
     environment.pop("PYTHONPATH", None)
-    subprocess.run(["bash", "--norc"], cwd=controller.folder, env=environment, check=False)
+    # A terminal of its own: bash would take this one and could not give it back, since the process group that it took it from is not of
+    # this namespace.
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(controller.folder)
+        os.execve("/bin/bash", ["bash", "--norc"], environment)  # noqa: S606
+    resize(terminal, *_size())
+    _relay(terminal)
+    os.close(terminal)
+    os.waitpid(pid, 0)
 
 
 def _guest(guest: Guest) -> None:
+    rows, columns = _size()
+    with guest.shell({"term": os.environ.get("TERM", "linux"), "rows": rows, "columns": columns}) as connection:
+        _relay(connection.fileno())
+
+
+def _size() -> tuple[int, int]:
     size = shutil.get_terminal_size()
-    with guest.shell({"term": os.environ.get("TERM", "linux"), "rows": size.lines, "columns": size.columns}) as connection:
-        stdin = sys.stdin.fileno()
-        if not os.isatty(stdin):
-            relay(connection, stdin, sys.stdout.fileno())
-            return
-        before = termios.tcgetattr(stdin)
-        try:
-            tty.setraw(stdin)
-            relay(connection, stdin, sys.stdout.fileno())
-        finally:
-            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+    return size.lines, size.columns
+
+
+def _relay(far: int) -> None:
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    if not os.isatty(stdin):
+        relay(stdin, stdout, far)
+        return
+    before = termios.tcgetattr(stdin)
+    try:
+        tty.setraw(stdin)
+        relay(stdin, stdout, far)
+    finally:
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)

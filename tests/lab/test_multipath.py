@@ -63,6 +63,30 @@ def write_over(host: Guest, portal: str) -> None:
     host.run(f"dmsetup message {name} 0 switch_group {number}")
 
 
+def test_grow_while_a_path_is_down(lab: Lab, host: Guest, verified: Verified) -> None:
+    """Row R21: a path of the former size must not be used with the others."""
+    with verified(BACKEND, PROTOCOL, "growing is refused by the host while a path is down, and completed when it is back"):
+        network.set_path(host.name, 1, up=False)
+        try:
+            wait_for(lambda: active_paths(host) == 1, "the path to be given up", 60)
+            done = lab.controller.state(host, "storage_volume.mounted", "paths", size=2, mount=MOUNT, fstype="xfs")
+            assert done["result"] is False, done
+            assert "paths need to be up" in done["comment"], done
+            assert filesystem_size(host) < 1
+        finally:
+            network.set_path(host.name, 1, up=True)
+        wait_for(lambda: active_paths(host) == 2, "the path to come back", 120)
+        done = lab.controller.state(host, "storage_volume.mounted", "paths", size=2, mount=MOUNT, fstype="xfs")
+        assert done["result"] is True, done
+        assert set(disks(host).values()) == {2 * 2**30}
+        assert filesystem_size(host) > 1.8
+
+
+def filesystem_size(host: Guest) -> float:
+    """Return the size of the mounted file system, GiB."""
+    return int(host.run(f"findmnt --bytes --noheadings --output SIZE {MOUNT}")) / 2**30
+
+
 def test_disconnect_leaves_no_map(lab: Lab, host: Guest, verified: Verified) -> None:
     """Row R7."""
     with verified(BACKEND, PROTOCOL, "disconnect leaves no map, path, session or node record; delete leaves no file"):
@@ -72,5 +96,54 @@ def test_disconnect_leaves_no_map(lab: Lab, host: Guest, verified: Verified) -> 
         assert "No devices found" in host.run("dmsetup ls")
         assert_nothing_attached(host)
         done = lab.controller.state(host, "storage_volume.absent", "paths")
+        assert done["result"] is True, done
+        assert lab.files() == []
+
+
+def test_a_single_path_that_multipathd_takes(lab: Lab, verified: Verified) -> None:
+    """Row R25: the map is the volume's device then, in all that is done with it."""
+    host = lab.guests["db1"]
+    with verified(BACKEND, "iSCSI, CHAP", "a single path that multipathd takes later: the map is checked, grown and detached"):
+        assert lab.controller.state(host, "storage_volume.connected", "taken", size=1)["result"] is True
+        path = record(host, "taken")["device"]
+        host.run(f"systemctl start multipathd && multipath -a {path} && multipathd reconfigure")
+        try:
+            wait_for(lambda: active_paths(host) == 1, "multipathd to take the path", 60)
+            status = lab.controller.job(host, "storage.attachment", "taken")
+            assert (status["status"], status["device"][:8]) == ("ok", "/dev/dm-"), status
+            again = lab.controller.state(host, "storage_volume.connected", "taken", size=1)
+            assert (again["result"], again["changes"]) == (True, {}), again
+            done = lab.controller.state(host, "storage_volume.mounted", "taken", size=2, mount="/srv/taken", fstype="xfs")
+            assert done["result"] is True, done
+            assert disks(host) == dict.fromkeys(disks(host), 2 * 2**30)
+            assert len(disks(host)) == 2, "the path and the map"
+            done = lab.controller.state(host, "storage_volume.absent", "taken")
+            assert done["result"] is True, done
+            assert "No devices found" in host.run("dmsetup ls")
+            assert_nothing_attached(host)
+        finally:
+            host.run("systemctl stop multipathd multipathd.socket; rm -f /etc/multipath/wwids")
+
+
+def test_all_paths_are_down(lab: Lab, host: Guest, verified: Verified) -> None:
+    """Row R7: what may have been lost is said before it is let go of."""
+    with verified(BACKEND, PROTOCOL, "with all paths down it stays attached, and is detached with force"):
+        assert lab.controller.state(host, "storage_volume.connected", "lost", size=1)["result"] is True
+        lab.stop_tgtd()
+        try:
+            wait_for(lambda: active_paths(host) == 0, "the paths to be given up", 180)
+            # Else whoever flushes waits some minutes for a path.
+            host.run("multipathd disablequeueing maps")
+            done = lab.controller.state(host, "storage_volume.disconnected", "lost")
+            assert done["result"] is False, done
+            assert "force" in done["comment"], done
+            assert lab.controller.job(host, "storage.attachment", "lost")["state"] == "attached"
+            done = lab.controller.state(host, "storage_volume.disconnected", "lost", force=True)
+            assert done["result"] is True, done
+            assert "No devices found" in host.run("dmsetup ls")
+            assert_nothing_attached(host)
+        finally:
+            lab.start_tgtd()
+        done = lab.controller.state(host, "storage_volume.absent", "lost")
         assert done["result"] is True, done
         assert lab.files() == []

@@ -255,6 +255,8 @@ class Consumer:
                 loop.refresh_size(device)
             else:
                 self._brick.extend(record.connection_info, use_multipath=record.use_multipath)
+                if not record.use_multipath:
+                    devices.resize_map(device)
             found = devices.size(device)
             if found < identity.size:
                 raise DataLossError(f"the device {device} of the volume {name!r} shrank from {identity.size} to {found} bytes")

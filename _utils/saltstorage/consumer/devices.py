@@ -19,6 +19,8 @@ _BLKFLSBUF = 0x1261
 _BLKGETSIZE64 = 0x80081272
 #: Blocks are read past the page cache, so that the device itself answers; 4096 suits every sector size in use.
 _BLOCK = 4096
+#: How the UUID of a multipath map begins.
+_MPATH = "mpath-"
 
 GIB = 2**30
 #: Arrays deliver volumes in larger steps than asked for; 8 GiB (PowerFlex) is the largest of the drivers' steps.
@@ -65,11 +67,14 @@ def identity(path: str) -> Identity:
     # The serial number at an NVMe device is its subsystem's, not its own: other volumes have the same, and Linux's target makes up
     # another one when it starts. A namespace's wwid has what is its own (UUID, NGUID or EUI-64), and the serial number when it has none.
     nvme = os.path.exists(os.path.join(base, "nsid"))
+    dm_uuid = _first(base, "dm/uuid")
+    # A multipath map is what each of its paths is.
+    unit = next(iter(_paths(base)), base) if dm_uuid.startswith(_MPATH) else base
     return Identity(
         size=size(path),
-        wwn=_first(base, "wwid", "device/wwid", "nguid", "device/nguid"),
-        serial="" if nvme else _first(base, "serial", "device/serial") or _scsi_serial(base),
-        dm_uuid=_first(base, "dm/uuid"),
+        wwn=_first(unit, "wwid", "device/wwid", "nguid", "device/nguid"),
+        serial="" if nvme else _first(unit, "serial", "device/serial") or _scsi_serial(unit),
+        dm_uuid=dm_uuid,
         image=rbd_image(base),
         diskseq=int(_first(base, "diskseq") or 0),
     )
@@ -87,11 +92,12 @@ def rbd_image(base: str) -> str:
 def differences(recorded: Identity, found: Identity) -> list[str]:
     """Return how a device differs from the recorded one, in words; empty when it is the same.  Sizes are not compared.
 
-    A property that was recorded and is now missing differs too: the device then cannot prove who it is.
+    A property that was recorded and is now missing differs too: the device then cannot prove who it is. A recorded multipath map may have
+    lost its paths, and what is read from them: its UUID says as much. A path that was recorded may be under a map by now.
     """
+    own = () if recorded.dm_uuid else (("wwn", "WWN"), ("serial", "serial number"))
     fields = (
-        ("wwn", "WWN"),
-        ("serial", "serial number"),
+        *own,
         ("dm_uuid", "device mapper UUID"),
         ("backing_file", "backing file"),
         ("image", "RBD image"),
@@ -195,12 +201,11 @@ def cut_off(path: str) -> None:
     Other kinds have no such switch; their target no longer lets this host in.
     """
     base = sysfs(path)
-    paths = [base, *(os.path.realpath(slave) for slave in glob.glob(os.path.join(glob.escape(base), "slaves", "*")))]
-    for each in paths:
+    for each in (base, *_paths(base)):
         with contextlib.suppress(OSError), open(os.path.join(each, "device/state"), "w", encoding="ascii") as file:
             file.write("offline")
     name = _first(base, "dm/name")
-    if _first(base, "dm/uuid").startswith("mpath-"):
+    if _first(base, "dm/uuid").startswith(_MPATH):
         # What waits for a path to come back must not wait.
         commands.run("let a multipath device fail", ["dmsetup", "message", name, "0", "fail_if_no_path"], timeout=60)
 
@@ -210,10 +215,22 @@ def top(path: str) -> str:
 
     multipathd may take a device that was attached with a single path; then only its device may be used.
     """
-    for holder in glob.glob(os.path.join(sysfs(path), "holders", "dm-*")):
-        if _first(holder, "dm/uuid").startswith("mpath-"):
-            return f"/dev/mapper/{_first(holder, 'dm/name')}"
+    for holder in glob.glob(os.path.join(glob.escape(sysfs(path)), "holders", "dm-*")):
+        if _first(holder, "dm/uuid").startswith(_MPATH):
+            return f"/dev/{os.path.basename(holder)}"
     return path
+
+
+def resize_map(path: str) -> None:
+    """Let a multipath device have the size that its paths have; any other stays as it is."""
+    base = sysfs(path)
+    if _first(base, "dm/uuid").startswith(_MPATH):
+        commands.run("resize a multipath device", ["multipathd", "resize", "map", _first(base, "dm/name")], timeout=60)
+
+
+def _paths(base: str) -> list[str]:
+    """Return the directories, under ``/sys``, of the devices that a device is made of."""
+    return sorted(os.path.realpath(slave) for slave in glob.glob(os.path.join(glob.escape(base), "slaves", "*")))
 
 
 def boot_id() -> str:

@@ -28,6 +28,7 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     if not devices.is_block(device):
         return gone
     try:
+        device = devices.top(device)
         found = devices.identity(device)
     except OSError:
         return gone
@@ -57,7 +58,8 @@ def current(record: AttachmentRecord, tag: str) -> list[str]:
     paths = [os.path.realpath(record.path)] if record.path.startswith("/dev/disk/") else []
     if record.device and record.boot_id == devices.boot_id():
         paths.append(record.device)
-    return [path for path in dict.fromkeys(paths) if devices.is_block(path) and _same(record, path)]
+    paths = [devices.top(path) for path in paths if devices.is_block(path)]
+    return [path for path in dict.fromkeys(paths) if _same(record, path)]
 
 
 def _loops(record: AttachmentRecord, tag: str) -> list[str]:

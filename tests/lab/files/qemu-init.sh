@@ -6,11 +6,15 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
+word() { sed -n "s/.*lab\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+# The checkout may lie under one of the folders that are covered now.
+checkout=$(word checkout)
+mkdir /lab-checkout && mount --bind "$checkout" /lab-checkout
 for folder in /dev/shm /run /tmp; do mount -t tmpfs tmpfs "$folder"; done
+mkdir -p "$checkout" && mount --move /lab-checkout "$checkout"
 ln -sfn /proc/self/fd /dev/fd
-sed -n "s/.*lab.name=\([^ ]*\).*/\1/p" /proc/cmdline >/proc/sys/kernel/hostname
-modules=$(sed -n 's/.*lab.modules=\([^ ]*\).*/\1/p' /proc/cmdline)
-mkdir -p /lib/modules && ln -sfn "$modules" "/lib/modules/$(uname -r)"
+word name >/proc/sys/kernel/hostname
+mkdir -p /lib/modules && ln -sfn "$(word modules)" "/lib/modules/$(uname -r)"
 ip link set lo up
 /lib/systemd/systemd-udevd --daemon
 udevadm trigger --action=add --subsystem-match=block

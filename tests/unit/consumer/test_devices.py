@@ -40,6 +40,15 @@ def test_what_was_not_known_is_not_compared():
     assert devices.differences(Identity(size=1), Identity(size=2, wwn="naa.1", serial="x")) == []
 
 
+def test_a_path_and_its_map_are_the_same():
+    """Rule R25: a path may be under a map by now; a map is itself without any path, and no path is it."""
+    path, one = Identity(size=1, wwn="naa.1", serial="x"), {"wwn": "naa.1", "serial": "x", "dm_uuid": "mpath-31"}
+    assert devices.differences(path, Identity(size=1, **one)) == []
+    assert devices.differences(path, Identity(size=1, **{**one, "wwn": "naa.2"})) != []
+    assert devices.differences(Identity(size=1, **one), Identity(size=1, dm_uuid="mpath-31")) == []
+    assert devices.differences(Identity(size=1, **one), path) != []
+
+
 def test_the_image_of_an_rbd_device(tmp_path):
     assert devices.rbd_image(str(tmp_path)) == ""
     (tmp_path / "device").mkdir()
