@@ -14,7 +14,7 @@ from saltstorage.consumer import freeze as freezing
 from saltstorage.consumer import snapshots as snapshotting
 from saltstorage.consumer.flow import Flow
 from saltstorage.errors import StorageError
-from saltstorage.wanted import Wanted
+from saltstorage.states.request import Request
 
 __virtualname__ = "storage"
 
@@ -162,7 +162,9 @@ def thaw(name):
     return bool(freezing.thaw([snapshotting.mount_point(_flow(), validate.name(name))]))
 
 
-def connect(name, size=None, backend=None, type=None, source=None, resize=True, owner=None, read_only=False):
+def connect(
+    name, size=None, backend=None, type=None, source=None, resize=True, owner=None, read_only=False, encrypted=False, passphrase=None
+):
     """
     Attach a volume to this minion, and return what is attached.
 
@@ -182,6 +184,11 @@ def connect(name, size=None, backend=None, type=None, source=None, resize=True, 
         None or this minion's id for its own volume, or ``shared``.
     read_only : False
         Attach it for reading only.
+    encrypted : False
+        Use it encrypted (LUKS2); a new volume is encrypted first.
+    passphrase : None
+        Where its passphrase is, never the passphrase: ``sdb://PROFILE/KEY`` or ``pillar://KEY:KEY``. None is the minion's pillar
+        ``storage:passphrases:<name>``.
 
     Returns ``path`` (the link in ``/dev/storage``), ``device``, ``protocol``, ``size`` (GiB), ``volume_id``, ``connection_id`` and more;
     see :py:func:`attachment`.
@@ -193,9 +200,9 @@ def connect(name, size=None, backend=None, type=None, source=None, resize=True, 
         salt db1 storage.connect data size=20GiB
     """
     flow = _flow()
-    name = validate.name(name)
-    wanted = None if size is None else Wanted(size=size, backend=backend, type=type, source=source, resize=resize)
-    done = flow.connect(flow.owner(owner), name, wanted=wanted, read_only=validate.boolean(read_only, "read_only"))
+    given = {"size": size, "backend": backend, "type": type, "source": source, "resize": resize}
+    request = Request(flow, name, owner, read_only, encrypted=encrypted, passphrase=passphrase, **given)
+    done = flow.connect(request.owner, request.name, **request.how)
     return done.attachment.to_wire()
 
 
@@ -251,8 +258,8 @@ def attachment(name):
         Name of the volume.
 
     Returns what is recorded (``owner``, ``name``, ``state``, ``volume_id``, ``connection_id``, ``size`` in GiB, ``path``, ``device``,
-    ``protocol``, ``read_only``, ``wwn``, ``mount_points``, …) and ``status``: ok, pending, gone, wrong or size, with ``detail``. Never
-    secrets.
+    ``protocol``, ``read_only``, ``encrypted``, ``wwn``, ``mount_points``, …) and ``status``: ok, pending, gone, wrong, size or locked
+    (encrypted, and not open), with ``detail``. Never secrets.
 
     CLI Example:
 
@@ -304,8 +311,11 @@ def reattach():
     """
     Attach every recorded volume whose device is gone, as after a boot. Needs no controller.
 
-    Returns a list of ``name``, ``state`` (ok, attached, skipped or failed), ``path`` and, where it failed, ``error``; the exit code is 1
-    when one failed.
+    Encrypted ones are opened as far as their passphrases can be read here without a master: from sdb, or from local pillar. The others
+    stay attached and locked until a state is applied.
+
+    Returns a list of ``name``, ``state`` (ok, attached, skipped, locked or failed), ``path`` and, where it failed or is locked,
+    ``error``; the exit code is 1 when one failed.
 
     CLI Example:
 
@@ -314,7 +324,7 @@ def reattach():
         salt-call --local storage.reattach
     """
     results = _flow().consumer.reattach()
-    if any(result.error for result in results):
+    if any(result.state == "failed" for result in results):
         __context__["retcode"] = 1
     return [
         {"name": result.name, "state": result.state, "path": result.path, **({"error": str(result.error)} if result.error else {})}

@@ -143,6 +143,8 @@ def connected(
     retain=None,
     owner=None,
     read_only=False,
+    encrypted=False,
+    passphrase=None,
     **kwargs,
 ):
     """
@@ -174,6 +176,12 @@ def connected(
         None or this minion's id for its own volume, or ``shared``.
     read_only : False
         Attach it for reading only.
+    encrypted : False
+        Use it encrypted (LUKS2). A device that was read and found empty, of a volume that never had data, is encrypted first;
+        ``/dev/storage/<name>`` is then what is open of it. A volume with data of the other kind is an error.
+    passphrase : None
+        Where the passphrase is, never the passphrase: ``sdb://PROFILE/KEY`` or ``pillar://KEY:KEY``. None is the minion's pillar
+        ``storage:passphrases:<name>``. It is read on the minion when the volume is opened or grown.
 
     Changes have ``path`` (``old`` is None, or the former device), and as by :py:func:`present` what was created, grown or changed.
 
@@ -188,7 +196,9 @@ def connected(
         connected,
         name,
         kwargs,
-        lambda flow: attachment.connected(flow, Request(flow, name, owner, read_only, **given), __opts__["test"]),
+        lambda flow: attachment.connected(
+            flow, Request(flow, name, owner, read_only, encrypted=encrypted, passphrase=passphrase, **given), __opts__["test"]
+        ),
     )
 
 
@@ -230,6 +240,8 @@ def mounted(
     retain=None,
     owner=None,
     read_only=False,
+    encrypted=False,
+    passphrase=None,
     **kwargs,
 ):
     """
@@ -270,6 +282,10 @@ def mounted(
         None or this minion's id for its own volume, or ``shared``.
     read_only : False
         Attach and mount it for reading only.
+    encrypted : False
+        Use it encrypted, as with :py:func:`connected`.
+    passphrase : None
+        Where the passphrase is, as with :py:func:`connected`.
 
     Changes have ``mount``, ``filesystem`` and ``fstab``, and what :py:func:`connected` has.
 
@@ -286,7 +302,7 @@ def mounted(
     given = _given(size, backend, type, source, resize, labels, description, protected, retain)
 
     def plan(flow):
-        request = Request(flow, name, owner, read_only, mounts=True, **given)
+        request = Request(flow, name, owner, read_only, mounts=True, encrypted=encrypted, passphrase=passphrase, **given)
         wanted = Mount(mount, fstype, mkfs_options, mount_options)
         return _mount.mounted(flow, request, wanted, __opts__["test"])
 

@@ -3,7 +3,7 @@
 set -eu
 if [ "${1:-}" = --lab ]; then
     shift
-    for package in user-mode-linux systemd udev dbus kmod iproute2 ethtool util-linux e2fsprogs xfsprogs tgt open-iscsi multipath-tools dmsetup \
+    for package in user-mode-linux systemd udev dbus kmod iproute2 ethtool util-linux e2fsprogs xfsprogs tgt open-iscsi multipath-tools dmsetup cryptsetup-bin \
         lvm2 thin-provisioning-tools nfs-kernel-server nfs-common qemu-utils \
         ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd \
         qemu-system-x86 busybox-static cpio nvme-cli; do
@@ -14,7 +14,7 @@ if [ "${1:-}" = --tools ]; then
     shift
     # command or file, and its package
     for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs losetup:mount mount:mount blkid:util-linux lsblk:util-linux flock:util-linux findmnt:util-linux \
-        tgtd:tgt iscsi-inq:libiscsi-bin; do
+        tgtd:tgt iscsi-inq:libiscsi-bin cryptsetup:cryptsetup-bin; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || case " $* " in *" ${pair#*:} "*) ;; *) set -- "$@" "${pair#*:}" ;; esac
     done
     ldconfig -p 2>/dev/null | grep -q libudev.so.1 || set -- "$@" libudev1

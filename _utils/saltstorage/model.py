@@ -70,6 +70,8 @@ class Volume(Record):
     protected: bool = False  #: Whether it may not be deleted.
     retain: bool = False  #: Whether its data stays on the backend when it is deleted.
     formatted: bool = False  #: Whether a consumer was ever allowed to make a file system on it.
+    encrypted: bool | None = False  #: Whether a consumer was ever allowed to encrypt it, or its source is encrypted; None: not known yet of
+    #: one that was adopted, or its copy.
     created: float = 0.0  #: When it was created.
     error: str = ""  #: Why the state is ``error``.
 
@@ -85,6 +87,7 @@ class Snapshot(Record):
     volume: str  #: Name of that volume.
     backend: str  #: Backend of that volume.
     size: int  #: Size of the volume when it was taken, GiB.
+    encrypted: bool | None = False  #: Whether the volume was encrypted when it was taken; None as with the volume.
     state: str = AVAILABLE  #: creating, available, reverting (its volume is being set back to it), deleting or error.
     created: float = 0.0  #: When it was taken.
     error: str = ""  #: Why the state is ``error``.

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import validate
+from .consumer import passphrase
 from .errors import InvalidArgumentError, StorageError
 
 _PRESENT = ("size", "backend", "type", "owner", "source", "resize", "labels", "description", "protected", "retain")
-_CONNECTED = (*_PRESENT, "read_only")
+_CONNECTED = (*_PRESENT, "read_only", "encrypted", "passphrase")
 #: The state functions that pillar can ask for, and the parameters that each takes beside ``name``.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "present": _PRESENT,
@@ -89,6 +90,9 @@ def _expanded(name: Any, entry: Any, taken: set[Any]) -> list[tuple[Any, Any]]:
     if not found:
         return [(name, entry)]
     where = f"storage:volumes:{validate.name(name, 'storage:volumes name')}"
+    if isinstance(entry, Mapping):
+        # Before anything of the entry is shown.
+        passphrase.check(entry.get("passphrase"), name)
     if len(found) > 1:
         raise InvalidArgumentError(f"{where}: a name can have one range only", field="name")
     written, first, last = found[0]
@@ -188,6 +192,9 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
     function = options.pop("state", "mounted" if "mount" in options else "connected")
     if not isinstance(function, str) or function not in PARAMETERS:
         raise InvalidArgumentError(f"{where}: state must be one of {', '.join(PARAMETERS)}, not {function!r}", field="state")
+    if "passphrase" in options:
+        # Here already: what stands in a state can be read by more people than pillar can.
+        passphrase.check(options["passphrase"], name)
     if "size" in options:
         validate.size_gib(options["size"])
     elif function == "present":

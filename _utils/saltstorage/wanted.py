@@ -160,6 +160,20 @@ def retains(volume: Volume, retain: bool | None, minion: str | None, *, may: boo
     return retain
 
 
+def refuse_other_encryption(found: Volume | Snapshot, encrypted: bool) -> None:
+    """Refuse to use encrypted what has data that is not, and the other way round; what is not known is for the host to find out.
+
+    :param found: the volume, or what a new one is to be a copy of.
+    :raises AlreadyExistsError: it is of the other kind.
+    """
+    what = f"{'volume' if isinstance(found, Volume) else 'snapshot'} {found.name!r}"
+    if found.encrypted and not encrypted:
+        raise AlreadyExistsError(f"{what} is encrypted; say encrypted: True, and where its passphrase is", field="encrypted")
+    if encrypted and found.encrypted is False and (isinstance(found, Snapshot) or found.formatted):
+        text = f"{what} has data that is not encrypted, and stays as it is; make a new volume with encrypted: True and copy the data there"
+        raise AlreadyExistsError(text, field="encrypted")
+
+
 def _source(value: Any) -> dict[str, str] | None:
     if value is None:
         return None

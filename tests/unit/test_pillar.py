@@ -251,3 +251,20 @@ def test_two_ranges_that_meet() -> None:
 def test_a_range_that_goes() -> None:
     states = pillar.volume_states({"volumes": {"d{1..2}": {"state": "absent"}}})
     assert list(states) == [f"storage-volumes-absent-d{n}" for n in (1, 2)]
+
+
+@pytest.mark.parametrize("state", list(pillar.PARAMETERS))
+def test_g9_a_passphrase_in_a_volumes_entry_goes_nowhere(state: str) -> None:
+    """Row G9: it says where the passphrase is; a passphrase itself must not reach a state, which many can read."""
+    for name, secret in (("data", "geheim-4711"), ("data{1..2}", "geheim-4711"), ("data{1..2}", "{3..4}geheim-4711")):
+        entry = {"size": 1, "mount": "/srv/data{1..2}", "state": state, "encrypted": True, "passphrase": secret}
+        found = pillar.volume_states({"volumes": {name: entry}})
+        assert "4711" not in repr(found)
+        function, parameters = only(found)
+        assert function == "storage_pillar.invalid"
+        assert parameters["comment"].startswith("INVALID_ARGUMENT: passphrase")
+
+
+def test_where_the_passphrase_is_reaches_the_state() -> None:
+    entry = {"size": 1, "encrypted": True, "passphrase": "sdb://vault/data"}
+    assert volume(entry) == ("storage_volume.connected", {"name": "data", **entry})

@@ -58,27 +58,35 @@ from ..errors import (
 )
 from ..model import Volume
 from . import brick, devices, links, loop, nvme, presence, records
-from .attachment import ABSENT, GONE, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
+from .attachment import ABSENT, GONE, LOCKED, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
 from .config import ConsumerConfig
+from .encryption import Encryption
 from .holders import Holder
 from .locks import VolumeLocks
+from .passphrase import Reader
 from .records import ATTACHED, ATTACHING, DETACHED, DETACHING, INTENT, AttachmentRecord, Identity
 from .steps import Steps
 
-__all__ = ["ABSENT", "GONE", "OK", "PENDING", "SIZE", "WRONG", "Attachment", "Consumer", "Detached", "Reattached", "Status"]
+__all__ = ["ABSENT", "GONE", "LOCKED", "OK", "PENDING", "SIZE", "WRONG", "Attachment", "Consumer", "Detached", "Reattached", "Status"]
 
 #: Volumes that are attached again at the same time after a boot; one dead portal must not hold up the others.
 _REATTACH_WORKERS = 8
+
+
+def no_secrets(reference: str, name: str) -> bytes:
+    """Read no passphrase, for who opens nothing."""
+    raise FailedPreconditionError(f"the passphrase of volume {name!r} at {reference} cannot be read here")
 
 
 class Consumer:
     """The volumes of this host.
 
     :param config: settings.
+    :param secrets: reads passphrases of encrypted volumes; without it none can be opened.
     :param on_step: called with the name of each step before it is done; for tests.
     """
 
-    def __init__(self, config: ConsumerConfig, *, on_step: Callable[[str], None] | None = None) -> None:
+    def __init__(self, config: ConsumerConfig, *, secrets: Reader = no_secrets, on_step: Callable[[str], None] | None = None) -> None:
         self.config = config
         self.records = records.RecordStore(os.path.join(config.state_dir, "attachments"))
         self.links = links.DeviceLinks(config.device_dir)
@@ -86,7 +94,8 @@ class Consumer:
         self._brick = brick.Brick(config)
         self._step = on_step or (lambda step: None)
         self._tag = loop.tag(config.state_dir)
-        self._steps = Steps(self.records, self.links, self._brick, self._tag, self._step)
+        self._encryption = Encryption(config, self.records, self.links, secrets, self._tag, self._step)
+        self._steps = Steps(self.records, self.links, self._brick, self._tag, self._encryption, self._step)
 
     # Reading.
 
@@ -122,6 +131,8 @@ class Consumer:
         record = self.records.load(name)
         if record is None or record.state != ATTACHED:
             raise NotFoundError(f"the volume {name!r} is not attached to this host; use the state storage_volume.connected")
+        if record.encrypted and self._encryption.mapping(record) is None:
+            raise FailedPreconditionError(f"the volume {name!r} is encrypted, and not open; use the state storage_volume.connected")
         return self.links.path(name)
 
     def check(self, name: str, *, size: int | None = None) -> Status:
@@ -139,10 +150,24 @@ class Consumer:
             return status
         if status.size != record.identity.size or status.size < (size or record.size) * devices.GIB:
             detail = f"the device has {status.size} bytes, the volume {(size or record.size) * devices.GIB}"
-            return Status(state=SIZE, path=status.path, device=status.device, size=status.size, detail=detail)
+            device = self._encryption.device(record) if record.encrypted else status.device
+            return Status(state=SIZE, path=status.path, device=device, size=status.size, detail=detail)
+        if record.encrypted:
+            return self._encryption.status(record, status)
         if self.links.target(name) != record.path:
             return Status(state=GONE, path=status.path, device=status.device, size=status.size, detail="its link is missing or wrong")
         return status
+
+    def mountable(self, name: str) -> str:
+        """Return the path of the device that a file system of a volume is on; empty when it is not there, or not open."""
+        record = self.records.load(name)
+        if record is None:
+            return ""
+        if record.encrypted:
+            return self._encryption.device(record)
+        status = self.check(name)
+        # A wrong device is another's, or ours over a file that was replaced.
+        return next(iter(presence.current(record, self._tag)), "") if status.state == WRONG else status.device
 
     def holders(self, name: str) -> list[Holder]:
         """Return who uses an attached volume; nobody when its device is gone."""
@@ -151,22 +176,24 @@ class Consumer:
 
     # Attaching.
 
-    def intend(self, owner: str, name: str, *, read_only: bool = False) -> Attachment:
+    def intend(self, owner: str, name: str, *, read_only: bool = False, passphrase: str = "") -> Attachment:
         """Record that a volume is about to be mapped to this host, and refuse what cannot be attached anyway.
 
         An earlier record is kept, so the call may be repeated.
 
+        :param passphrase: where the passphrase is, of a volume that is to be used encrypted.
         :raises AlreadyExistsError: another owner's volume of this name is attached, or this one for reading instead of writing.
         :raises FailedPreconditionError: something is in the way of the link.
         """
         validate.name(name)
         with self.lock(name):
             record = self.records.load(name)
-            self._check_intent(record, owner, name, read_only)
+            self._check_intent(record, owner, name, read_only, bool(passphrase))
+            how: dict[str, Any] = {"read_only": read_only, "encrypted": bool(passphrase), "passphrase": passphrase}
             if record is None:
-                record = self.records.save(AttachmentRecord(owner=owner, name=name, read_only=read_only))
+                record = self.records.save(AttachmentRecord(owner=owner, name=name, **how))
             elif record.state == DETACHED:
-                record = self.records.save(record.replace(state=INTENT, read_only=read_only))
+                record = self.records.save(record.replace(state=INTENT, **how))
             return self._shown(record)
 
     def attach(
@@ -177,6 +204,7 @@ class Consumer:
         connection_info: Mapping[str, Any],
         connector: Mapping[str, Any] | None = None,
         read_only: bool = False,
+        passphrase: str = "",
     ) -> Attachment:
         """Attach a volume, check that the device is it, link it, and record all that is needed to detach it.
 
@@ -187,6 +215,7 @@ class Consumer:
         :param connection_info: as Cinder's drivers return it: ``{"driver_volume_type": "iscsi", "data": {…}}``.
         :param connector: what :meth:`connector_properties` returned when the mapping was asked for.
         :param read_only: attach for reading only.
+        :param passphrase: where the passphrase is, of a volume that is used encrypted. It is not opened or linked yet: see :meth:`open`.
         :raises DataLossError: the device is not the volume; it is not linked, and let go of when nobody uses it.
         :raises UnavailableError: the storage cannot be reached, or the device cannot be read.
         :raises AlreadyExistsError: see :meth:`intend`.
@@ -197,7 +226,7 @@ class Consumer:
         name = validate.name(volume.name)
         with self.lock(name):
             record = self.records.load(name)
-            self._check_intent(record, volume.owner, name, read_only)
+            self._check_intent(record, volume.owner, name, read_only, bool(passphrase))
             if record is not None and record.volume_id not in ("", volume.id):
                 raise AlreadyExistsError(
                     f"another volume of the name {name!r} (id {record.volume_id}) is attached here; disconnect it first",
@@ -206,6 +235,8 @@ class Consumer:
             if record is None:
                 record = AttachmentRecord(owner=volume.owner, name=name)
             properties = connector if connector is not None else record.connector
+            if record.state == ATTACHED and record.passphrase != passphrase:
+                record = self.records.save(record.replace(passphrase=passphrase))
             if record.state == ATTACHED and record.connection_id == connection_id:
                 status = self.check(name, size=volume.size)
                 if status.state == WRONG:
@@ -213,7 +244,7 @@ class Consumer:
                 if status.state == SIZE:
                     self.resize(name)
                     status = self.check(name, size=volume.size)
-                if status.ok:
+                if status.state in (OK, LOCKED):
                     return self._shown(self.records.load(name) or record)
             record = record.replace(
                 state=ATTACHING,
@@ -224,6 +255,8 @@ class Consumer:
                 connection_info=info,
                 use_multipath=bool(properties.get("multipath", self.config.multipath)),
                 read_only=read_only,
+                encrypted=bool(passphrase),
+                passphrase=passphrase,
             )
             return self._shown(self._steps.attach(record))
 
@@ -264,12 +297,47 @@ class Consumer:
                 self.records.save(
                     record.replace(identity=dataclasses.replace(identity, size=found), size=max(record.size, found // devices.GIB))
                 )
+            self._encryption.grow(record, device)
             if size is not None and found < size * devices.GIB:
                 raise UnavailableError(
                     f"the device {device} of the volume {name!r} still shows {found / devices.GIB:g} GiB and not {size} GiB; "
                     "check the paths to the storage"
                 )
             return found
+
+    # Encryption.
+
+    def passphrase(self, name: str, reference: str) -> None:
+        """Check that a volume can be opened here, before anything is done: its passphrase is there, and cryptsetup is installed.
+
+        :raises FailedPreconditionError: what is missing.
+        """
+        self._encryption.passphrase(AttachmentRecord(owner="", name=name, passphrase=reference))
+
+    def needs_encryption(self, name: str) -> bool:
+        """Return whether an attached volume that is to be used encrypted is empty as yet."""
+        record, _, device = self._attached(name)
+        return self._encryption.needs_making(record, device)
+
+    def encrypt(self, name: str, *, resume: bool) -> None:
+        """Encrypt an attached volume that is empty; between :meth:`begin_encryption` and :meth:`open`.
+
+        :param resume: what an interrupted call left may be overwritten.
+        :raises AlreadyExistsError: it is not empty.
+        """
+        with self.lock(name):
+            record, _, device = self._attached(name)
+            self._encryption.make(record, device, resume=resume)
+
+    def open(self, name: str) -> Attachment:
+        """Open an attached volume that is encrypted, and link it; one that is open is left so.
+
+        :raises AlreadyExistsError: it holds data that is not encrypted.
+        :raises FailedPreconditionError: the passphrase is missing or wrong.
+        """
+        with self.lock(name):
+            record, _, device = self._attached(name)
+            return self._shown(self._encryption.open(record, device))
 
     # Detaching.
 
@@ -345,18 +413,19 @@ class Consumer:
 
         Only then may what is on the device be overwritten (``resume`` of :func:`.filesystem.make`).
         """
-        with self.lock(name):
-            record, _, _ = self._attached(name)
-            if not record.formatting:
-                self.records.save(record.replace(formatting=True))
-            return record.formatting
+        return self._set_mark(name, "formatting", True)
 
     def end_format(self, name: str) -> None:
         """Record that the file system was made and synced, or that none was begun."""
-        with self.lock(name):
-            record, _, _ = self._attached(name)
-            if record.formatting:
-                self.records.save(record.replace(formatting=False))
+        self._set_mark(name, "formatting", False)
+
+    def begin_encryption(self, name: str) -> bool:
+        """Record that a volume is about to be encrypted, and return whether that was begun before and not finished."""
+        return self._set_mark(name, "encrypting", True)
+
+    def end_encryption(self, name: str) -> None:
+        """Record that encrypting was not begun; when it was done, :meth:`open` records that."""
+        self._set_mark(name, "encrypting", False)
 
     def add_mount_point(self, name: str, path: str) -> bool:
         """Create a directory to mount on, remember that it was, and return whether it was created.
@@ -399,7 +468,6 @@ class Consumer:
     # Within.
 
     def _reattach(self, name: str) -> Reattached:
-        path = self.links.path(name)
         try:
             with self.lock(name):
                 record = self.records.load(name)
@@ -411,14 +479,33 @@ class Consumer:
                 status = self.check(name)
                 if status.state == WRONG:
                     raise status.error(name)
-                if status.ok or status.state == SIZE:
-                    return Reattached(name=name, state="ok", path=path)
-                self._steps.attach(record.replace(state=ATTACHING))
-                return Reattached(name=name, state="attached", path=path)
+                state = "ok" if status.state in (OK, SIZE, LOCKED) else "attached"
+                if state == "attached":
+                    self._steps.attach(record.replace(state=ATTACHING))
+                return self._opened(name, state)
         except StorageError as error:
             return Reattached(name=name, state="failed", error=error)
         except OSError as error:
             return Reattached(name=name, state="failed", error=InternalError(f"cannot attach {name!r}: {error}"))
+
+    def _opened(self, name: str, state: str) -> Reattached:
+        """Open what is encrypted, as far as its passphrase can be read here without a master."""
+        record, _, device = self._attached(name)
+        if record.encrypted and (record.encrypting or not self._encryption.is_open(record, device)):
+            try:
+                self._encryption.open(record, device)
+            except StorageError as error:
+                return Reattached(name=name, state="locked", error=error)
+            state = "attached"
+        return Reattached(name=name, state=state, path=self.links.path(name))
+
+    def _set_mark(self, name: str, mark: str, value: bool) -> bool:
+        with self.lock(name):
+            record, _, _ = self._attached(name)
+            was = bool(getattr(record, mark))
+            if was != value:
+                self.records.save(record.replace(**{mark: value}))
+            return was
 
     def _attached(self, name: str) -> tuple[AttachmentRecord, Identity, str]:
         """Return the record of an attached volume, its identity and its device, after a look whether it is the right one."""
@@ -432,7 +519,7 @@ class Consumer:
             raise NotFoundError(f"{status.detail}; use the state storage_volume.connected")
         return record, record.identity, status.device
 
-    def _check_intent(self, record: AttachmentRecord | None, owner: str, name: str, read_only: bool) -> None:
+    def _check_intent(self, record: AttachmentRecord | None, owner: str, name: str, read_only: bool, encrypted: bool) -> None:
         if record is None:
             self.links.check(name)
             return
@@ -444,6 +531,9 @@ class Consumer:
         if record.read_only != read_only and record.state not in (INTENT, DETACHED):
             have, want = ("reading only", "writing") if record.read_only else ("writing", "reading only")
             raise AlreadyExistsError(f"the volume {name!r} is attached for {have}, not for {want}; disconnect it first", field="read_only")
+        if record.encrypted != encrypted and record.state not in (INTENT, DETACHED):
+            have, want = ("encrypted", "not encrypted") if record.encrypted else ("not encrypted", "encrypted")
+            raise AlreadyExistsError(f"the volume {name!r} is attached {have}, not {want}; disconnect it first", field="encrypted")
         self.links.check(name)
 
     def _check_leftover(self, name: str) -> None:

@@ -15,6 +15,7 @@ OK = "ok"
 GONE = "gone"
 WRONG = "wrong"
 SIZE = "size"
+LOCKED = "locked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Attachment:
     device: str  #: Most stable path of the device, such as ``/dev/disk/by-id/wwn-0x6001…``; empty as above.
     protocol: str  #: How it is attached, in Cinder's words, such as ``iscsi`` or ``local``; empty as above.
     read_only: bool  #: Whether it is attached for reading only.
+    encrypted: bool  #: Whether its data is encrypted; the link then leads to what is open of it.
+    passphrase: str  #: Where its passphrase is; never the passphrase. Empty when it is not encrypted.
     formatting: bool  #: Whether making a file system was begun here and not finished.
     mount_points: tuple[str, ...]  #: Directories that were created here to mount it.
     wwn: str  #: World Wide Name of the device; empty when it has none.
@@ -57,6 +60,8 @@ class Attachment:
             device=record.path,
             protocol=str(record.connection_info.get("driver_volume_type", "")),
             read_only=record.read_only,
+            encrypted=record.encrypted,
+            passphrase=record.passphrase,
             formatting=record.formatting,
             mount_points=record.mount_points,
             wwn=record.identity.wwn if record.identity is not None else "",
@@ -68,7 +73,8 @@ class Attachment:
 class Status:
     """What a look at an attachment found."""
 
-    state: str  #: ``absent`` (no record), ``pending`` (half attached or half detached), ``ok``, ``gone``, ``wrong`` or ``size``.
+    state: str  #: ``absent`` (no record), ``pending`` (half attached or half detached), ``ok``, ``gone``, ``wrong``, ``size`` or ``locked``
+    #: (attached and encrypted, and not open).
     path: str = ""  #: Link to the device.
     device: str = ""  #: Path of the device.
     size: int = 0  #: Size of the device, bytes; 0 when it is not there.
@@ -104,6 +110,7 @@ class Reattached:
     """What attaching again did to one volume."""
 
     name: str  #: Name of the volume; empty when its record is damaged.
-    state: str  #: ``ok`` (was there), ``attached``, ``skipped`` (nothing to attach) or ``failed``.
+    #: ``ok`` (was there), ``attached``, ``skipped`` (nothing to attach), ``locked`` (attached, and could not be opened) or ``failed``.
+    state: str
     path: str = ""  #: Link to the device.
-    error: StorageError | None = None  #: Why it failed.
+    error: StorageError | None = None  #: Why it failed, or is locked.

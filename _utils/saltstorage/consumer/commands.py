@@ -13,6 +13,7 @@ from ..errors import DeadlineExceededError, FailedPreconditionError, InternalErr
 #: Package that has a command, by the same name on Debian and Red Hat.
 PACKAGES = {
     "blkid": "util-linux",
+    "cryptsetup": "cryptsetup",
     "mkfs.ext2": "e2fsprogs",
     "mkfs.ext3": "e2fsprogs",
     "mkfs.ext4": "e2fsprogs",
@@ -42,21 +43,23 @@ def find(command: str) -> str:
     return path
 
 
-def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int] = (0,)) -> tuple[int, str, str]:
+def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int] = (0,), input: bytes = b"") -> tuple[int, str, str]:
     """Run a command and return its exit code, output and error output.
 
     :param step: what is being done, for the error: ``"make the file system"``.
     :param timeout: seconds, after which the command is killed.
     :param ok: exit codes that are no error.
+    :param input: what the command reads from a pipe; a secret has no other way.
     :raises DeadlineExceededError: it ran for too long.
     :raises FailedPreconditionError: it is not installed.
     :raises InternalError: any other exit code.
     """
     argv = [find(command[0]), *command[1:]]
     env = {**os.environ, "LC_ALL": "C", "PATH": SEARCH}
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    stdin = subprocess.PIPE if input else subprocess.DEVNULL
+    process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     try:
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(input or None, timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         # A process that waits for a dead device cannot be killed; it must not take us with it.

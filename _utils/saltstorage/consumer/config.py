@@ -13,6 +13,7 @@ from ..errors import InvalidArgumentError
 
 #: Keys that are file system paths; their defaults move with the minion's ``root_dir``, a given one is taken as it is.
 _PATHS = ("state_dir", "device_dir", "fstab", "lock_path")
+_LISTS = ("luks_format_options",)
 _FLAGS = ("multipath", "enforce_multipath")
 _SECONDS = ("answer_timeout", "lock_timeout", "step_timeout", "format_timeout")
 
@@ -35,6 +36,9 @@ class ConsumerConfig:
     answer_timeout: float = 10.0  #: How long to wait for a first answer of a controller, seconds.
     lock_timeout: float = 60.0  #: How long to wait for another job that works on the same volume, seconds.
     step_timeout: float = 120.0  #: How long one command may run, seconds.
+    #: Further options of ``cryptsetup luksFormat``, such as ``["--pbkdf-memory=65536"]`` (KiB), when the volume is to be opened on
+    #: hosts with less memory than this one.
+    luks_format_options: tuple[str, ...] = ()
     format_timeout: float = 3600.0  #: How long making or growing a file system may run, seconds.
 
     @classmethod
@@ -46,7 +50,7 @@ class ConsumerConfig:
         """
         storage = validate.mapping(opts.get("storage") or {}, "storage")
         given = validate.mapping(storage.get("consumer") or {}, "storage:consumer")
-        validate.no_unknown(given, (*_PATHS, *_FLAGS, *_SECONDS), "storage:consumer")
+        validate.no_unknown(given, (*_PATHS, *_FLAGS, *_SECONDS, *_LISTS), "storage:consumer")
         values: dict[str, Any] = {"host": str(opts.get("id") or socket.gethostname())}
         root = str(opts.get("root_dir") or "/")
         for key in _PATHS:
@@ -58,6 +62,9 @@ class ConsumerConfig:
         for key in _SECONDS:
             if key in given:
                 values[key] = _seconds(given[key], key)
+        for key in _LISTS:
+            if key in given:
+                values[key] = _options(given[key], key)
         return cls(**values)
 
 
@@ -65,6 +72,13 @@ def _path(value: Any, key: str) -> str:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise InvalidArgumentError(f"storage:consumer:{key} must be an absolute path, not {value!r}", field=key)
     return os.path.normpath(value)
+
+
+def _options(value: Any, key: str) -> tuple[str, ...]:
+    # What does not begin with a dash would be taken for the device.
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item.startswith("-") for item in value):
+        raise InvalidArgumentError(f"storage:consumer:{key} must be a list of options, such as ['--pbkdf-memory=65536']", field=key)
+    return tuple(value)
 
 
 def _seconds(value: Any, key: str) -> float:

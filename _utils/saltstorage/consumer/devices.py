@@ -112,6 +112,11 @@ def differences(recorded: Identity, found: Identity) -> list[str]:
     return result
 
 
+def is_crypt(path: str) -> bool:
+    """Return whether a path is a device that shows decrypted what is on another."""
+    return is_block(path) and _first(sysfs(path), "dm/uuid").startswith("CRYPT-")
+
+
 def check_readable(path: str) -> None:
     """Read the first and the last block from the device itself.
 

@@ -24,6 +24,7 @@ from ..errors import (
 from ..model import Connection, Snapshot, Volume
 from ..wanted import Wanted
 from . import attach, filesystem, records
+from . import passphrase as passphrases
 from .attach import Attachment, Consumer
 from .config import ConsumerConfig
 from .inventory import Inventory, current, fetch
@@ -49,6 +50,7 @@ class Connected:
     :ivar attached: whether the device was attached now; it may have been so before, under this or another name.
     :ivar before: the attachment as it was, None when there was none.
     :ivar attachment: the attachment as it is now.
+    :ivar encrypted: whether it was encrypted now.
     """
 
     volume: Volume
@@ -57,6 +59,7 @@ class Connected:
     attached: bool
     before: Attachment | None
     attachment: Attachment
+    encrypted: bool
 
 
 class Flow:
@@ -88,7 +91,7 @@ class Flow:
     @functools.cached_property
     def consumer(self) -> Consumer:
         """The volumes of this host."""
-        return Consumer(ConsumerConfig.from_opts(self._opts))
+        return Consumer(ConsumerConfig.from_opts(self._opts), secrets=passphrases.reader(self._opts))
 
     @functools.cached_property
     def _together(self) -> Together:
@@ -104,6 +107,13 @@ class Flow:
         if validate.name(owner, "owner") != validate.SHARED_OWNER:
             raise PermissionDeniedError(f"{self.minion} may not use volumes of {owner}; owner is this minion or 'shared'", field="owner")
         return validate.SHARED_OWNER
+
+    def passphrase(self, name: str, value: Any) -> str:
+        """Return where the passphrase of a volume is.
+
+        :param value: what the user said; see :func:`saltstorage.consumer.passphrase.check`.
+        """
+        return passphrases.direct(passphrases.check(value, name), self._opts, name)
 
     # Reading.
 
@@ -149,19 +159,29 @@ class Flow:
 
     # Both parts.
 
-    def connect(self, owner: str, name: str, *, wanted: Wanted | None = None, read_only: bool = False, mounts: bool = False) -> Connected:
+    def connect(
+        self,
+        owner: str,
+        name: str,
+        *,
+        wanted: Wanted | None = None,
+        read_only: bool = False,
+        mounts: bool = False,
+        passphrase: str = "",
+    ) -> Connected:
         """Map a volume to this host and attach it, creating or growing it first when ``wanted`` says how it shall be.
 
         Can be repeated after a crash or an error at any point: the record of what was intended is written first.
 
         :param mounts: whether a file system of it is going to be mounted.
+        :param passphrase: where the passphrase is, of a volume that is used encrypted; one that is empty is encrypted first.
         :raises StorageError: as the controller's operation ``connect`` and the consumer's ``attach`` say.
         """
         consumer = self.consumer
         with consumer.lock(name):
             before = consumer.attachment(name)
             there = consumer.check(name).state in (attach.OK, attach.SIZE)
-            ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts)
+            ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts, passphrase=passphrase)
             try:
                 try:
                     reply = self._together.answer(ask)
@@ -171,7 +191,7 @@ class Flow:
                     # What this host still has of the volume is stale, and goes before the volume comes again.
                     self.discard(owner, name)
                     there = False
-                    ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts)
+                    ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts, passphrase=passphrase)
                     reply = self._together.answer(ask)
             except StorageError as error:
                 self._forget_intent(name, error)
@@ -180,19 +200,23 @@ class Flow:
             connection = Connection.from_wire(reply["connection"])
             self.put(volume)
             self.put(connection)
-            self._drop_former(name, volume, read_only)
+            self._drop_former(name, volume, read_only, passphrase)
             attachment = consumer.attach(
                 volume,
                 connection_id=connection.id,
                 connection_info=reply["connection_info"],
                 connector=ask.args["connector"],
                 read_only=read_only,
+                passphrase=passphrase,
             )
+            encrypted = bool(passphrase) and self._open(volume, attachment)
             if consumer.check(name, size=volume.size).state == attach.SIZE:
                 # It was attached and has been grown since.
                 consumer.resize(name, size=volume.size)
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
-        return Connected(volume=volume, old=old, new=bool(reply["new"]), attached=not there, before=before, attachment=attachment)
+        return Connected(
+            volume=volume, old=old, new=bool(reply["new"]), attached=not there, before=before, attachment=attachment, encrypted=encrypted
+        )
 
     def disconnect(self, owner: str, name: str, *, force: bool = False, before: Callable[[], T]) -> tuple[T, str, tuple[str, ...]]:
         """Detach a volume that nobody uses from this host and have it unmapped.
@@ -237,15 +261,7 @@ class Flow:
         with consumer.lock(name):
             device = consumer.device(name)
             begun = consumer.begin_format(name)
-            try:
-                was = self._ask("mark_formatted", {"name": name, **self._other(owner)})["was"]
-            except StorageError as error:
-                if not begun and not isinstance(error, _UNCERTAIN):
-                    consumer.end_format(name)
-                raise
-            # mkfs runs only after the mark: only then can what is on the device be what a cut-off mkfs left. Of a shared volume, it
-            # may be what another host made meanwhile.
-            ours = begun and owner == self.minion
+            was, ours = self._mark(owner, name, begun, consumer.end_format, {})
             if was and not ours:
                 consumer.end_format(name)
                 raise DataLossError(
@@ -259,6 +275,55 @@ class Flow:
                 consumer.end_format(name)
                 raise
             consumer.end_format(name)
+
+    def _open(self, volume: Volume, attachment: Attachment) -> bool:
+        """Open an attached volume, encrypting it first when it is empty and never was; return whether it was encrypted now."""
+        consumer, name, owner = self.consumer, volume.name, volume.owner
+        made = consumer.needs_encryption(name)
+        if made:
+            if attachment.read_only:
+                raise FailedPreconditionError(f"volume {name!r} is not encrypted yet, and is connected read-only", field="read_only")
+            if volume.formatted and not volume.encrypted:
+                # An adopted one, or its copy: whoever used it before may have been at work where nobody looked.
+                raise DataLossError(
+                    f"volume {name!r} was adopted, and {attachment.device} holds nothing encrypted; if nothing on it is needed, encrypt it"
+                    f" by hand (cryptsetup luksFormat {attachment.device}) and apply again"
+                )
+            begun = consumer.begin_encryption(name)
+            was, ours = self._mark(owner, name, begun, consumer.end_encryption, {"encryption": True})
+            if was and not ours:
+                consumer.end_encryption(name)
+                raise DataLossError(
+                    f"volume {name!r} was encrypted before, but {attachment.device} is empty; find out why. If nothing on it is needed,"
+                    f" encrypt it by hand (cryptsetup luksFormat {attachment.device}) and apply again"
+                )
+            try:
+                consumer.encrypt(name, resume=was and ours)
+            except (AlreadyExistsError, FailedPreconditionError):
+                consumer.end_encryption(name)
+                raise
+        consumer.open(name)
+        if not made and not volume.encrypted and not attachment.read_only:
+            # It was encrypted by others, or by hand: from now on nobody may use it as if it were not.
+            self._ask("mark_formatted", {"name": name, "encryption": True, **self._other(owner)})
+        return made
+
+    def _mark(self, owner: str, name: str, begun: bool, end: Callable[[str], None], args: Mapping[str, Any]) -> tuple[bool, bool]:
+        """Have the controller record that a volume is about to be formatted or encrypted.
+
+        :param begun: whether this host's record says that it began that before.
+        :param end: takes that back.
+        :returns: whether it was recorded before, and whether what is on the device can then be what this host left.
+        """
+        try:
+            was = self._ask("mark_formatted", {"name": name, **args, **self._other(owner)})["was"]
+        except StorageError as error:
+            if not begun and not isinstance(error, _UNCERTAIN):
+                end(name)
+            raise
+        # Nothing is written before the mark: only with it can what is on the device be what was cut off. On a shared volume, it may
+        # be what another host made meanwhile.
+        return was, begun and owner == self.minion
 
     def _ask(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Have the controller do something; what it says may succeed later is tried again, a few times."""
@@ -283,12 +348,16 @@ class Flow:
         given = {} if retain is None else {"retain": retain}
         return Ask("delete", owner, name, {"name": name, **given, **self._other(owner)})
 
-    def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool, mounts: bool) -> Ask:
+    def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool, mounts: bool, passphrase: str) -> Ask:
         """Record that a volume is about to be mapped to this host, and return the request for it."""
         # The host is looked at before anything is recorded or asked for: what it lacks is an error that leaves nothing.
         connector = of_run(self._context, self._run, "saltstorage.connector", self.consumer.connector_properties)
-        intent = self.consumer.intend(owner, name, read_only=read_only)
+        if passphrase and self.consumer.check(name).state != attach.OK:
+            self.consumer.passphrase(name, passphrase)
+        intent = self.consumer.intend(owner, name, read_only=read_only, passphrase=passphrase)
         args = {"name": name, "connector": connector, "read_only": read_only, **self._other(owner)}
+        if passphrase:
+            args["encrypted"] = True
         if mounts and owner != self.minion:
             args["mounts"] = True
         if wanted is not None:
@@ -340,12 +409,12 @@ class Flow:
         if now is not None and now.state == records.INTENT and not now.volume_id:
             self.consumer.forget(name)
 
-    def _drop_former(self, name: str, volume: Volume, read_only: bool) -> None:
+    def _drop_former(self, name: str, volume: Volume, read_only: bool, passphrase: str) -> None:
         """Start a new record when the present one is of a former volume of the name and nothing of that is attached."""
         now = self.consumer.attachment(name)
         if now is not None and now.volume_id not in ("", volume.id) and now.state in (records.INTENT, records.DETACHED):
             self.consumer.forget(name)
-            self.consumer.intend(volume.owner, name, read_only=read_only)
+            self.consumer.intend(volume.owner, name, read_only=read_only, passphrase=passphrase)
 
 
 def check_usable(volume: Volume) -> None:

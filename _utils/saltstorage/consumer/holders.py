@@ -15,6 +15,9 @@ from . import loop, mounts
 
 #: How often, and after how many seconds each, is looked again at who may only be passing.
 _LOOKS, _PAUSE = 3, 0.1
+#: How often a device is tried that is open, and of which nobody can be named who has it open: whatever only looks at block devices (blkid,
+#: lsblk, another job's grains) opens each for a moment, and is gone before it can be named.
+TRIES = 20
 _NO_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/null", "/dev/pts/", "/dev/urandom")
 
 
@@ -29,7 +32,7 @@ class Holder:
         return self.text
 
 
-def find(path: str, *, processes: bool = True) -> list[Holder]:
+def find(path: str, *, processes: bool = True, besides: str = "") -> list[Holder]:
     """Return who uses a block device, its partitions, or a device on top of it; this process is left out.
 
     Mounts in other mount namespaces (containers, services with private mounts) are found too, unless they are copies that the kernel
@@ -37,19 +40,20 @@ def find(path: str, *, processes: bool = True) -> list[Holder]:
     as a file system that was unmounted lazily, is found by asking the kernel for the device alone.
 
     :param path: a block device.
+    :param besides: name of a device mapper device on top of it that is no user, nor are its own.
     :param processes: look also for processes that have it open, which is most of the work: each descriptor on the host is read.
     """
     rdev = os.stat(path).st_rdev
     numbers: dict[tuple[int, int], str] = {}
     result: list[Holder] = []
     base = os.path.realpath(f"/sys/dev/block/{os.major(rdev)}:{os.minor(rdev)}")
-    _collect(base, numbers, result)
+    left_out = _collect(base, numbers, result, besides)
     result += _mounts(numbers)
     result += _swaps(set(numbers))
     result += _loops(set(numbers))
     if processes:
         result += _processes(set(numbers))
-    if not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _claimed(path):
+    if not left_out and not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _claimed(path):
         result.append(Holder("kernel", "claimed in the kernel (a file system unmounted lazily, an exported target or a RAID)"))
     return list(dict.fromkeys(result))
 
@@ -77,24 +81,29 @@ def describe(holders: list[Holder]) -> str:
     return "; ".join(str(holder) for holder in holders)
 
 
-def _collect(base: str, numbers: dict[tuple[int, int], str], result: list[Holder]) -> None:
-    """Gather the numbers of a device, its partitions and all that is built on them."""
+def _collect(base: str, numbers: dict[tuple[int, int], str], result: list[Holder], besides: str = "") -> bool:
+    """Gather the numbers of a device, its partitions and all that is built on them; return whether ``besides`` was left out."""
     try:
         major, _, minor = _text(os.path.join(base, "dev")).partition(":")
         key = (int(major), int(minor))
     except ValueError:
-        return
+        return False
     if key in numbers:
-        return
+        return False
+    left_out = False
     numbers[key] = os.path.basename(base)
     for partition in glob.glob(os.path.join(glob.escape(base), "*", "partition")):
         _collect(os.path.dirname(partition), numbers, result)
     for holder in glob.glob(os.path.join(glob.escape(base), "holders", "*")):
         top = os.path.realpath(holder)
         name, uuid = _text(os.path.join(top, "dm/name")), _text(os.path.join(top, "dm/uuid"))
+        if besides and name == besides:
+            left_out = True
+            continue
         kind = "LVM volume" if uuid.startswith("LVM-") else "multipath device" if uuid.startswith("mpath-") else "device"
         result.append(Holder("device", f"used by the {kind} {name or os.path.basename(top)}"))
         _collect(top, numbers, result)
+    return left_out
 
 
 def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:

@@ -6,6 +6,7 @@
    Contradicting signatures are an error.
 3. With no signature, the device is empty only when all that was read is zero.  Otherwise the answer is *unknown*:
    databases and others write to raw devices without a signature, and so do thick volumes that show old blocks.
+   Of an open encrypted device only the first MiB decides, which is zeroed when it is made: what was never written reads as noise there.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def _ends_are_zero(device: str) -> bool:
         last = devices.read(device, end - length, length, direct=end % 512 == 0)
     except OSError as error:
         raise UnavailableError(f"the device {device} cannot be read ({error.strerror}), so what it holds is not known") from None
-    return not any(first) and not any(last)
+    return not any(first) and (devices.is_crypt(device) or not any(last))
 
 
 def _unquoted(text: str) -> str:

@@ -72,6 +72,10 @@ class AttachmentRecord:
     path: str = ""  #: Most stable path of the device, such as ``/dev/disk/by-id/wwn-…``.
     device: str = ""  #: Path that the kernel names it by, such as ``/dev/sdc``; valid in this boot only.
     boot_id: str = ""  #: Boot in which ``device`` was written.
+    encrypted: bool = False  #: Whether it is used encrypted.
+    passphrase: str = ""  #: Where the passphrase is, such as ``sdb://vault/data``; never the passphrase.
+    encrypting: bool = False  #: Whether encrypting it was begun and not finished.
+    header: int = 0  #: Bytes by which the open device is smaller than the one below it.
     formatting: bool = False  #: Whether making a file system was begun and not finished.
     mount_points: tuple[str, ...] = ()  #: Directories that were created to mount it; removed again when unmounted.
     updated: float = 0.0  #: When the record was written, seconds since the epoch.

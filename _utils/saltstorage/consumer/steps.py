@@ -13,26 +13,34 @@ from functools import partial
 from ..errors import DataLossError, FailedPreconditionError, InternalError, StorageError, UnimplementedError
 from . import commands, devices, links, loop, mounting, mounts, presence
 from .brick import Brick
-from .holders import Holder, describe, lasting
+from .encryption import Encryption
+from .holders import TRIES, Holder, describe, lasting
 from .holders import find as find_holders
 from .records import ATTACHED, DETACHED, DETACHING, AttachmentRecord, Identity, RecordStore
-
-#: How often a device is tried that is open, and of which nobody can be named who has it open.
-LOOKS = 20
 
 
 class Steps:
     """What is done to this host for one volume.
 
     :param tag: tag of this consumer's loop devices.
+    :param encryption: opens and closes what is encrypted.
     :param step: called with the name of each step before it is done.
     """
 
-    def __init__(self, store: RecordStore, device_links: links.DeviceLinks, brick: Brick, tag: str, step: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: RecordStore,
+        device_links: links.DeviceLinks,
+        brick: Brick,
+        tag: str,
+        encryption: Encryption,
+        step: Callable[[str], None],
+    ) -> None:
         self.records = store
         self.links = device_links
         self.brick = brick
         self.tag = tag
+        self.encryption = encryption
         self._step = step
 
     def attach(self, record: AttachmentRecord) -> AttachmentRecord:
@@ -53,8 +61,10 @@ class Steps:
             self._let_go(record)
             raise
         devices.set_read_only(record.device, record.read_only)
-        self._step("link")
-        self.links.make(record.name, record.path)
+        if not record.encrypted:
+            # The link of an encrypted one is made when it is open: nobody shall write past the encryption.
+            self._step("link")
+            self.links.make(record.name, record.path)
         self._step("record attached")
         return self.records.save(record.replace(state=ATTACHED, identity=identity), durable=False)
 
@@ -113,10 +123,12 @@ class Steps:
         former, record = record, self.records.save(record.replace(state=DETACHING), durable=False)
         self._step("unlink")
         self.links.remove(record.name)
-        used = self._detach_loops(record)
+        used = self.encryption.close(record)
+        mapping = self.encryption.mapping(record)
+        used = used or self._detach_loops(record)
         if used:
-            if former.state == ATTACHED:
-                self.links.make(record.name, record.path)
+            if former.state == ATTACHED and (mapping or not record.encrypted):
+                self.links.make(record.name, mapping.path if mapping else record.path)
                 self.records.save(former, durable=False)
             raise _in_use(record, used)
         self._disconnect(record, force=force)
@@ -129,12 +141,15 @@ class Steps:
         self._step("record detaching")
         record = self.records.save(record.replace(state=DETACHING))
         self._step("cut off")
-        for device in presence.current(record, self.tag):
+        present = presence.current(record, self.tag)
+        for device in present:
             devices.cut_off(device)
+        mapping = self.encryption.mapping(record)
+        for device in [*([mapping.path] if mapping else []), *present]:
             for mount in reversed(mounts.of_device(device)):
                 mounting.detach(mount.path, timeout=60)
         self.links.remove(record.name)
-        used = self._detach_loops(record)
+        used = self.encryption.close(record) or self._detach_loops(record)
         if used:
             raise _in_use(record, used)
         self._disconnect(record, force=True)
@@ -143,7 +158,8 @@ class Steps:
 
     def _flush(self, record: AttachmentRecord, force: bool) -> list[str]:
         warnings = []
-        for device in presence.current(record, self.tag):
+        mapping = self.encryption.mapping(record)
+        for device in [*([mapping.path] if mapping else []), *presence.current(record, self.tag)]:
             self._step("flush")
             try:
                 devices.flush(device)
@@ -158,9 +174,7 @@ class Steps:
         """Detach the loop devices of a volume; return who has one open, and leave that as it is."""
         for device in presence.current(record, self.tag) if record.file else []:
             self._step("detach loop")
-            # Whatever only looks at block devices (blkid, lsblk, another job's grains) opens each for a moment and is gone before it can be
-            # named: then nobody uses the device, and it is tried again.
-            for _ in range(LOOKS):
+            for _ in range(TRIES):
                 if loop.detach(device):
                     break
                 if used := lasting(partial(find_holders, device)):
@@ -189,10 +203,17 @@ class Steps:
         :param processes: look also for processes that have it open.
         """
         present = presence.current(record, self.tag)
-        if not present:
+        mapping = self.encryption.mapping(record)
+        if not present and mapping is None:
             return []
         self._settle()
-        return lasting(lambda: [holder for device in present for holder in find_holders(device, processes=processes)])
+        own = self.encryption.name(record) if mapping else ""
+
+        def look() -> list[Holder]:
+            found = find_holders(mapping.path, processes=processes) if mapping else []
+            return found + [holder for device in present for holder in find_holders(device, processes=processes, besides=own)]
+
+        return lasting(look)
 
     def _in_the_way(self, record: AttachmentRecord) -> list[Holder]:
         """Return who uses what os-brick would remove, when the volume's own device is not to be found.

@@ -1,7 +1,7 @@
 """Taking over volumes that exist on a backend, and letting volumes go without deleting them.
 
 The data is never the project's to lose here: what is half taken over is finished or forgotten, never deleted, and an adopted volume is
-recorded as formatted, so that no consumer makes a file system on it.
+recorded as formatted, so that no consumer makes a file system on it, or encrypts it; whether it is encrypted is seen when it is used so.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class Adoption:
                 state=model.ADOPTING,
                 source=_source(text),
                 formatted=True,
+                encrypted=None,
                 created=time.time(),
             )
             self.core.catalog.add(volume)

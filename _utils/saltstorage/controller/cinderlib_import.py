@@ -99,6 +99,7 @@ class Import:
             state=model.ADOPTING,
             source={"kind": IMPORTED, "name": volume_id},
             formatted=True,
+            encrypted=None,
             created=now,
         )
         return volume, [
@@ -110,6 +111,7 @@ class Import:
                 volume=volume.name,
                 backend=backend,
                 size=int(s["volume_size"] or volume.size),
+                encrypted=None,
                 created=now,
             )
             for s in row.snapshots

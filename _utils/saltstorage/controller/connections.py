@@ -8,8 +8,8 @@ from typing import Any
 
 from .. import model, validate
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
-from ..model import Connection, Fence, Volume
-from ..wanted import Wanted, refuse_barred
+from ..model import Connection, Fence, Snapshot, Volume
+from ..wanted import Wanted, refuse_barred, refuse_other_encryption
 from .core import Caller, Core, as_provider_volume, new_id, plain_connector
 from .providers.base import Capability
 from .volumes import Volumes
@@ -34,6 +34,7 @@ class Connections:
         create: Any = None,
         owner: Any = None,
         mounts: Any = False,
+        encrypted: Any = False,
     ) -> dict[str, Any]:
         """Map a volume to the calling minion, making sure first that it exists when ``create`` says how.
 
@@ -41,6 +42,7 @@ class Connections:
         :param create: None, or the parameters of :class:`~saltstorage.controller.volumes.Wanted`: one request then does both.
         :param mounts: whether the host is going to mount a file system of it. Of a shared volume that is granted to one host alone, or to
             any number that only read, and stays so until that host disconnects it.
+        :param encrypted: whether the host is going to use it encrypted; a volume with data of the other kind is refused.
         :returns: ``volume`` as it is now; ``old`` as it was before (None: it was created); ``connection``; ``new``:
             whether the mapping, or the right to mount, is; ``connection_info``: how to reach it, in Cinder's format, **with secrets**.
         """
@@ -48,6 +50,7 @@ class Connections:
         connector = plain_connector(connector)
         read_only = validate.boolean(read_only, "read_only")
         mounts = validate.boolean(mounts, "mounts")
+        encrypted = validate.boolean(encrypted, "encrypted")
         wanted = None
         if create is not None:
             given = validate.mapping(create, "create")
@@ -63,6 +66,7 @@ class Connections:
         owner = self.core.owner(caller, owner, name, change=wanted is not None and not shared)
         sources = self.volumes.source_lock(owner, wanted) if wanted else []
         with self.core.held(caller, "connection", (owner, name), *sources):
+            self._refuse_other_encryption(owner, name, wanted, encrypted)
             old: Volume | None
             if wanted is not None and not shared:
                 old, volume = self.volumes.ensure(caller, owner, name, wanted, anew=False)
@@ -106,12 +110,15 @@ class Connections:
             )
         return {"connection": connection.to_wire()}
 
-    def mark_formatted(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
-        """Record that the calling minion is about to make a file system on a volume that is connected to it.
+    def mark_formatted(self, caller: Caller, *, name: Any, owner: Any = None, encryption: Any = False) -> dict[str, Any]:
+        """Record that the calling minion is about to make a file system on a volume that is connected to it, or to encrypt it.
 
-        :returns: ``was``: whether that was recorded before; if so, no file system may be made.
+        :param encryption: whether it is to be encrypted; the file system comes after that, and is asked for again.
+        :returns: ``was``: whether that was recorded before; if so, it may not be done.
+        :raises AlreadyExistsError: it is to be encrypted, and there may be a file system on it.
         """
         name = validate.name(name)
+        encryption = validate.boolean(encryption, "encryption")
         owner = self.core.owner(caller, owner, name, change=False)
         with self.core.held(caller, "formatting", (owner, name)):
             volume = self.volumes.usable(owner, name)
@@ -120,9 +127,12 @@ class Connections:
                 raise FailedPreconditionError(f"volume {name!r} is not connected to {caller}; connect it first")
             if connection.read_only:
                 raise FailedPreconditionError(f"volume {name!r} is connected to {caller} read-only")
-            if not volume.formatted:
-                self.core.catalog.update(volume, formatted=True)
-        return {"was": volume.formatted}
+            if encryption:
+                refuse_other_encryption(volume, True)
+            was = bool(volume.encrypted) if encryption else volume.formatted
+            if not was:
+                self.core.catalog.update(volume, **{"encrypted" if encryption else "formatted": True})
+        return {"was": was}
 
     def unmap(self, volume: Volume, connection: Connection) -> None:
         """Unmap, with the volume's lock held; the record goes last."""
@@ -131,6 +141,15 @@ class Connections:
         provider = self.core.provider(volume.backend)
         provider.disconnect(as_provider_volume(volume), connection.id, connection.connector, last=not others)
         self.core.catalog.remove(connection)
+
+    def _refuse_other_encryption(self, owner: str, name: str, wanted: Wanted | None, encrypted: bool) -> None:
+        """Refuse before anything is created, grown or mapped."""
+        found: Volume | Snapshot | None = self.core.catalog.volume(owner, name)
+        if (found is None or found.state in (model.CREATING, model.DELETING, model.ERROR)) and wanted is not None:
+            # It is about to be made.
+            found = self.volumes.find_source(owner, wanted)
+        if found is not None:
+            refuse_other_encryption(found, encrypted)
 
     def _known(self, owner: str, name: str, host: str) -> bool:
         """Return whether a host is connected to a volume, or was cut off from it."""

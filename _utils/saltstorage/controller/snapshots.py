@@ -63,6 +63,7 @@ class Snapshots:
                 volume=parent.name,
                 backend=parent.backend,
                 size=parent.size,
+                encrypted=parent.encrypted,
                 state=model.CREATING,
                 created=time.time(),
                 frozen=None if frozen else False,

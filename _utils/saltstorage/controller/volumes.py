@@ -180,7 +180,7 @@ class Volumes:
         if old is None:
             return None, self._create(caller, owner, name, wanted, kind)
         old = volume = self._recovered(old)
-        wanted.check(volume, self._source(owner, wanted))
+        wanted.check(volume, self.find_source(owner, wanted))
         if volume.size < wanted.size:
             volume = self._grow(caller, volume, wanted.size)
         # Last, so that nothing is written when the volume cannot become what was asked for.
@@ -225,7 +225,7 @@ class Volumes:
         if caller.minion:
             rule.check_backend(caller.minion, backend)
             rule.check_type(caller.minion, kind.name if kind else None)
-        source, record = self._find_source(owner, wanted, backend)
+        source, record, encrypted = self._find_source(owner, wanted, backend)
         provider = self.core.provider(backend)
         if kind is not None and kind.specs:
             require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
@@ -242,8 +242,9 @@ class Volumes:
             size=wanted.size,
             state=model.CREATING,
             source=record,
-            # A copy has whatever its source has, so no consumer may ever make a file system on it.
+            # A copy has whatever its source has, so no consumer may ever make a file system on it, or encrypt it.
             formatted=source is not None,
+            encrypted=encrypted,
             created=time.time(),
             **wanted.attributes.given,
         )
@@ -324,11 +325,11 @@ class Volumes:
 
     def _find_source(
         self, owner: str, wanted: Wanted, backend: str
-    ) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None]:
+    ) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None, bool | None]:
         if wanted.source is None:
-            return None, None
+            return None, None, False
         kind, name = wanted.source["kind"], wanted.source["name"]
-        found = self._source(owner, wanted)
+        found = self.find_source(owner, wanted)
         if found is None:
             raise NotFoundError(f"the source {kind} {name!r} of {owner} does not exist", field="source")
         if found.state != model.AVAILABLE:
@@ -337,16 +338,18 @@ class Volumes:
             raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
         wanted.check_source(found)
         record = {"kind": kind, "id": found.id, "name": name}
-        return (as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)), record
+        provider_source = as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)
+        return provider_source, record, found.encrypted
 
     def _type_of_source(self, owner: str, wanted: Wanted) -> TypeEntry | None:
         """Return the type of what a copy is made of: what its array does for it, the copy needs too."""
-        found = self._source(owner, wanted)
+        found = self.find_source(owner, wanted)
         if isinstance(found, Snapshot):
             found = self.core.catalog.volume_by_id(found.volume_id)
         return self.core.config.type(found.type) if found is not None and found.type is not None else None
 
-    def _source(self, owner: str, wanted: Wanted) -> Volume | Snapshot | None:
+    def find_source(self, owner: str, wanted: Wanted) -> Volume | Snapshot | None:
+        """Return what a volume is to be a copy of; None when that does not exist, or it is to be empty."""
         if wanted.source is None:
             return None
         name = wanted.source["name"]

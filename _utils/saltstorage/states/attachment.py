@@ -55,7 +55,7 @@ def disconnected(flow: Flow, name: Any, owner: Any, force: Any) -> Plan:
 
 def connect(flow: Flow, request: Request) -> tuple[Changes, str]:
     """Connect, and return the changes that were made."""
-    done = flow.connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only)
+    done = flow.connect(request.owner, request.name, **request.how)
     return connect_changes(request.name, done), _told(request.name, done)
 
 
@@ -74,6 +74,8 @@ def _path(attached: Attachment | None) -> str | None:
 
 def _told(name: str, done: Connected) -> str:
     parts = ["created"] if done.old is None else []
+    if done.encrypted:
+        parts.append("encrypted")
     if done.old is not None and done.old.size != done.volume.size:
         parts.append(f"grown to {done.volume.size} GiB")
     return f"Volume {name!r} was {', '.join([*parts, 'connected'])} at {done.attachment.path}."

@@ -112,10 +112,8 @@ def unmount_own(flow: Flow, name: str) -> Changes:
 
 def live(flow: Flow, name: str) -> list[mounts.Mount]:
     """Return the mounts of the file system on a volume, by whomever they were made."""
-    status = flow.consumer.check(name)
-    if not status.device or not os.path.exists(status.device):
-        return []
-    return mounts.of_device(status.device)
+    device = flow.consumer.mountable(name)
+    return mounts.of_device(device) if device and os.path.exists(device) else []
 
 
 def grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Changes) -> None:
@@ -135,7 +133,7 @@ def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Ch
     changes: Changes = {}
     volume = found.volume
     if found.changes:
-        done = flow.connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only, mounts=True)
+        done = flow.connect(request.owner, request.name, **request.how)
         changes, volume = connect_changes(request.name, done), done.volume
     if volume is None:
         raise InvalidArgumentError("the volume is not known", field="name")

@@ -11,9 +11,9 @@ from ..consumer import attach
 from ..consumer.attach import Attachment
 from ..consumer.flow import Connected, Flow, check_usable
 from ..consumer.together import Ask
-from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, NotFoundError
+from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ..model import Connection, Volume
-from ..wanted import Wanted, refuse_barred
+from ..wanted import Wanted, refuse_barred, refuse_other_encryption
 from . import fenced
 from .skeleton import Changes, change
 from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now, written, written_changes
@@ -23,12 +23,23 @@ class Request:
     """The checked parameters that ``connected`` and ``mounted`` share.
 
     :param mounts: whether the state is ``mounted``.
+    :param passphrase: where the passphrase of an encrypted volume is; the attribute is empty when it is not to be encrypted.
     :param given: parameters of :class:`~saltstorage.wanted.Wanted`: the volume is then created or grown, and gets what shall be written
         on it; all None to connect an existing one as it is.
     """
 
     def __init__(
-        self, flow: Flow, name: Any, owner: Any, read_only: Any, *, mounts: bool = False, resize: Any = True, **given: Any
+        self,
+        flow: Flow,
+        name: Any,
+        owner: Any,
+        read_only: Any,
+        *,
+        mounts: bool = False,
+        encrypted: Any = False,
+        passphrase: Any = None,
+        resize: Any = True,
+        **given: Any,
     ) -> None:
         self.mounts = mounts
         self.name = validate.name(name)
@@ -37,10 +48,21 @@ class Request:
             self.wanted = Wanted(**{"size": None, **given, "resize": resize})
         validate.boolean(resize, "resize")
         self.read_only = validate.boolean(read_only, "read_only")
+        if passphrase is not None:
+            # Before anything else can fail: if this is a passphrase, it was written where others can read it.
+            flow.passphrase(self.name, passphrase)
+        if not validate.boolean(encrypted, "encrypted") and passphrase is not None:
+            raise InvalidArgumentError("a passphrase is for encrypted volumes; say encrypted: True as well", field="passphrase")
+        self.passphrase = flow.passphrase(self.name, passphrase) if encrypted else ""
         self.owner = flow.owner(owner)
         if self.owner != flow.minion:
             # A shared volume is as the master made it.
             self.wanted = None
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How the volume is to be connected, as :meth:`saltstorage.consumer.flow.Flow.connect` takes it."""
+        return {"wanted": self.wanted, "read_only": self.read_only, "mounts": self.mounts, "passphrase": self.passphrase}
 
 
 @dataclass
@@ -87,10 +109,15 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
                 f"{attached.path} is attached here as volume {attached.volume_id}, which the controller has no more; "
                 "apply storage_volume.disconnected before a new one is created"
             )
+        source = source_now(inventory, owner, wanted)
+        if source is not None:
+            refuse_other_encryption(source, bool(request.passphrase))
+        _refuse_locked_out(flow, request)
         created = planned_creation(inventory, owner, name, wanted)
         return Look(created, f"Volume {name!r} would be created and connected.", creates=True)
     if wanted is not None:
         wanted.check(volume, source_now(inventory, owner, wanted))
+    refuse_other_encryption(volume, bool(request.passphrase))
     connections = inventory.connections_of(volume)
     mine = next((c for c in connections if c.host == flow.minion), None)
     elsewhere = [c for c in connections if c.host != flow.minion]
@@ -115,22 +142,27 @@ def ask(flow: Flow, request: Request, found: Look) -> Callable[[], Ask] | None:
     """Return what a plan has as ``ask``."""
     if not found.fresh:
         return None
-    return lambda: flow.ask_connect(request.owner, request.name, wanted=request.wanted, read_only=request.read_only, mounts=request.mounts)
+    return lambda: flow.ask_connect(request.owner, request.name, **request.how)
 
 
 def connect_changes(name: str, done: Connected) -> Changes:
     """Return the changes that connecting made."""
     path = done.attachment.path
     if done.old is None:
-        return key_for(name, change(None, {**shown(done.volume), "path": path}))
+        encryption = {"encryption": "luks2"} if done.encrypted else {}
+        return key_for(name, change(None, {**shown(done.volume), "path": path, **encryption}))
     changes: Changes = written_changes(done.old, done.volume)
     if done.old.size != done.volume.size:
         changes["size"] = change(done.old.size, done.volume.size)
     if done.attached:
         # Re-attached, a device may have another name of the kernel's than before: that is what both are shown for.
         old = done.before.device if done.before is not None and done.before.path else None
-        now = path if old is None else done.attachment.device
-        changes["path"] = change(old if old != now else None, now)
+        moved = old is not None and old != done.attachment.device
+        changes["path"] = change(old, done.attachment.device) if moved else change(None, path)
+    if done.encrypted:
+        changes["encryption"] = change(None, "luks2")
+    if done.before is not None and done.before.passphrase not in ("", done.attachment.passphrase):
+        changes["passphrase"] = change(done.before.passphrase, done.attachment.passphrase)
     if done.new and not changes:
         changes["mapping"] = change(None, done.attachment.connection_id)
     return changes
@@ -145,6 +177,9 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if attached is not None and live and attached.read_only != request.read_only:
         have, want = ("read-only", "for writing") if attached.read_only else ("for writing", "read-only")
         raise AlreadyExistsError(f"volume {name!r} is connected {have}; disconnect it before connecting it {want}", field="read_only")
+    if attached is not None and live and attached.encrypted != bool(request.passphrase):
+        have, want = ("encrypted", "not encrypted") if attached.encrypted else ("not encrypted", "encrypted")
+        raise AlreadyExistsError(f"volume {name!r} is connected {have}, asked for is {want}; disconnect it first", field="encrypted")
     if attached is not None and live and attached.volume_id != volume.id:
         text = f"{attached.path} is attached here as volume {attached.volume_id}, but {name!r} is now {volume.id}"
         raise DataLossError(f"{text}; apply storage_volume.disconnected")
@@ -162,9 +197,19 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     elif request.mounts and not mine.mounts and request.owner != flow.minion:
         # It is connected, and this host has not asked yet whether it may mount.
         changes["mapping"] = change(None, flow.minion)
+    if attached is not None and live and attached.passphrase != request.passphrase:
+        changes["passphrase"] = change(attached.passphrase, request.passphrase)
+    if status.state != attach.OK:
+        _refuse_locked_out(flow, request)
     there = status.state in (attach.OK, attach.SIZE)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
     return Look(changes, f"Volume {name!r} {text}.", volume, live=there)
+
+
+def _refuse_locked_out(flow: Flow, request: Request) -> None:
+    """Refuse at once what could not be opened in the end: its passphrase is missing, or cryptsetup is."""
+    if request.passphrase:
+        flow.consumer.passphrase(request.name, request.passphrase)
 
 
 def other_owner(name: str, attached: Attachment) -> AlreadyExistsError:

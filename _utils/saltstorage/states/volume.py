@@ -15,7 +15,7 @@ from ..wanted import Attributes, Wanted
 from .skeleton import Changes, Plan, change
 
 #: Keys of changes other than a volume's name.
-_KEYS = ("size", "path", "mapping", "mount", "filesystem", "fstab", "retained", *Attributes.PARAMETERS)
+_KEYS = ("size", "path", "mapping", "encryption", "passphrase", "mount", "filesystem", "fstab", "retained", *Attributes.PARAMETERS)
 
 
 def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:

@@ -20,7 +20,7 @@ from .faulty_driver import FaultyDriver
 class Host:
     """One minion. Several of them share one controller's catalog and backend."""
 
-    def __init__(self, root, minion, metadata_dir, driver="saltstorage.controller.drivers.file.FileDriver", volumes=None):
+    def __init__(self, root, minion, metadata_dir, driver="saltstorage.controller.drivers.file.FileDriver", volumes=None, **opts):
         self.root = root
         self.folder = root / minion
         self.mount_point = str(self.folder / "srv")
@@ -42,8 +42,11 @@ class Host:
                     "device_dir": str(self.folder / "dev"),
                     "fstab": str(self.folder / "fstab"),
                     "lock_path": str(root / "brick"),
+                    # The derivation of keys is slow on purpose, and not what is tested.
+                    "luks_format_options": ["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"],
                 },
             },
+            **opts,
         }
         self.folder.mkdir()
         self.context = {}

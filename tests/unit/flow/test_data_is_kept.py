@@ -92,14 +92,14 @@ _ask = flow.Flow._ask
 
 def test_another_host_formatted_the_shared_volume_meanwhile(hosts, monkeypatch):
     first, second = hosts("web1"), hosts("web2")
-    first.flow.controller._service(start=True).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    first.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
     assert first.state("connected", owner="shared")["result"]
     with monkeypatch.context() as patch:
         killed(patch, flow.Flow, "_ask")
         with pytest.raises(KilledError):
             first.flow.format("shared", "data", "xfs", [])
     # The first is taken for dead, and comes back.
-    first.flow.controller._service(start=True).call(
+    first.flow.controller._service(start=False).call(
         "disconnect", {"name": "data", "owner": "shared", "host": "web1", "fenced": True}, _admin()
     )
     done = second.mounted(owner="shared", size=None)
@@ -184,7 +184,7 @@ def test_u11_half_attached_is_told_as_a_change(host, monkeypatch):
 
 
 def test_a_volume_beside_a_shared_one_of_its_name(host):
-    host.flow.controller._service(start=True).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    host.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
     assert host.state("connected", owner="shared")["result"]
     assert host.state("present", size=3)["changes"]
     assert host.state("present", size=3)["changes"] == {}

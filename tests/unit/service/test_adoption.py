@@ -63,6 +63,19 @@ def test_an_adopted_volume_has_its_data_and_is_never_formatted(service, director
     assert service.execute("create", {"name": "data", "size": 2}, "web1")["old"] is not None
 
 
+def test_c13_whether_an_adopted_volume_is_encrypted_is_seen_when_it_is_used_so(service, directory):
+    adopt(service)
+    assert service.catalog.volume("web1", "data").encrypted is None
+    service.execute("snapshot_create", {"name": "snap", "volume": "data"}, "web1")
+    copy = {"name": "copy", "size": 1, "source": {"snapshot": "snap"}}
+    assert service.execute("create", copy, "web1")["volume"]["encrypted"] is None
+    service.execute("connect", {"name": "data", "connector": CONNECTOR, "encrypted": True}, "web1")
+    assert service.execute("mark_formatted", {"name": "data", "encryption": True}, "web1") == {"was": False}
+    assert service.catalog.volume("web1", "data").encrypted is True
+    with pytest.raises(AlreadyExistsError, match="is encrypted"):
+        service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+
+
 def test_adopting_again_changes_nothing(service, directory):
     first = adopt(service)
     again = adopt(service)
