@@ -118,8 +118,7 @@ class Guest:
 
     def minion(self, config: dict[str, Any]) -> None:
         """Let the guest run a salt-minion with this configuration."""
-        # Jobs in threads: a process for each would import os-brick and the loader's modules each time, which takes a guest half a minute.
-        own = {"id": self.name, "log_level_logfile": "info", "multiprocessing": False}
+        own = {"id": self.name, "log_level_logfile": "info"}
         self.file("/etc/salt/minion", json.dumps({**own, **config}))
         self.unit("salt-minion.service", MINION_UNIT.format(bin=BIN))
 

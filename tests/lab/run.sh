@@ -25,14 +25,14 @@ if [ -z "${LAB_PART:-}" ]; then
         (part one "$@") || status=$?
     else
         # Two labs side by side, each with networks of its own: a guest has one processor, and much of its time is waiting.
-        own="tests/lab/test_nvme.py tests/lab/test_ceph.py tests/lab/test_lvm.py tests/lab/test_nfs.py"
+        own=$(printf 'tests/lab/test_%s.py ' nvme ceph multipath lvm nfs)
         if [ -z "${LAB_LONG:-}" ]; then set -- -m "not long"; else set --; fi
         # shellcheck disable=SC2086
         (part storage "$@" --durations=20 $own) >build/lab/storage.out 2>&1 &
         storage=$!
         # shellcheck disable=SC2046
         (part hosts "$@" --durations=20 $(printf -- '--ignore=%s ' $own) tests/lab) || status=$?
-        echo "The second lab, with the scenarios nvme and ceph, and the long ones lvm and nfs, beside it:"
+        echo "The second lab, beside it ($own):"
         wait "$storage" || status=$?
         cat build/lab/storage.out
     fi

@@ -50,6 +50,7 @@ def ceph(lab: Lab) -> Iterator[Ceph]:
         lab.controller.python_path = None
         file.write_text(before)
         lab.controller.start()
+        lab.controller.wait_for_minions(list(lab.guests.values()))
         cluster.stop()
         subprocess.run(["umount", str(folder)], check=True)
         image.unlink()
