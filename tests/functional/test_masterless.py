@@ -1,4 +1,4 @@
-"""The administrator's operations without a master: real salt-call, real configuration and loader, and its exit code."""
+"""The administrator's operations without a master: real configuration and loader, and real salt-call with its exit code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,30 @@ import yaml
 
 from saltstorage.errors import FailedPreconditionError
 
+#: What salt-call does once it has started, again and again: to start it takes longer than most of what is called.
+SESSION = """
+import json, os, sys
+import salt.client, salt.config, salt.minion, salt.utils.args
+from salt.exceptions import SaltException
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+opts = {**salt.config.minion_config(os.path.join(sys.argv[1], "minion")), "file_client": "local"}
+functions = salt.client.Caller(mopts=opts).sminion.functions
+for line in sys.stdin:
+    name, *words = json.loads(line)
+    try:
+        args, kwargs = salt.minion.load_args_and_kwargs(functions[name], salt.utils.args.parse_input(words))
+        answer = [0, functions[name](*args, **kwargs), ""]
+    except SaltException as error:
+        answer = [1, None, str(error)]
+    print(json.dumps(answer), file=answers, flush=True)
+"""
+
 
 @pytest.fixture
-def call(config_dir: Path, tmp_path: Path) -> Any:
-    """Return a function that calls salt-call on a minion with two backends, and returns exit code, answer and what was said of errors."""
+def own(config_dir: Path, tmp_path: Path) -> Path:
+    """Return the configuration folder of a minion with two backends."""
     for name in ("slow", "fast"):
         (tmp_path / name).mkdir(mode=0o700)
     driver = "saltstorage.controller.drivers.file.FileDriver"
@@ -34,15 +54,48 @@ def call(config_dir: Path, tmp_path: Path) -> Any:
     # As after `saltutil.sync_all` of a minion, which brings it no runners.
     (own / "minion").write_text(yaml.safe_dump({**minion, "storage": storage}))
 
+    return own
+
+
+@pytest.fixture
+def salt_call(own: Path) -> Any:
+    """Return a function that runs salt-call and returns exit code, answer and what was said of errors."""
+
     def run(*arguments: str) -> tuple[int, Any, str]:
         command = [str(Path(sys.executable).parent / "salt-call"), "-c", str(own), "--local", "--out=json", "--log-level=quiet", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, json.loads(done.stdout)["local"] if done.stdout else None, done.stderr
 
-    yield run
-    if (tmp_path / "device_dir" / "data").exists():
-        # A test that failed may not leave a loop device.
-        assert run("storage.disconnect", "data")[0] == 0
+    return run
+
+
+@pytest.fixture
+def call(own: Path, tmp_path: Path) -> Any:
+    """Return a function that does the same in one process for the whole test."""
+    with subprocess.Popen([sys.executable, "-c", SESSION, str(own)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def run(*arguments: str) -> tuple[int, Any, str]:
+            print(json.dumps(arguments), file=process.stdin, flush=True)
+            code, answer, errors = json.loads(process.stdout.readline())
+            return code, answer, errors
+
+        yield run
+        if (tmp_path / "device_dir" / "data").exists():
+            # A test that failed may not leave a loop device.
+            assert run("storage.disconnect", "data")[0] == 0
+        process.stdin.close()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_the_exit_code_tells(salt_call: Any) -> None:
+    code, answer, errors = salt_call("storage.admin", "create", "data", "owner=min", "size=1")
+    assert (code, answer["volume"]["name"], errors) == (0, "data", ""), answer
+    code, answer, errors = salt_call("storage.admin", "volume", "nothing", "owner=min")
+    assert (code != 0, answer) == (True, None)
+    assert "NOT_FOUND: " in errors
 
 
 @pytest.mark.root
