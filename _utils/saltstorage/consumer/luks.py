@@ -90,7 +90,9 @@ def open_(device: str, mapping: str, passphrase: bytes, *, read_only: bool, time
 
     :raises FailedPreconditionError: the passphrase is wrong.
     """
-    command = ["cryptsetup", "open", "--type=luks", "--key-file=-", *(["--readonly"] if read_only else []), "--", device, mapping]
+    # One derivation of a key at a time: each may take up to half of the memory, and after a boot many volumes are opened at once.
+    options = ["--type=luks", "--key-file=-", "--serialize-memory-hard-pbkdf", *(["--readonly"] if read_only else [])]
+    command = ["cryptsetup", "open", *options, "--", device, mapping]
     code, _, err = commands.run(f"open {device}", command, timeout=timeout, ok=(0, _NO_KEY), input=passphrase)
     if code:
         raise _wrong(device, err)
