@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT = 10.0
 #: A first answer takes about 0.15 s, and "working" comes after 1 s at the latest.
 FIRST_REPEAT = 1.5
+#: Part of the answer timeout after which to ask again, where that is later: each repeat is answered, and each answer is a minion's job.
+PATIENCE_TO_REPEAT = 0.15
 WORKING_REPEAT = 5.0
 MAX_REPEAT = 15.0
 #: How long a controller that was working may be silent: an engine that was killed needs some seconds to be back.
@@ -173,7 +175,8 @@ class _Exchange:
 
     def run(self) -> envelope.Reply:
         send_at = self._start
-        interval = FIRST_REPEAT
+        first = min(max(FIRST_REPEAT, PATIENCE_TO_REPEAT * self._answer_timeout), MAX_REPEAT)
+        interval = first
         while True:
             now = time.monotonic()
             give_up = self._give_up(now)
@@ -187,7 +190,7 @@ class _Exchange:
             if reply.status == "done":
                 return reply
             if self._heard is None:
-                interval = WORKING_REPEAT
+                interval = max(WORKING_REPEAT, first)
             self._heard = time.monotonic()
             log.info("storage: the controller works on it for %.0f s: %s", self._heard - self._start, reply.text or self._op)
             send_at = self._heard + interval

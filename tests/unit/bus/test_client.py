@@ -78,10 +78,10 @@ class Rig:
     def reply(self, content: dict[str, Any], signed_by: str = "master") -> dict[str, str]:
         return envelope.seal_reply(self.pairs[signed_by].private, self.opened, content)
 
-    def run(self, on_send: Callable[[ScriptedBus, int], None], timeout: float | None = None) -> envelope.Reply:
+    def run(self, on_send: Callable[[ScriptedBus, int], None], timeout: float | None = None, answer_timeout: float = 0.5) -> envelope.Reply:
         self.bus.on_send = on_send
         link: Any = Link(self.bus, Keys(self.pairs))
-        return client._Exchange(link, "alpha", self.request, "create", 0.5, timeout).run()
+        return client._Exchange(link, "alpha", self.request, "create", answer_timeout, timeout).run()
 
 
 @pytest.fixture
@@ -98,6 +98,13 @@ def test_same_bytes_until_answered(rig: Rig) -> None:
     reply = rig.run(lambda bus, count: bus.events.append(rig.reply(DONE)) if count == 3 else None)
     assert reply.data == {"x": 1}
     assert rig.bus.sent == [rig.request.data] * 3
+
+
+def test_a_slow_host_asks_again_later(rig: Rig) -> None:
+    """Each repeat is answered, and each answer is one more job for it."""
+    start = time.monotonic()
+    rig.run(lambda bus, count: bus.events.append(rig.reply(DONE)) if count == 2 else None, answer_timeout=4)
+    assert time.monotonic() - start >= 0.6
 
 
 def test_nobody_answers(rig: Rig) -> None:
