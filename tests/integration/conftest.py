@@ -22,7 +22,8 @@ FILES = Path(__file__).parent / "files"
 @pytest.fixture(scope="session")
 def cluster(salt_factories: Any) -> Iterator[Cluster]:
     """Yield a master with the project's engine on the file driver, and the minions ``alpha`` and ``beta``."""
-    with make_cluster(salt_factories) as found:
+    # Until an engine that was killed runs again, a machine that runs two files of tests may need longer than the default of 10 s.
+    with make_cluster(salt_factories, consumer={"answer_timeout": 30}) as found:
         yield found
 
 
