@@ -15,6 +15,8 @@ from .guest import Guest
 from .lab import FOLDER, Lab, failed, mount_file
 from .verified import Verified
 
+pytestmark = pytest.mark.long
+
 BACKEND = "Ceph (Cinder's RBD driver)"
 PROTOCOL = "RBD, kernel client"
 MOUNT = "/srv/rbd"
