@@ -23,7 +23,7 @@ conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tools; fi
 	$(BIN)/python -m pytest -q --tb=short tests/conformance $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
 
-lab:  ## Real kernels, real protocols: every scenario in virtual machines (as root); SCENARIO=multipath runs one, LONG=yes the long ones too
+lab:  ## Real kernels, real protocols, in virtual machines (as root); SCENARIO=multipath runs one scenario, LONG=yes all
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \
 	tools/packages.sh --lab && tools/venv.sh dev && \
 	if [ -z "$(SCENARIO)" ]; then LAB_LONG=$(filter yes,$(LONG)) tests/lab/run.sh --all; \

@@ -9,6 +9,8 @@ from .guest import Guest
 from .lab import Lab
 from .verified import Verified
 
+pytestmark = pytest.mark.long
+
 BACKEND, PROTOCOL = "file on XFS, tgt", "iSCSI, CHAP"
 
 
