@@ -220,9 +220,11 @@ def top(path: str) -> str:
 
     multipathd may take a device that was attached with a single path; then only its device may be used.
     """
-    for holder in glob.glob(os.path.join(glob.escape(sysfs(path)), "holders", "dm-*")):
-        if _first(holder, "dm/uuid").startswith(_MPATH):
-            return f"/dev/{os.path.basename(holder)}"
+    # One that goes in this moment has no map, and whoever looks at it next finds that it has gone.
+    with contextlib.suppress(OSError):
+        for holder in glob.glob(os.path.join(glob.escape(sysfs(path)), "holders", "dm-*")):
+            if _first(holder, "dm/uuid").startswith(_MPATH):
+                return f"/dev/{os.path.basename(holder)}"
     return path
 
 

@@ -49,6 +49,10 @@ def test_a_path_and_its_map_are_the_same():
     assert devices.differences(Identity(size=1, **one), path) != []
 
 
+def test_a_device_that_goes_while_it_is_looked_at(tmp_path):
+    assert devices.top(str(tmp_path / "sdx")) == str(tmp_path / "sdx")
+
+
 def test_the_image_of_an_rbd_device(tmp_path):
     assert devices.rbd_image(str(tmp_path)) == ""
     (tmp_path / "device").mkdir()
