@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from .guest import BIN, CHECKOUT, Guest, wait_for
+from .guest import BIN, CHECKOUT, Guest, LabError, wait_for
 
 
 def record(guest: Guest, volume: str = "data") -> dict[str, Any]:
@@ -50,8 +50,11 @@ class Writing:
         self.guest = guest
         self.path = path
         self.result = f"/root/{path.replace('/', '_')}.sum"
+        self.log = f"{self.result}.log"
         command = f"{BIN}/python -S {CHECKOUT}/tests/lab/writer.py {path} {mib} {self.result}"
-        guest.run(f"rm -f {self.result}; setsid nohup {command} >/root/writer.log 2>&1 </dev/null &")
+        # The log's first line is the writer's exit code, once it has ended.
+        ended = f"{command} >{self.log}.new 2>&1; (echo $?; cat {self.log}.new) >{self.log}"
+        guest.run(f"rm -f {self.result} {self.log}; setsid nohup sh -c '{ended}' >/dev/null 2>&1 </dev/null &")
 
     def wait_for_some(self, mib: int) -> None:
         """Return when this much is written, MiB."""
@@ -60,11 +63,25 @@ class Writing:
 
     @property
     def done(self) -> bool:
-        """Whether all is written."""
-        return self.guest.ran(f"test -e {self.result}").code == 0
+        """Whether all is written.
+
+        :raises LabError: the writer ended before.
+        """
+        # In this order: the result is there before the log.
+        found = self.guest.ran(f"cat {self.log} 2>/dev/null; test -e {self.result} && echo done").output
+        if found and not found.endswith("done\n"):
+            raise LabError(f"the writer of {self.path} ended: {found}")
+        return bool(found)
+
+    def _why(self) -> str:
+        """Return what the kernel and the initiator said lately."""
+        return self.guest.run("dmesg | tail -n 30; journalctl --no-pager --unit iscsid --lines 30; iscsiadm -m session -P 1; true")
 
     def finish(self, timeout: float = 240) -> None:
         """Wait until all is written, and check it as it is on the disk."""
-        wait_for(lambda: self.done, f"{self.path} to be written", timeout)
+        try:
+            wait_for(lambda: self.done, f"{self.path} to be written", timeout)
+        except LabError as error:
+            raise LabError(f"{self.guest.name}: {error}\n{self._why()}") from None
         self.guest.run("echo 3 >/proc/sys/vm/drop_caches")
         assert self.guest.run(f"sha256sum {self.path}").split()[0] == self.guest.run(f"cat {self.result}").strip()
