@@ -64,16 +64,27 @@ class Lab:
         guest = self.guests[name] = Guest(name, number, folder, **kwargs)
         return guest
 
-    def start_tgtd(self) -> None:
-        """Start the SAN's iSCSI daemon and return when it answers."""
+    def start_tgtd(self, *, listen: bool = True) -> None:
+        """Start the SAN's iSCSI daemon and return when it answers.
+
+        :param listen: hosts can reach it; else see :meth:`listen`.
+        """
         Path("/run/tgtd").mkdir(exist_ok=True)
         with (FOLDER / "c" / "tgtd.out").open("ab") as out:
-            self.tgtd = subprocess.Popen(["tgtd", "-f"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            self.tgtd = subprocess.Popen(
+                ["tgtd", "-f", "--iscsi", "portal=127.0.0.1:3261"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
         wait_for(
             lambda: subprocess.run(["tgtadm", "--op", "show", "--mode", "sys"], capture_output=True, check=False).returncode == 0,
             "tgtd",
             20,
         )
+        if listen:
+            self.listen()
+
+    def listen(self) -> None:
+        """Let hosts reach the iSCSI daemon: after a restart once the targets are there, as docs/how-to/san.rst has it and says why."""
+        subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "portal", "--op", "new", "--param", "portal=0.0.0.0:3260"], check=True)
 
     def stop_tgtd(self) -> None:
         """Let the iSCSI daemon die, with all that it exports."""

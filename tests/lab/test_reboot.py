@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from .consumer import Writing, assert_nothing_attached
+from .guest import wait_for
 from .lab import Lab
 from .verified import Verified
 
@@ -56,9 +57,11 @@ def test_the_controller_boots_while_consumers_write(lab: Lab, verified: Verified
             writing.wait_for_some(3)
         lab.stop_tgtd()
         assert not any(writing.done for writing in writers)
-        lab.start_tgtd()
+        lab.start_tgtd(listen=False)
         assert lab.targets() == []
         lab.controller.start()
+        wait_for(lambda: len(lab.targets()) == 2, "the targets", 90)
+        lab.listen()
         for writing in writers:
             writing.finish()
         lab.controller.wait_for_minions(lab.consumers)

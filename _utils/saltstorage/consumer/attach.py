@@ -58,7 +58,7 @@ from ..errors import (
 )
 from ..model import Volume
 from . import brick, devices, links, loop, nvme, presence, records
-from .attachment import ABSENT, GONE, LOCKED, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
+from .attachment import ABSENT, GONE, LOCKED, LOST, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
 from .config import ConsumerConfig
 from .encryption import Encryption
 from .holders import Holder
@@ -67,7 +67,21 @@ from .passphrase import Reader
 from .records import ATTACHED, ATTACHING, DETACHED, DETACHING, INTENT, AttachmentRecord, Identity
 from .steps import Steps
 
-__all__ = ["ABSENT", "GONE", "LOCKED", "OK", "PENDING", "SIZE", "WRONG", "Attachment", "Consumer", "Detached", "Reattached", "Status"]
+__all__ = [
+    "ABSENT",
+    "GONE",
+    "LOCKED",
+    "LOST",
+    "OK",
+    "PENDING",
+    "SIZE",
+    "WRONG",
+    "Attachment",
+    "Consumer",
+    "Detached",
+    "Reattached",
+    "Status",
+]
 
 #: Volumes that are attached again at the same time after a boot; one dead portal must not hold up the others.
 _REATTACH_WORKERS = 8
@@ -239,7 +253,7 @@ class Consumer:
                 record = self.records.save(record.replace(passphrase=passphrase))
             if record.state == ATTACHED and record.connection_id == connection_id:
                 status = self.check(name, size=volume.size)
-                if status.state == WRONG:
+                if status.refused:
                     raise status.error(name)
                 if status.state == SIZE:
                     self.resize(name)
@@ -477,7 +491,7 @@ class Consumer:
                     self._steps.detach(record, force=False)
                     return Reattached(name=name, state="skipped")
                 status = self.check(name)
-                if status.state == WRONG:
+                if status.refused:
                     raise status.error(name)
                 state = "ok" if status.state in (OK, SIZE, LOCKED) else "attached"
                 if state == "attached":
@@ -513,7 +527,7 @@ class Consumer:
         if record is None or record.state != ATTACHED or record.identity is None:
             raise NotFoundError(f"the volume {name!r} is not attached to this host; use the state storage_volume.connected")
         status = presence.look(record, record.identity, self.links.path(name), self._tag)
-        if status.state == WRONG:
+        if status.refused:
             raise status.error(name)
         if not status.ok:
             raise NotFoundError(f"{status.detail}; use the state storage_volume.connected")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DataLossError, StorageError
+from ..errors import DataLossError, StorageError, UnavailableError
 from .records import ATTACHED, AttachmentRecord
 
 # What `Consumer.check` can say.
@@ -14,6 +14,7 @@ PENDING = "pending"
 OK = "ok"
 GONE = "gone"
 WRONG = "wrong"
+LOST = "lost"
 SIZE = "size"
 LOCKED = "locked"
 
@@ -73,8 +74,9 @@ class Attachment:
 class Status:
     """What a look at an attachment found."""
 
-    state: str  #: ``absent`` (no record), ``pending`` (half attached or half detached), ``ok``, ``gone``, ``wrong``, ``size`` or ``locked``
-    #: (attached and encrypted, and not open).
+    #: ``absent`` (no record), ``pending`` (half attached or half detached), ``ok``, ``gone``, ``wrong``, ``lost`` (the right device, and
+    #: its storage does not answer), ``size`` or ``locked`` (attached and encrypted, and not open).
+    state: str
     path: str = ""  #: Link to the device.
     device: str = ""  #: Path of the device.
     size: int = 0  #: Size of the device, bytes; 0 when it is not there.
@@ -85,8 +87,18 @@ class Status:
         """Whether the right device is there, with the right size and link."""
         return self.state == OK
 
+    @property
+    def refused(self) -> bool:
+        """Whether nothing may be done with such a device; see :meth:`error`."""
+        return self.state in (WRONG, LOST)
+
     def error(self, name: str) -> StorageError:
-        """Return the error for the state ``wrong``: nothing may be done with such a device."""
+        """Return the error for a device that is refused."""
+        if self.state == LOST:
+            return UnavailableError(
+                f"the device {self.device} is the volume {name!r}, and its storage does not answer ({self.detail}). Mend the path to"
+                " the storage (iscsiadm -m session -P 1 shows it), or disconnect the volume with force: true"
+            )
         return DataLossError(
             f"the device {self.device} is not the volume {name!r}: {self.detail}; it is left alone. "
             "Find out why, then disconnect the volume and connect it again"

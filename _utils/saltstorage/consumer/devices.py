@@ -19,6 +19,8 @@ _BLKFLSBUF = 0x1261
 _BLKGETSIZE64 = 0x80081272
 #: Blocks are read past the page cache, so that the device itself answers; 4096 suits every sector size in use.
 _BLOCK = 4096
+#: What the kernel counts sizes in, whatever the device has.
+_SECTOR = 512
 #: How the UUID of a multipath map begins.
 _MPATH = "mpath-"
 
@@ -59,11 +61,16 @@ def size(path: str) -> int:
 
 
 def identity(path: str) -> Identity:
-    """Return what the kernel knows of who a device is."""
+    """Return what the kernel knows of who a device is; also of a disk whose storage is out of reach, which cannot be opened.
+
+    :raises OSError: it is gone.
+    """
+    base = sysfs(path)
+    with open(os.path.join(base, "size"), encoding="ascii") as file:
+        shown = int(file.read()) * _SECTOR
     status = loop.status(path)
     if status is not None:
-        return Identity(size=size(path), backing_file=status.backing_file, backing_inode=status.inode)
-    base = sysfs(path)
+        return Identity(size=shown, backing_file=status.backing_file, backing_inode=status.inode)
     # The serial number at an NVMe device is its subsystem's, not its own: other volumes have the same, and Linux's target makes up
     # another one when it starts. A namespace's wwid has what is its own (UUID, NGUID or EUI-64), and the serial number when it has none.
     nvme = os.path.exists(os.path.join(base, "nsid"))
@@ -71,7 +78,7 @@ def identity(path: str) -> Identity:
     # A multipath map is what each of its paths is.
     unit = next(iter(_paths(base)), base) if dm_uuid.startswith(_MPATH) else base
     return Identity(
-        size=size(path),
+        size=shown,
         wwn=_first(unit, "wwid", "device/wwid", "nguid", "device/nguid"),
         serial="" if nvme else _first(unit, "serial", "device/serial") or _scsi_serial(unit),
         dm_uuid=dm_uuid,

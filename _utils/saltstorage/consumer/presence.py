@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from . import devices, loop
-from .attachment import GONE, OK, WRONG, Status
+from .attachment import GONE, LOST, OK, WRONG, Status
 from .records import AttachmentRecord, Identity
 
 
@@ -20,7 +20,8 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     :param identity: its identity.
     :param link: path of the volume's link.
     :param tag: tag of this consumer's loop devices.
-    :returns: ``ok``, ``gone`` or ``wrong``; sizes are not compared. One that is gone has no ``device``: what is there is another's.
+    :returns: ``ok``, ``gone``, ``wrong`` or ``lost``; sizes are not compared. One that is gone has no
+        ``device``: what is there is another's.
     """
     same_boot = record.boot_id == devices.boot_id()
     device = record.device if same_boot else os.path.realpath(record.path)
@@ -45,7 +46,12 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
         wrong = [f"the file {found.backing_file} was replaced by another, and the device is over the former one"]
     if wrong:
         return Status(state=WRONG, path=link, device=device, size=found.size, detail="; ".join(wrong))
-    return Status(state=OK, path=link, device=device, size=found.size)
+    try:
+        size = devices.size(device)
+    except OSError as error:
+        # A SCSI device whose session was gone for longer than the host waits.
+        return Status(state=LOST, path=link, device=device, size=found.size, detail=error.strerror or "it cannot be opened")
+    return Status(state=OK, path=link, device=device, size=size)
 
 
 def current(record: AttachmentRecord, tag: str) -> list[str]:

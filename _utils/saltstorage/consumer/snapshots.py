@@ -74,7 +74,7 @@ def mount_point(flow: Flow, volume: str) -> str:
     :raises FailedPreconditionError: it is not mounted here.
     """
     status = flow.consumer.check(volume)
-    if status.state == "wrong":
+    if status.refused:
         raise status.error(volume)
     found = mounts.of_device(status.device) if status.device and os.path.exists(status.device) else []
     path = freeze.mount_point(found)

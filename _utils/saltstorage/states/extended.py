@@ -74,7 +74,7 @@ def _lagging(flow: Flow, volume: Volume) -> int | None:
     if attached is None or attached.volume_id != volume.id:
         return None
     status = flow.consumer.check(volume.name, size=volume.size)
-    if status.state == attach.WRONG:
+    if status.refused:
         raise status.error(volume.name)
     return status.size if status.state == attach.SIZE else None
 

@@ -171,7 +171,7 @@ def connect_changes(name: str, done: Connected) -> Changes:
 def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment | None, mine: Connection | None) -> Look:
     name = request.name
     status = flow.consumer.check(name, size=volume.size)
-    if status.state == attach.WRONG:
+    if status.refused:
         raise status.error(name)
     live = attached is not None and bool(attached.path)
     if attached is not None and live and attached.read_only != request.read_only:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from saltstorage.consumer import devices, loop, presence
-from saltstorage.consumer.attachment import GONE, WRONG
+from saltstorage.consumer.attachment import GONE, LOST, WRONG
 from saltstorage.consumer.records import AttachmentRecord, Identity
 from saltstorage.errors import DataLossError, UnavailableError
 
@@ -107,6 +107,19 @@ def test_a_named_device_may_come_back_later_in_its_boot(nameless):
     seen.update(wwn="naa.1", diskseq=9)
     record = record.replace(identity=Identity(size=GIB, wwn="naa.1", diskseq=7))
     assert presence.look(record, record.identity, "link", "tag").ok
+
+
+def test_the_volume_s_device_that_cannot_be_opened(device, monkeypatch):
+    """A disk whose session was lost stays, and the kernel lets nobody open it; it is still the volume's, for who wants to be rid of it."""
+    monkeypatch.setattr(devices, "size", lambda path: os.close(os.open("/nonexistent/disk", os.O_RDONLY)))
+    record = AttachmentRecord(
+        owner="db1", name="data", identity=devices.identity(device), device=device, path=device, boot_id=devices.boot_id()
+    )
+    status = presence.look(record, record.identity, "link", "tag")
+    assert (status.state, status.device, status.size, status.ok, status.refused) == (LOST, device, GIB, False, True)
+    assert isinstance(status.error("data"), UnavailableError)
+    assert "force" in str(status.error("data"))
+    assert presence.current(record, "tag") == [device]
 
 
 def test_a_device_that_can_be_read(device):
