@@ -228,7 +228,20 @@ def _checked_state(flow: Flow, name: str, wanted: Mount, device: str) -> mounts.
         )
     if state.top is not None and wanted.fstype is not None and state.top.fstype != wanted.fstype:
         raise _other_fstype(name, state.top.fstype, str(wanted.fstype))
+    if state.right:
+        _check_runs(name, wanted.path)
     return state
+
+
+def _check_runs(name: str, path: str) -> None:
+    """Refuse to call a file system mounted that the kernel has stopped, as it does when the storage was away for too long."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise FailedPreconditionError(
+            f"the file system of volume {name!r} on {path} has stopped ({error.strerror}); the kernel's log says why."
+            " Apply storage_volume.unmounted, and then this again"
+        ) from None
 
 
 def _check_table(flow: Flow, name: str, wanted: Mount) -> None:

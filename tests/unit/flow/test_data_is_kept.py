@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import filesystem, flow
+from saltstorage.consumer import filesystem, flow, mounting
 from saltstorage.errors import UnavailableError
 
 pytestmark = pytest.mark.root
@@ -51,6 +53,19 @@ def test_killed_after_mkfs_then_used(host, monkeypatch):
     again = host.mounted()
     assert again["result"] is True, again
     assert read(host) == "kept"
+
+
+def test_a_file_system_that_has_stopped_is_told(host):
+    """As XFS does after an error of the storage: the mount is there, and nothing can be done with it."""
+    assert host.mounted()["result"] is True
+    fd = os.open(host.mount_point, os.O_RDONLY)
+    fcntl.ioctl(fd, mounting._GOING_DOWN, struct.pack("I", mounting._NO_LOG_FLUSH))
+    os.close(fd)
+    done = host.mounted()
+    assert done["result"] is False
+    assert "has stopped (Input/output error)" in done["comment"]
+    assert host.state("unmounted")["result"] is True
+    assert host.mounted()["result"] is True
 
 
 def test_killed_within_mkfs_is_made_again(host, monkeypatch):
