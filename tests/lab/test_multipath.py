@@ -120,7 +120,7 @@ def test_a_single_path_that_multipathd_takes(lab: Lab, verified: Verified) -> No
             assert done["result"] is True, done
             assert disks(host) == dict.fromkeys(disks(host), 2 * 2**30)
             assert len(disks(host)) == 2, "the path and the map"
-            done = lab.controller.state(host, "storage_volume.absent", "taken")
+            done = lab.controller.state(host, "storage_volume.absent", "taken", disconnect=True)
             assert done["result"] is True, done
             assert "No devices found" in host.run("dmsetup ls")
             assert_nothing_attached(host)
