@@ -274,6 +274,8 @@ class Guest:
             (units / name).write_text(text)
             target = "network-online.target" if "WantedBy=network-online.target" in text else "multi-user.target"
             (units / f"{target}.wants" / name).symlink_to(f"../{name}")
+        # As distributions have it; what else the machine has enabled is not what a guest runs.
+        (units / "multi-user.target.wants" / "remote-fs.target").symlink_to("/lib/systemd/system/remote-fs.target")
         for name in MASKED:
             (units / name).symlink_to("/dev/null")
         for name in ("work", "root"):
