@@ -10,13 +10,19 @@ import contextlib
 import fcntl
 import glob
 import os
+import re
 import struct
+import time
 
 from ..errors import FailedPreconditionError, InternalError
 from . import commands, mounts
 
 #: mount(8) and umount(8): "mount failure", which is every refusal by the kernel.
 _FAILED = 32
+#: What mount(8) says when the device is mounted, or is just being mounted.
+_BUSY = re.compile("already mounted|busy")
+#: Seconds in which a mount that was begun by somebody else should end; the log of a file system may have to be read.
+_MEANWHILE = 20
 #: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS took over; and its flag that leaves the log unwritten too.
 _GOING_DOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
@@ -31,10 +37,23 @@ def mount(device: str, mount_point: str, fstype: str, options: str, *, timeout: 
     """
     command = ["mount", "-t", fstype, "-o", options, "--", device, mount_point]
     code, _, err = commands.run(f"mount {device} on {mount_point}", command, timeout=timeout, ok=(0, _FAILED))
-    if code:
+    if code and not (_BUSY.search(err) and _mounted_meanwhile(device, mount_point)):
         raise FailedPreconditionError(f"{device} could not be mounted on {mount_point}: {err.strip() or 'the kernel log says why'}")
     if not mounts.state(mount_point, device).right:
         raise InternalError(f"mount ended well, and {device} is not what is mounted on {mount_point}")
+
+
+def _mounted_meanwhile(device: str, mount_point: str) -> bool:
+    """Return whether somebody else mounts the device there at this moment.
+
+    systemd does: since the host has booted it has waited for the device of what is in the table of file systems.
+    """
+    deadline = time.monotonic() + _MEANWHILE
+    while not mounts.state(mount_point, device).right:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def unmount(mount_point: str, *, timeout: float) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 
-from saltstorage.consumer import loop, mounts
+from saltstorage.consumer import commands, loop, mounting, mounts
+from saltstorage.errors import FailedPreconditionError
 
 from .helpers import GIB
 
@@ -42,6 +44,30 @@ def test_the_right_device(point, formatted, folder):
     (folder / "link").symlink_to(point)
     assert mounts.state(str(folder / "link"), formatted).right
     assert [found.path for found in mounts.of_device(formatted)] == [point]
+
+
+def test_systemd_mounts_it_at_the_same_moment(point, formatted, monkeypatch):
+    """It has waited for the device since the host has booted; that is no error, whoever was first."""
+    ours = commands.run
+
+    def run(*arguments, **options):
+        mount(formatted, point)
+        return ours(*arguments, **options)
+
+    monkeypatch.setattr(mounting.commands, "run", run)
+    mounting.mount(formatted, point, "ext4", "defaults", timeout=30)
+    assert mounts.state(point, formatted).right
+    assert not mounts.state(point, formatted).stacked
+
+
+def test_a_device_that_is_in_use_is_not_mounted(point, formatted, monkeypatch):
+    monkeypatch.setattr(mounting, "_MEANWHILE", 0)
+    fd = os.open(formatted, os.O_RDONLY | os.O_EXCL)
+    try:
+        with pytest.raises(FailedPreconditionError, match="could not be mounted"):
+            mounting.mount(formatted, point, "ext4", "defaults", timeout=30)
+    finally:
+        os.close(fd)
 
 
 def test_r27_the_name_of_the_device_does_not_matter(point, formatted, folder):
