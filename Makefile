@@ -23,9 +23,9 @@ conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tools; fi
 	$(BIN)/python -m pytest -q --tb=short tests/conformance $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
 
-lab:  ## Real kernels, real protocols, in virtual machines (as root); SCENARIO=multipath runs one scenario, LONG=yes all
+lab:  ## Real kernels, real protocols, in virtual machines (as root); SCENARIO=multipath runs one scenario, LONG=yes all, RECORD=yes for docs/verified.rst
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \
-	tools/packages.sh --lab && tools/venv.sh dev && \
+	tools/packages.sh --lab && tools/venv.sh dev && export LAB_RECORD=$(filter yes,$(RECORD)) && \
 	if [ -z "$(SCENARIO)" ]; then LAB_LONG=$(filter yes,$(LONG)) tests/lab/run.sh --all; \
 	elif [ -e "tests/lab/test_$(SCENARIO).py" ]; then tests/lab/run.sh "tests/lab/test_$(SCENARIO).py"; \
 	else echo "No such scenario; there are:" $(patsubst tests/lab/test_%.py,%,$(wildcard tests/lab/test_*.py)); exit 1; fi

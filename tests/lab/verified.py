@@ -1,7 +1,7 @@
-"""The table of what the lab has shown, written by the run that showed it.
+"""The table of what the lab has shown, written by the runs that showed it.
 
-``python -m tests.lab.verified`` makes it of what the parts of the last run have left: ``build/lab/verified.rst``, and after a run of all
-scenarios, long ones included, the page of the documentation.
+``python -m tests.lab.verified`` adds the last run, whichever scenarios it had, to ``build/lab/verified.json``, and writes
+``build/lab/verified.rst``; with ``LAB_RECORD`` both are those of the documentation. A row belongs to the last run that showed it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .guest import CHECKOUT
 
 #: What each part of a run has shown.
 PARTS = CHECKOUT / "build" / "lab" / "parts"
+#: Where the rows and the table of them are, without their suffixes; and those of the documentation.
+TABLE = CHECKOUT / "build" / "lab" / "verified"
+DOCUMENTED = CHECKOUT / "docs" / "verified"
 PYTHON_PACKAGES = ("salt", "cinder", "cinderlib", "os-brick")
 DEBIAN_PACKAGES = (
     "tgt",
@@ -40,21 +44,18 @@ HEAD = """\
 What the lab has verified
 =========================
 
-Written by ``make lab LONG=yes``; do not edit. Each row ran for real: Salt daemons, kernels, protocols. What is not in this table was not
-shown by the lab.
-
-:Run: {date} UTC, {seconds:.0f} s, {machine}
-:Guest kernels: {kernels}
-:Versions: {versions}
+Written by ``make lab RECORD=yes``; do not edit. Each row ran for real: Salt daemons, kernels, protocols. What is not in this table was not
+shown by the lab. The last column is the run that showed it; the runs are below.
 
 .. list-table::
    :header-rows: 1
-   :widths: 20 20 50 10
+   :widths: 20 20 45 10 5
 
    * - Backend
      - Protocol
      - Operation
      - Result
+     - Run
 """
 
 
@@ -92,26 +93,55 @@ class Verified:
         )
 
 
-def write(parts: list[Path], paths: list[Path]) -> None:
-    """Write the table of what all parts have shown.
+def add(parts: list[Path], table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with the run that has left these parts; a run that has no rows any more is not in it.
 
-    :param parts: what :meth:`Verified.save` has left.
-    :param paths: files to write.
+    :param table: ``{"runs": [{"date": …, "seconds": …, "machine": …, "kernels": […], "versions": […]}], "rows": [[backend, protocol,
+        operation, result, index of the run]]}``.
     """
     found = [json.loads(path.read_text()) for path in parts]
     started = min(part["started"] for part in found)
-    text = HEAD.format(
-        date=datetime.datetime.fromtimestamp(started, datetime.UTC).strftime("%Y-%m-%d %H:%M"),
-        seconds=max(part["ended"] for part in found) - started,
-        machine=f"{os.cpu_count()} processors, KVM not used",
-        kernels=", ".join(sorted({kernel for part in found for kernel in part["kernels"]})) or "none",
-        versions=", ".join(_versions()),
-    )
-    for part in found:
-        for row in part["rows"]:
-            text += "".join(f"   {'*' if n == 0 else ' '} - {cell}\n" for n, cell in enumerate(row))
-    for path in paths:
-        path.write_text(text)
+    run = {
+        "date": datetime.datetime.fromtimestamp(started, datetime.UTC).strftime("%Y-%m-%d %H:%M"),
+        "seconds": round(max(part["ended"] for part in found) - started),
+        "machine": f"{os.cpu_count()} processors, KVM not used",
+        "kernels": sorted({kernel for part in found for kernel in part["kernels"]}),
+        "versions": _versions(),
+    }
+    runs = [*table["runs"], run]
+    rows = {tuple(row[:3]): row for row in table["rows"]}
+    rows.update({tuple(row[:3]): [*row, len(runs) - 1] for part in found for row in part["rows"]})
+    used = sorted({row[4] for row in rows.values()})
+    return {
+        "runs": [runs[n] for n in used],
+        # In the order in which they were shown, below their backends.
+        "rows": sorted(([*row[:4], used.index(row[4])] for row in rows.values()), key=lambda row: row[:2]),
+    }
+
+
+def text(table: dict[str, Any]) -> str:
+    """Return a table as a page of the documentation."""
+    lines = []
+    for *cells, run in table["rows"]:
+        lines += [f"   {'*' if n == 0 else ' '} - {cell}" for n, cell in enumerate((*cells, run + 1))]
+    for number, run in enumerate(table["runs"], 1):
+        title = f"Run {number}: {run['date']} UTC"
+        lines += ["", title, "-" * len(title), ""]
+        lines += [f":Took: {run['seconds']} s; {run['machine']}", f":Guest kernels: {', '.join(run['kernels'])}"]
+        lines += [f":Versions: {', '.join(run['versions'])}"]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def record(path: Path) -> None:
+    """Add the last run to the table at a path, which goes without its suffix.
+
+    :raises OSError: it cannot be written.
+    """
+    rows = path.with_suffix(".json")
+    table = json.loads(rows.read_text()) if rows.exists() else {"runs": [], "rows": []}
+    table = add(sorted(PARTS.glob("*.json")), table)
+    rows.write_text(json.dumps(table, indent=1) + "\n")
+    path.with_suffix(".rst").write_text(text(table))
 
 
 def _versions() -> list[str]:
@@ -124,7 +154,4 @@ def _versions() -> list[str]:
 
 
 if __name__ == "__main__":
-    pages = [CHECKOUT / "build" / "lab" / "verified.rst"]
-    if os.environ.get("LAB_LONG") and (PARTS / "storage.json").exists():
-        pages.append(CHECKOUT / "docs" / "verified.rst")
-    write(sorted(PARTS.glob("*.json")), pages)
+    record(DOCUMENTED if os.environ.get("LAB_RECORD") else TABLE)
