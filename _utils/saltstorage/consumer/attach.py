@@ -11,7 +11,7 @@ How the parts are used, in this order (``flow`` does so for the states)::
     consumer.attachments()       # -> ([Attachment, …], [StorageError of each damaged record, …])
     consumer.attachment("data")  # -> Attachment, or None
     consumer.device("data")      # -> "/dev/storage/data", or NotFoundError
-    consumer.check("data")       # -> Status: absent, pending, ok, gone, wrong or size
+    consumer.check("data")       # -> Status: absent, pending, ok, gone, wrong, lost, size or locked
     consumer.resize("data")      # -> size in bytes, as the device now shows it
     consumer.holders("data")     # -> [Holder, …]: who uses the device
     consumer.reattach()          # -> [Reattached, …]: after a boot, from the records alone

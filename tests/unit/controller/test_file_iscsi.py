@@ -243,6 +243,14 @@ def test_r16_restart_of_tgtd(provider, volume, one, two, tgtd, tmp_path):
     assert connect(provider, volume, one) == info
 
 
+def test_tgtd_that_is_down_is_unavailable(provider, volume, one, tgtd):
+    tgtd.kill()
+    with pytest.raises(errors.UnavailableError, match="tgtd does not answer; start it"):
+        connect(provider, volume, one)
+    tgtd.start()
+    assert one.size(connect(provider, volume, one)) == GIB
+
+
 def test_r16_restart_of_the_controller(make, provider, volume, one, tgtd):
     """R16: another process restores from the metadata alone, the size after a growth included."""
     info = connect(provider, volume, one)

@@ -11,6 +11,7 @@ it, and tgtd's own service makes it again after a restart when its configuration
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -32,6 +33,12 @@ _NOBODY = "255.255.255.255"
 _LUN = 1  # LUN 0 is tgtd's controller
 _CLOSE_TIMEOUT = 30
 _SERVICE_FILES = ("/etc/tgt/targets.conf", "/etc/tgt/conf.d/*.conf")
+
+
+class NotRunning(exception.DriverNotInitialized):
+    """Nobody answers on tgtd's control socket."""
+
+    message = "tgtd does not answer; start it (systemctl enable --now tgt)"
 
 
 @dataclass
@@ -60,7 +67,8 @@ class TgtTarget(tgt.TgtAdm):
         """Refuse to start without a tgtd that answers; prepare the directory of the files.
 
         :raises InvalidConfigurationValue: the directory can be read by others.
-        :raises VolumeDriverException: tgtd does not run, or its tools are missing.
+        :raises NotRunning: tgtd does not run.
+        :raises VolumeDriverException: its tools are missing.
         """
         folder = self._folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,8 +78,6 @@ class TgtTarget(tgt.TgtAdm):
             self._tgtadm("--mode", "sys", "--op", "show")
         except FileNotFoundError:
             raise exception.VolumeDriverException("tgtadm is not there; install the package tgt on the controller") from None
-        except processutils.ProcessExecutionError:
-            raise exception.VolumeDriverException("tgtd does not answer; start it (systemctl enable --now tgt)") from None
         if not self._included():
             log.warning(
                 "storage: tgtd does not restore the targets by itself when it restarts, the storage engine has to;"
@@ -199,7 +205,12 @@ class TgtTarget(tgt.TgtAdm):
         self._tgtadm("--lld", "iscsi", "--mode", "target", "--op", operation, "--tid", live.tid, *options)
 
     def _tgtadm(self, *options: str) -> str:
-        return self._execute_root("tgtadm", *options)
+        try:
+            return self._execute_root("tgtadm", *options)
+        except processutils.ProcessExecutionError as error:
+            if error.exit_code == errno.ENOTCONN:
+                raise NotRunning from None
+            raise
 
     @staticmethod
     def _execute_root(*command: str) -> str:
