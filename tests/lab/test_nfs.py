@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from .guest import wait_for
 from .san import FILES, San
 from .verified import Verified
 
@@ -51,7 +52,8 @@ def test_volumes_are_attached_at_boot(san: San, verified: Verified) -> None:
     with verified(BACKEND, PROTOCOL, "reboot of the consumer: attached and mounted again"):
         before = sums(san)
         san.consumer.reboot()
-        san.wait()
+        mounted = "findmnt /srv/one && findmnt /srv/two"
+        wait_for(lambda: san.consumer.ran(mounted).code == 0, "both volumes to be mounted", 240)
         assert sums(san) == before
 
 

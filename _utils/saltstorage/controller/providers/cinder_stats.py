@@ -44,7 +44,7 @@ def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
     found = {Capability.SPECS}
     if _has(driver, "create_snapshot") and _has(driver, "create_volume_from_snapshot"):
         found.add(Capability.SNAPSHOT)
-        if _has(driver, "revert_to_snapshot"):
+        if _has(driver, "revert_to_snapshot") and not _is_thin_lvm(driver):
             found.add(Capability.REVERT)
     if _has(driver, "create_cloned_volume"):
         found.add(Capability.CLONE)
@@ -68,6 +68,12 @@ def _has(driver: Any, method: str) -> bool:
 
     own = getattr(type(driver), method, None)
     return own is not None and own is not getattr(base.VolumeDriver, method, None)
+
+
+def _is_thin_lvm(driver: Any) -> bool:
+    """Return whether this is Cinder's LVM driver, or one made of it, with thin volumes: those its method to revert refuses."""
+    lvm = any(cls.__module__ == "cinder.volume.drivers.lvm" for cls in type(driver).__mro__)
+    return lvm and driver.configuration.lvm_type == "thin"
 
 
 def _protocol(value: Any) -> str:
