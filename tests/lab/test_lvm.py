@@ -181,7 +181,7 @@ def test_conformance(san: San, verified: Verified) -> None:
             "target_ip_address": ADDRESS,
         }
         san.server.write("/run/backend.json", json.dumps(options))
-        suite = "-m pytest -q -x -p no:cacheprovider -o timeout=600 -k 'not 10 and not same_time' tests/conformance"
+        suite = "-m pytest -q -p no:cacheprovider -o timeout=600 -k 'not 10 and not same_time' tests/conformance"
         found = san.server.ran(f"cd {CHECKOUT} && {BIN}/python {suite} --backend=/run/backend.json", timeout=2300)
         if found.code:
             raise LabError(found.output)

@@ -247,6 +247,15 @@ def test_a_lost_export_keeps_no_volume_from_deletion(make, rows):
     assert rows(volume) == (0, 0)
 
 
+def test_g6_a_backend_that_cannot_revert(make, monkeypatch):
+    """Row G6, whatever the driver's method would do."""
+    provider = make()
+    monkeypatch.setattr(provider, "_capabilities", provider.capabilities() - {Capability.REVERT})
+    volume = new()
+    with pytest.raises(errors.UnimplementedError, match="cannot set volumes back"):
+        provider.revert_volume(volume, ProviderSnapshot(id=volume.id, volume_id=volume.id, size=1))
+
+
 def test_failed_snapshot_leaves_nothing(make):
     """N6, N7."""
     provider = make()

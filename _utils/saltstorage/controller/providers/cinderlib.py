@@ -215,6 +215,8 @@ class CinderlibProvider(CinderManage):
 
         Cinder's manager takes a snapshot of what is about to be lost before; the caller has confirmed that it may be lost.
         """
+        if Capability.REVERT not in self._capabilities:
+            super().revert_volume(volume, snapshot)
         with translated(f"set volume {volume.id} back to snapshot {snapshot.id}"):
             row, source = self._need_volume(volume.id), self._need_snapshot(snapshot.id)
             # Some drivers look at these; not saved, so they need no undoing.
