@@ -258,8 +258,8 @@ def attachment(name):
         Name of the volume.
 
     Returns what is recorded (``owner``, ``name``, ``state``, ``volume_id``, ``connection_id``, ``size`` in GiB, ``path``, ``device``,
-    ``protocol``, ``read_only``, ``encrypted``, ``wwn``, ``mount_points``, …) and ``status``: ok, pending, gone, wrong, size or locked
-    (encrypted, and not open), with ``detail``. Never secrets.
+    ``protocol``, ``read_only``, ``encrypted``, ``wwn``, ``mount_points``, …) and ``status``: ok, pending, gone, wrong, size, lost
+    (its storage does not answer) or locked (encrypted, and not open), with ``detail``. Never secrets.
 
     CLI Example:
 

@@ -36,12 +36,13 @@ def test_another_process_is_named(device):
 
 def test_what_only_looks_is_no_reason_to_refuse(device):
     """As monitoring agents, blkid, lsblk and other minions' jobs do: one process after the other, each for a moment."""
-    process = subprocess.Popen(["sh", "-c", 'while :; do head -c 1M "$0" >/dev/null; done', device])
+    script = 'trap exit TERM; while :; do head -c 1M "$0" >/dev/null; done'
+    process = subprocess.Popen(["sh", "-c", script, device])
     try:
         for _ in range(10):
             assert holders.lasting(lambda: holders.find(device)) == []
     finally:
-        process.kill()
+        process.terminate()  # not killed: the reader of this moment would outlive the shell and keep the device
         process.wait()
 
 
