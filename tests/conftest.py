@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 import salt._logging
 
@@ -16,6 +19,34 @@ import salt._logging
 salt._logging.shutdown_temp_handler()
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+# How long an example takes says nothing here: another worker, or the machine, may be busy.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test that is marked ``alone`` while no other worker runs one: the kernel and its devices are the same for all."""
+    with _turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@contextmanager
+def _turn(*, alone: bool) -> Iterator[None]:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    # Any two files that all workers have. Who waits at the first lets nobody pass, so that a test that is to be alone gets its turn.
+    with open(__file__, encoding="utf-8") as gate, open(CHECKOUT / "pyproject.toml", encoding="utf-8") as running:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            # Said, since a child of the test may have the file still open.
+            fcntl.flock(running, fcntl.LOCK_UN)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

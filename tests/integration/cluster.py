@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,8 +199,12 @@ def loops(cluster: Cluster) -> list[str]:
 
 def engines(cluster: Cluster) -> list[int]:
     """Return the processes of the storage engine."""
-    master = psutil.Process(cluster.master.pid)
-    return [p.pid for p in master.children(recursive=True) if "storage" in p.name().lower() or "storage" in " ".join(p.cmdline()).lower()]
+    found = []
+    for process in psutil.Process(cluster.master.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "storage" in f"{process.name()} {' '.join(process.cmdline())}".lower():
+                found.append(process.pid)
+    return found
 
 
 def in_background(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[threading.Thread, list[Any]]:

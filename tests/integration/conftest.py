@@ -23,7 +23,7 @@ FILES = Path(__file__).parent / "files"
 def cluster(salt_factories: Any) -> Iterator[Cluster]:
     """Yield a master with the project's engine on the file driver, and the minions ``alpha`` and ``beta``."""
     # Until an engine that was killed runs again, a machine that runs two files of tests may need longer than the default of 10 s.
-    with make_cluster(salt_factories, consumer={"answer_timeout": 30}) as found:
+    with make_cluster(salt_factories, consumer={"answer_timeout": 60}) as found:
         yield found
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import loop
 from tests.integration.cluster import engines, loops, state, volume_files, write_pillar
+from tests.loops import let_go
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -175,7 +175,7 @@ def test_d4_connected_is_not_deleted(cluster, clean):
 def test_c10_a_device_that_vanished_is_attached_again(cluster, clean):
     cluster.apply("alpha", state("connected", "data", size=1))
     (device,) = loops(cluster)
-    assert loop.detach(device)
+    let_go(device)
     dry = only(cluster.apply("alpha", state("connected", "data", size=1), test=True))
     assert dry["result"] is None
     assert loops(cluster) == []
@@ -205,7 +205,7 @@ def test_c13_another_file_system_is_never_formatted(cluster, clean, tmp_path):
 def test_reattach_after_a_boot_needs_no_controller(cluster, clean):
     cluster.apply("alpha", state("connected", "data", size=1))
     (device,) = loops(cluster)
-    assert loop.detach(device)
+    let_go(device)
     config = str(Path(cluster.minions["alpha"].config["conf_file"]).parent)
     salt_call = Path(sys.executable).with_name("salt-call")
     command = [salt_call, "--local", "-c", config, "storage.reattach", "--out=json"]

@@ -62,13 +62,13 @@ def lasting(look: Callable[[], list[Holder]]) -> list[Holder]:
     """Return who uses a device and stays.
 
     Whatever lists block devices (blkid, lsblk, a monitoring agent, another minion's job) opens each for a moment, and that is no reason to
-    refuse a detach. So a process counts when it is seen in each of a few looks.
+    refuse a detach. So a process counts when it is seen in each of a few looks, also beside a mount, which stays.
 
     :param look: returns who uses it now, as :func:`find` does.
     """
     found = look()
     for _ in range(_LOOKS):
-        if not found or any(holder.kind not in ("process", "kernel") for holder in found):
+        if all(holder.kind not in ("process", "kernel") for holder in found):
             break
         time.sleep(_PAUSE)
         again = look()

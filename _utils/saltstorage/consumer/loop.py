@@ -135,9 +135,9 @@ def detach(path: str) -> bool:
     The kernel calls it success when someone has the device open, and detaches when they close it.  Then the device is
     left as it was and the result is False.
     """
-    before = status(path)
-    if before is None:
+    if status(path) is None:
         return True
+    # All on one descriptor: while it is open, the number cannot become another file's.
     with _open(path, os.O_RDONLY) as fd:
         try:
             fcntl.ioctl(fd, _CLR_FD, 0)
@@ -149,10 +149,7 @@ def detach(path: str) -> bool:
         if not _bound(fd):
             # The kernel keeps this with the number, and whoever gets that next could not write.
             fcntl.ioctl(fd, BLKROSET, struct.pack("i", 0))
-    after = status(path)
-    if after is None or (after.file_device, after.inode) != (before.file_device, before.inode):
-        return True
-    with contextlib.suppress(OSError), _open(path, os.O_RDONLY) as fd:
+            return True
         info = _Info()
         fcntl.ioctl(fd, _GET_STATUS64, info)
         info.flags &= ~_AUTOCLEAR

@@ -175,7 +175,8 @@ class Steps:
         for device in presence.current(record, self.tag) if record.file else []:
             self._step("detach loop")
             for _ in range(TRIES):
-                if loop.detach(device):
+                # Looked up again, since the number may be another's when somebody else has detached it meanwhile.
+                if device not in presence.current(record, self.tag) or loop.detach(device):
                     break
                 if used := lasting(partial(find_holders, device)):
                     return used

@@ -186,7 +186,7 @@ class Backends(Mapping[str, Backend]):
 
     def _look_after(self, name: str, provider: Provider, when_up: Callable[[str], None], stop: threading.Event) -> None:
         """Recover again when the exports are lost, as after a restart of the target daemon alone."""
-        while not stop.wait(self._config.retry_interval):
+        while not stop.is_set():
             try:
                 intact = provider.exports_intact()
                 if intact is None:
@@ -196,6 +196,7 @@ class Backends(Mapping[str, Backend]):
                     when_up(name)
             except StorageError as error:  # the daemon is still down
                 log.error("storage: backend %s: %s", name, error)
+            stop.wait(self._config.retry_interval)
 
     def _record(self, name: str, state: str, *, error: str) -> None:
         try:

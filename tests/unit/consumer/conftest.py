@@ -12,6 +12,7 @@ from salt._logging import impl as salt_logging
 from saltstorage.consumer import loop
 from saltstorage.consumer.attach import Consumer
 from saltstorage.consumer.config import ConsumerConfig
+from tests.loops import let_go
 
 from .helpers import GIB, devices_below, mounts_below, needs_root
 
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def config(folder: Path) -> ConsumerConfig:
-    return ConsumerConfig.from_opts({"id": "db1", "root_dir": str(folder / "root"), "storage": {"consumer": {"lock_timeout": 5}}})
+    return ConsumerConfig.from_opts({"id": "db1", "root_dir": str(folder / "root")})
 
 
 @pytest.fixture
@@ -67,4 +68,4 @@ def device(file: Path) -> Iterator[str]:
     """A loop device of its own, with no consumer's record of it."""
     path = loop.attach(str(file), "test")
     yield path
-    loop.detach(path)
+    let_go(path)

@@ -7,27 +7,33 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer import holders, loop
+from saltstorage.consumer import holders
+from tests.loops import let_go
+
+
+def find(device):
+    """Return who uses a device and stays: tests in other processes look at all devices, each for a moment."""
+    return holders.lasting(lambda: holders.find(device))
 
 
 def kinds(device):
-    return sorted(holder.kind for holder in holders.find(device))
+    return sorted(holder.kind for holder in find(device))
 
 
 def test_nobody(device):
-    assert holders.find(device) == []
+    assert find(device) == []
 
 
 def test_this_process_is_left_out(device):
     with open(device, "rb"):
-        assert holders.find(device) == []
+        assert find(device) == []
 
 
 def test_another_process_is_named(device):
     with open(device, "rb") as handle:
-        process = subprocess.Popen(["sleep", "60"], stdin=handle)
+        process = subprocess.Popen(["sleep", "infinity"], stdin=handle)
     try:
-        (holder,) = holders.find(device)
+        (holder,) = find(device)
         assert (holder.kind, str(holder)) == ("process", f"open in sleep (process {process.pid})")
     finally:
         process.kill()
@@ -39,18 +45,24 @@ def test_what_only_looks_is_no_reason_to_refuse(device):
     script = 'trap exit TERM; while :; do head -c 1M "$0" >/dev/null; done'
     process = subprocess.Popen(["sh", "-c", script, device])
     try:
-        for _ in range(10):
-            assert holders.lasting(lambda: holders.find(device)) == []
+        for _ in range(3):
+            assert find(device) == []
     finally:
         process.terminate()  # not killed: the reader of this moment would outlive the shell and keep the device
         process.wait()
 
 
+def test_what_only_looks_at_a_mounted_device_is_not_named_beside_the_mount():
+    mount = holders.Holder("mount", "mounted on /srv")
+    looks = [[mount, holders.Holder("process", f"open in blkid (process {pid})")] for pid in (1, 2)]
+    assert holders.lasting(lambda: looks.pop(0)) == [mount]
+
+
 def test_who_stays_is_named(device):
     with open(device, "rb") as handle:
-        process = subprocess.Popen(["sleep", "60"], stdin=handle)
+        process = subprocess.Popen(["sleep", "infinity"], stdin=handle)
     try:
-        (holder,) = holders.lasting(lambda: holders.find(device))
+        (holder,) = find(device)
         assert str(process.pid) in holder.text
     finally:
         process.kill()
@@ -64,21 +76,22 @@ def test_a_mount_is_named(device, folder, name):
     point.mkdir()
     subprocess.run(["mount", device, str(point)], check=True)
     try:
-        assert [str(holder) for holder in holders.find(device)] == [f"mounted on {point}"]
+        assert [str(holder) for holder in find(device)] == [f"mounted on {point}"]
     finally:
         subprocess.run(["umount", str(point)], check=True)
-    assert holders.find(device) == []
+    assert find(device) == []
 
 
+@pytest.mark.alone  # its namespace has a copy of each mount of the machine, which keeps their devices
 def test_a_mount_in_another_namespace_is_named(device, folder):
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
     point = folder / "mnt"
     point.mkdir()
-    script = f"mount --make-rprivate / && mount {device} {point} && echo ready && exec sleep 60"
+    script = f"mount --make-rprivate / && mount {device} {point} && echo ready && exec sleep infinity"
     process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"
-        (holder,) = holders.find(device)
+        (holder,) = find(device)
         assert holder.kind == "mount"
         assert f"mounted on {point} in the mount namespace of" in str(holder)
         assert f"(process {process.pid})" in str(holder)
@@ -88,6 +101,7 @@ def test_a_mount_in_another_namespace_is_named(device, folder):
         process.stdout.close()
 
 
+@pytest.mark.alone  # as above
 @pytest.mark.parametrize(("propagation", "count"), [("slave", 1), ("shared", 1), ("private", 2)])
 def test_a_copy_of_a_mount_that_goes_with_it_is_no_second_holder(device, folder, propagation, count):
     """Services with mounts of their own, such as udev's, follow the host's: they are no reason to refuse an unmount."""
@@ -97,13 +111,13 @@ def test_a_copy_of_a_mount_that_goes_with_it_is_no_second_holder(device, folder,
     point = folder / "mnt"
     point.mkdir()
     subprocess.run(["mount", device, str(point)], check=True)
-    command = ["unshare", "-m", "--propagation", propagation, "sh", "-c", "echo ready && exec sleep 60"]
+    command = ["unshare", "-m", "--propagation", propagation, "sh", "-c", "echo ready && exec sleep infinity"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"
-        assert len(holders.find(device)) == count
+        assert len(find(device)) == count
         subprocess.run(["umount", str(point)], check=True)
-        assert len(holders.find(device)) == count - 1, "what is no holder is gone with the mount"
+        assert len(find(device)) == count - 1, "what is no holder is gone with the mount"
     finally:
         process.kill()
         process.wait()
@@ -137,10 +151,10 @@ def test_swap_is_named(device):
 def test_a_loop_device_over_it_is_named(device):
     upper = subprocess.run(["losetup", "-f", "--show", device], check=True, capture_output=True, text=True).stdout.strip()
     try:
-        (holder,) = holders.find(device)
+        (holder,) = find(device)
         assert (holder.kind, str(holder)) == ("loop", f"used by the loop device {upper}")
     finally:
-        loop.detach(upper)
+        let_go(upper)
 
 
 def test_a_name_that_is_no_text_can_be_shown(device):
@@ -153,9 +167,9 @@ def test_a_name_that_is_no_text_can_be_shown(device):
         signal.pause()
     try:
         os.read(ready, 1)
-        (holder,) = holders.find(device)
+        (holder,) = find(device)
         assert holder.kind == "process"
-        holders.describe(holders.find(device)).encode()
+        holders.describe(find(device)).encode()
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

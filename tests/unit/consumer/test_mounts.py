@@ -7,6 +7,7 @@ import pytest
 
 from saltstorage.consumer import commands, loop, mounting, mounts
 from saltstorage.errors import FailedPreconditionError
+from tests.loops import let_go
 
 from .helpers import GIB
 
@@ -85,7 +86,7 @@ def test_another_device(point, formatted, make_file):
         assert (state.mounted, state.right) == (True, False)
         assert not mounts.state(point, "/dev/no-such-device").right
     finally:
-        loop.detach(other)
+        let_go(other)
 
 
 def test_r23_stacked_mounts(point, formatted):

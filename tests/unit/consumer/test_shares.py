@@ -5,6 +5,7 @@ A tmpfs stands in for the share here; a real NFS server, and os-brick's mounting
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import threading
@@ -15,13 +16,14 @@ from saltstorage.consumer import brick, loop, mounts
 from saltstorage.consumer.config import ConsumerConfig
 from saltstorage.consumer.shares import Shares
 from saltstorage.errors import AbortedError, UnimplementedError
+from tests.loops import let_go
 
 TAG = "salt-storage:test-shares"
 
 
 @pytest.fixture
 def config(tmp_path):
-    return ConsumerConfig(host="db1", state_dir=str(tmp_path), step_timeout=0.3)
+    return ConsumerConfig(host="db1", state_dir=str(tmp_path))
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_the_share_stays_while_another_volume_is_on_it(config, mount_point):
         Shares(config).leave(info(), mount_point)
         assert mounts.state(mount_point).mounted
     finally:
-        assert loop.detach(device)
+        let_go(device)
     Shares(config).leave(info(), mount_point)
     assert not mounts.state(mount_point).mounted
 
@@ -74,7 +76,7 @@ def test_a_share_is_not_unmounted_while_a_volume_on_it_is_being_attached(config,
     held.wait(10)
     try:
         with pytest.raises(AbortedError, match="share"):
-            Shares(config).leave(info(name="volume-2"), mount_point)
+            Shares(dataclasses.replace(config, step_timeout=0.3)).leave(info(name="volume-2"), mount_point)
         assert mounts.state(mount_point).mounted
     finally:
         end.set()

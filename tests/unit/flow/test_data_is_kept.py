@@ -155,7 +155,7 @@ def test_a_line_of_another_device_in_fstab_is_refused_first_and_always(host):
 def test_in_use_is_refused_before_anything_is_unmounted(host):
     assert host.mounted()["result"]
     with open(Path(host.mount_point, "file"), "w"):
-        process = subprocess.Popen(["sleep", "60"], cwd=host.mount_point)
+        process = subprocess.Popen(["sleep", "infinity"], cwd=host.mount_point)
         try:
             for test in (True, False):
                 done = host.state("disconnected", test=test)
@@ -215,6 +215,7 @@ def test_ext4_grows_while_it_is_not_mounted(host):
     assert read(host) == "kept"
 
 
+@pytest.mark.alone  # a number is freed and taken again
 @pytest.mark.parametrize("function", ["connected", "unmounted", "disconnected"])
 def test_c10_a_stranger_that_has_our_loop_device_number_keeps_its_device(host, tmp_path, function):
     """Ours went away and somebody else was given its number, and has mounted what is there now."""

@@ -596,6 +596,7 @@ def test_c10_closed_by_hand(host):
 
 
 @needs_mapper
+@pytest.mark.alone  # a number is freed and taken again
 def test_a_mapping_over_a_device_that_has_gone(host):
     """As when the storage network was away for too long: a new device comes, and the mapping is still over the former one."""
     ok(mounted(host))

@@ -99,15 +99,22 @@ def test_n4_no_such_volume(volume, test):
 
 
 class Impatient:
-    """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on."""
+    """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on.
+
+    :ivar begun: what must have happened before the time counts.
+    """
 
     def __init__(self, controller):
         self.controller = controller
         self.pool = concurrent.futures.ThreadPoolExecutor(4)
+        self.begun = None
 
     def call(self, op, args, timeout=None):
+        asked = self.pool.submit(self.controller.call, op, args)
+        if timeout is not None and self.begun is not None:
+            assert self.begun.wait(30)
         try:
-            return self.pool.submit(self.controller.call, op, args).result(timeout)
+            return asked.result(timeout)
         except concurrent.futures.TimeoutError:
             raise DeadlineExceededError(f"operation {op!r} did not end within {timeout} s") from None
 
@@ -123,7 +130,8 @@ def impatient(faulty, monkeypatch):
 
 def test_n5_not_ready_in_time(impatient, hooks):
     go_on = threading.Event()
-    hooks["create_snapshot"] = lambda: go_on.wait(60)
+    begun = impatient.flow.controller.begun = threading.Event()
+    hooks["create_snapshot"] = lambda: (begun.set(), go_on.wait(60))
     first = done(impatient.state("snapshot_present", "cut", timeout=1))
     assert "ready: False" in first["comment"]
     again = impatient.state("snapshot_present", "cut", timeout=1)

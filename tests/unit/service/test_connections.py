@@ -321,6 +321,7 @@ def test_snapshots_count_in_the_quota(opts):
 def test_two_extensions_at_once_do_not_pass_the_quota(opts):
     opts["storage"]["policy"] = {"web*": {"max_gib": 3}}
     service = Service(opts)
+    service.core.locks.timeout = 60  # both are to get their turn
     for name in ("a", "b"):
         run(service, "create", name=name, size=1)
 

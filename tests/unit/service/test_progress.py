@@ -25,9 +25,10 @@ class Told:
             self.all.append(data)
             self.changed.notify_all()
 
-    def wait(self, count):
+    def wait(self, step):
+        """Wait until something is told at this step."""
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.all) >= count, 10), self.all
+            assert self.changed.wait_for(lambda: step in [data["step"] for data in self.all], 10), self.all
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def told():
 def test_a_long_operation_is_told_of_until_its_end(told):
     heartbeat = Heartbeat(told, after=0.05, every=0.05)
     with heartbeat.operation("migrate", "web1", {"name": "data", "secret": "MARKER"}):
-        told.wait(1)
+        told.wait("")
         progress.step("copying", done=5, total=20)
-        told.wait(3)
+        told.wait("copying")
     heartbeat.close()
     first, *_, before, last = told.all
     assert first["text"].startswith("migrate 'data' of web1 (")
@@ -55,7 +56,7 @@ def test_a_failure_is_told_as_such(told):
 
     def fail():
         with heartbeat.operation("create", None):
-            told.wait(1)
+            told.wait("")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -129,10 +130,9 @@ def test_who_waits_for_another_operation_says_so(service, told):
     with service.core.locks.held(volume_key("web1", "data"), why="the test"):
         thread = threading.Thread(target=create)
         thread.start()
-        told.wait(2)
+        told.wait("waiting for the test")
     thread.join()
     heartbeat.close()
-    assert told.all[1]["step"] == "waiting for the test"
     assert told.all[-1]["state"] == "done"
     assert service.volume("web1", "data").size == 1
 

@@ -120,6 +120,7 @@ def test_p14_one_identity_one_row(service):
 
 
 def test_r12_six_at_once_make_one(service, files):
+    service.core.locks.timeout = 60  # all are to get their turn
     service.start()
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         replies = list(pool.map(lambda _: run(service, "create", name="data", size=1), range(6)))

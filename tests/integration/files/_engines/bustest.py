@@ -1,7 +1,7 @@
 """
 An engine of the tests: the real server over operations that need no storage, with switches for what can go wrong.
 
-Files in the master's cache folder are its switches and its trace: ``bustest.pid``, ``bustest.executed``,
+Files in the master's cache folder are its switches and its trace: ``bustest.pid``, ``bustest.executed``, ``bustest.published``,
 ``bustest.broken`` (the controller cannot start), ``bustest.drop`` (the next reply is lost), ``bustest.marker``.
 """
 
@@ -65,6 +65,7 @@ class Service:
     def start(self):
         if (self._folder / "bustest.broken").exists():
             raise FailedPreconditionError("the test broke it", field="storage:backends")
+        self._trace({"mark": "started"})
 
     def close(self):
         pass
@@ -90,19 +91,24 @@ class Service:
 
 def start():
     folder = Path(__opts__["cachedir"])
-    (folder / "bustest.pid").write_text(str(os.getpid()))
+    (folder / "bustest.new").write_text(str(os.getpid()))
+    (folder / "bustest.new").replace(folder / "bustest.pid")
+    (folder / "bustest.published").touch()
     engine.RETRY_INTERVAL = 2.0
-    _make_replies_losable(folder / "bustest.drop")
+    _watch_replies(folder)
     engine.run(__opts__, lambda: Service(folder))
 
 
-def _make_replies_losable(switch):
-    publish = Publisher.__call__
+def _watch_replies(folder):
+    publish, switch = Publisher.__call__, folder / "bustest.drop"
 
     def maybe(self, minion, tag, data):
         if switch.exists():
             switch.unlink()
             return True
-        return publish(self, minion, tag, data)
+        found = publish(self, minion, tag, data)
+        with open(folder / "bustest.published", "a") as file:
+            file.write("." if found else "")
+        return found
 
     Publisher.__call__ = maybe
