@@ -509,7 +509,7 @@ def test_r19_an_adopted_volume_that_reads_as_empty(host):
 def test_p6_a_copy_of_an_encrypted_volume(host):
     ok(mounted(host))
     write(host)
-    subprocess.run(["sync", "-f", host.mount_point], check=True)
+    ok(host.state("disconnected"))  # not every file system copies a file that is in use
     for test in (True, False):
         done = host.state("connected", "copy", size=1, source={"volume": "data"}, test=test)
         refused(done, "ALREADY_EXISTS")
