@@ -55,7 +55,12 @@ def san(request: pytest.FixtureRequest, verified: Verified) -> Iterator[San]:
 def _running(request: pytest.FixtureRequest, verified: Verified, part: Any) -> Iterator[Any]:
     request.session.stash[_RUNNING].append(part)
     try:
-        part.start()
+        try:
+            part.start()
+        except Exception:
+            part.save_logs(LOGS / "start")
+            print(f"The logs of the lab, which did not start: {LOGS / 'start'}")
+            raise
         verified.kernels.update(f"{guest.run('uname -r').strip()} (user-mode Linux)" for guest in part.consumers)
         yield part
     finally:

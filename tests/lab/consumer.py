@@ -8,6 +8,9 @@ from typing import Any
 
 from .guest import BIN, CHECKOUT, Guest, LabError, wait_for
 
+#: Exit codes of ``iscsiadm --login`` when the target says no: for this initiator it is not there, or not with these credentials.
+LOGIN_REFUSED = (19, 24)
+
 
 def record(guest: Guest, volume: str = "data") -> dict[str, Any]:
     """Return the attachment record of a volume, secrets included."""

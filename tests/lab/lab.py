@@ -39,9 +39,10 @@ class Lab:
 
     def start(self) -> None:
         """Start all and return when both consumers are ready to attach, prepared by the formula's own SLS."""
-        for name, number, multipath in (("db1", 11, False), ("db2", 12, True)):
+        # The pillar of both names multipath; one is told otherwise.
+        for name, number, own in (("db1", 11, {"multipath": False}), ("db2", 12, {})):
             guest = self.guest(name, number)
-            guest.minion({"master": network.OUTSIDE[0], "storage": {"consumer": {"multipath": multipath, "answer_timeout": 60}}})
+            guest.minion({"master": network.OUTSIDE[0], "storage": {"consumer": {**own, "answer_timeout": 60}}})
             guest.start()
         self.start_tgtd()
         self.controller.start(sync=True)

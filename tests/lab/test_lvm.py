@@ -6,12 +6,15 @@ import json
 
 import pytest
 
+from .consumer import LOGIN_REFUSED, disks
 from .guest import BIN, CHECKOUT, LabError, wait_for
 from .san import ADDRESS, GROUP, San
 from .verified import Verified
 
 #: Cinder and a salt-master take such a guest minutes to start.
 pytestmark = pytest.mark.long
+#: Exit code of ``iscsiadm`` when there is nothing to show.
+NONE = 21
 THIN, FILE = "LVM thin pool, LIO", "file, LIO"
 PROTOCOL = "iSCSI, CHAP"
 VOLUMES = {
@@ -102,18 +105,43 @@ def test_another_host_sees_no_target_and_cannot_log_in(san: San, verified: Verif
         for record in records:
             with verified({"thin": THIN, "file": FILE}[record["name"]], PROTOCOL, "another host neither discovers the target nor logs in"):
                 data = record["connection_info"]["data"]
-                seen = san.consumer.ran(f"iscsiadm -m discovery -t st -p {ADDRESS} -I other -o nonpersistent").output
-                assert data["target_iqn"] not in seen
+                discovery = f"iscsiadm -m discovery -t st -p {ADDRESS} -o nonpersistent"
+                assert san.consumer.ran(f"{discovery} -I other").code == NONE
+                assert data["target_iqn"] in san.consumer.run(f"{discovery} -I default")
                 node = f"iscsiadm -m node -T {data['target_iqn']} -p {data['target_portal']} -I other"
                 san.consumer.run(f"{node} -o new")
                 for key, value in (("authmethod", "CHAP"), ("username", data["auth_username"]), ("password", data["auth_password"])):
                     san.consumer.run(f"{node} -o update -n node.session.auth.{key} -v {value}")
                 try:
-                    assert san.consumer.ran(f"{node} --login").code != 0
+                    assert san.consumer.ran(f"{node} --login").code in LOGIN_REFUSED
                 finally:
                     san.consumer.run(f"{node} -o delete")
     finally:
         san.consumer.run(f"{other} -o delete")
+
+
+def test_the_right_host_without_the_right_secret_is_refused(san: San, verified: Verified) -> None:
+    records = [json.loads(san.consumer.run(f"cat {path}")) for path in san.consumer.run(f"ls {RECORDS}/*").split()]
+    own = san.consumer.run("cut -d= -f2 /etc/iscsi/initiatorname.iscsi").strip()
+    iface = "iscsiadm -m iface -I again"
+    san.consumer.run(f"{iface} -o new; {iface} -o update -n iface.initiatorname -v {own}")
+    try:
+        for record in records:
+            with verified(
+                {"thin": THIN, "file": FILE}[record["name"]], PROTOCOL, "the right host is refused without CHAP, and with a wrong secret"
+            ):
+                data = record["connection_info"]["data"]
+                node = f"iscsiadm -m node -T {data['target_iqn']} -p {data['target_portal']} -I again"
+                san.consumer.run(f"{node} -o new")
+                try:
+                    assert san.consumer.ran(f"{node} --login").code in LOGIN_REFUSED
+                    for key, value in (("authmethod", "CHAP"), ("username", data["auth_username"]), ("password", "not the secret")):
+                        san.consumer.run(f"{node} -o update -n node.session.auth.{key} -v '{value}'")
+                    assert san.consumer.ran(f"{node} --login").code in LOGIN_REFUSED
+                finally:
+                    san.consumer.run(f"{node} -o delete")
+    finally:
+        san.consumer.run(f"{iface} -o delete")
 
 
 def test_growing_under_io(san: San, verified: Verified) -> None:
@@ -147,8 +175,9 @@ def test_data_is_there_after_disconnect_and_reconnect(san: San, verified: Verifi
         # As administrators do who want to be rid of a target; os-brick alone would then leave session and device.
         san.consumer.run("rm -rf /etc/iscsi/nodes/*")
         san.apply(volumes(size="2GiB", state="disconnected"))
-        assert san.consumer.ran("iscsiadm -m session").code == 21, "sessions left over"
-        assert san.consumer.ran("iscsiadm -m node").code == 21, "node records left over"
+        assert san.consumer.ran("iscsiadm -m session").code == NONE, "sessions left over"
+        assert san.consumer.ran("iscsiadm -m node").code == NONE, "node records left over"
+        assert disks(san.consumer) == {}
         assert san.targets() == []
     with verified(FILE, PROTOCOL, "disconnect leaves no session, device, target or loop device on the controller"):
         assert san.server.run("losetup --list --noheadings").strip() == ""

@@ -50,11 +50,14 @@ def test_consumers_boot_while_the_master_is_down(lab: Lab, verified: Verified) -
 def test_the_controller_boots_while_consumers_write(lab: Lab, verified: Verified) -> None:
     """Row R16."""
     with verified(
-        "file, tgt", "iSCSI, CHAP, one path and multipath", "reboot of the controller: targets are restored and the consumers' writes go on"
+        "file, tgt",
+        "iSCSI, CHAP, one path and multipath",
+        "tgtd, master and engine end and start anew: targets are restored and the consumers' writes go on",
     ):
         writers = [Writing(host, f"{MOUNT}/blob", 60) for host in lab.consumers]
         for writing in writers:
             writing.wait_for_some(3)
+        lab.controller.stop()
         lab.stop_tgtd()
         assert not any(writing.done for writing in writers)
         lab.start_tgtd(listen=False)

@@ -89,19 +89,23 @@ class Verified:
         """Keep the rows for :func:`write`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
-            json.dumps({"started": self.started, "ended": time.time(), "kernels": sorted(self.kernels), "rows": self.rows}, indent=1)
+            json.dumps(
+                {"commit": _commit(), "started": self.started, "ended": time.time(), "kernels": sorted(self.kernels), "rows": self.rows},
+                indent=1,
+            )
         )
 
 
 def add(parts: list[Path], table: dict[str, Any]) -> dict[str, Any]:
     """Return a table with the run that has left these parts; a run that has no rows any more is not in it.
 
-    :param table: ``{"runs": [{"date": …, "seconds": …, "machine": …, "kernels": […], "versions": […]}], "rows": [[backend, protocol,
-        operation, result, index of the run]]}``.
+    :param table: ``{"runs": [{"commit": …, "date": …, "seconds": …, "machine": …, "kernels": […], "versions": […]}],
+        "rows": [[backend, protocol, operation, result, index of the run]]}``.
     """
     found = [json.loads(path.read_text()) for path in parts]
     started = min(part["started"] for part in found)
     run = {
+        "commit": ", ".join(sorted({part["commit"] for part in found})),
         "date": datetime.datetime.fromtimestamp(started, datetime.UTC).strftime("%Y-%m-%d %H:%M"),
         "seconds": round(max(part["ended"] for part in found) - started),
         "machine": f"{os.cpu_count()} processors, KVM not used",
@@ -127,7 +131,11 @@ def text(table: dict[str, Any]) -> str:
     for number, run in enumerate(table["runs"], 1):
         title = f"Run {number}: {run['date']} UTC"
         lines += ["", title, "-" * len(title), ""]
-        lines += [f":Took: {run['seconds']} s; {run['machine']}", f":Guest kernels: {', '.join(run['kernels'])}"]
+        lines += [
+            f":Commit: {run['commit']}",
+            f":Took: {run['seconds']} s; {run['machine']}",
+            f":Guest kernels: {', '.join(run['kernels'])}",
+        ]
         lines += [f":Versions: {', '.join(run['versions'])}"]
     return HEAD + "\n".join(lines) + "\n"
 
@@ -142,6 +150,13 @@ def record(path: Path) -> None:
     table = add(sorted(PARTS.glob("*.json")), table)
     rows.write_text(json.dumps(table, indent=1) + "\n")
     path.with_suffix(".rst").write_text(text(table))
+
+
+def _commit() -> str:
+    """Return what runs; it ends in ``-dirty`` when the checkout is not as it was committed."""
+    command = ["git", "-C", str(CHECKOUT), "-c", "safe.directory=*", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _versions() -> list[str]:

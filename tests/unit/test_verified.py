@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab import verified
 
-OLD = {"date": "2026-01-01 00:00", "seconds": 9, "machine": "a machine", "kernels": ["1.0"], "versions": ["salt 1"]}
+OLD = {"commit": "1a2b3c4", "date": "2026-01-01 00:00", "seconds": 9, "machine": "a machine", "kernels": ["1.0"], "versions": ["salt 1"]}
 TABLE = {
     "runs": [OLD, {**OLD, "date": "2026-02-02 00:00"}],
     "rows": [["file", "iSCSI", "grow", "passed", 0], ["LVM", "iSCSI", "grow", "passed", 1]],
@@ -43,7 +43,7 @@ def test_a_row_belongs_to_the_last_run_that_showed_it(part):
 def test_the_page_names_the_run_of_each_row():
     page = verified.text(TABLE)
     assert "   * - LVM\n     - iSCSI\n     - grow\n     - passed\n     - 2\n" in page
-    assert "Run 2: 2026-02-02 00:00 UTC\n---------------------------\n" in page
+    assert "Run 2: 2026-02-02 00:00 UTC\n---------------------------\n\n:Commit: 1a2b3c4\n" in page
 
 
 def test_recording_adds_to_what_is_there(part, monkeypatch, tmp_path):

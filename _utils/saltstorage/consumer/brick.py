@@ -61,6 +61,8 @@ class Brick:
                 nvme.check(connection_info["data"])
             data = {**connection_info["data"], "enforce_multipath": use_multipath and self.config.enforce_multipath}
             device_info = self._connector(connection_info, use_multipath).connect_volume(data)
+            if connection_info["driver_volume_type"] == "iscsi":
+                iscsi.leave_to_the_records(connection_info["data"])
             return _plain(device_info)
 
     def disconnect(self, connection_info: Mapping[str, Any], device_info: Mapping[str, Any], *, use_multipath: bool, force: bool) -> None:

@@ -24,6 +24,8 @@ class ConsumerConfig:
 
     >>> ConsumerConfig.from_opts({"id": "db1", "storage": {"consumer": {"multipath": True}}}).multipath
     True
+    >>> ConsumerConfig.from_opts({"id": "db1", "pillar": {"storage": {"consumer": {"protocols": ["iscsi", "multipath"]}}}}).multipath
+    True
     """
 
     host: str  #: Name of this host to controllers and arrays: the minion id.
@@ -31,7 +33,8 @@ class ConsumerConfig:
     device_dir: str = "/dev/storage"  #: Where the links to the volumes are made.
     fstab: str = "/etc/fstab"  #: Table of file systems that the states write.
     lock_path: str = "/var/lib/salt-storage/os-brick"  #: Locks of os-brick; one a host, shared by all that use os-brick on it.
-    multipath: bool = False  #: Whether volumes are attached over all their paths.
+    #: Whether volumes are attached over all their paths; unless given, whether pillar has the host prepared for that.
+    multipath: bool = False
     enforce_multipath: bool = False  #: Whether to fail when ``multipath`` is set and multipathd does not run.
     answer_timeout: float = 10.0  #: How long to wait for a first answer of a controller, seconds.
     lock_timeout: float = 60.0  #: How long to wait for another job that works on the same volume, seconds.
@@ -51,7 +54,7 @@ class ConsumerConfig:
         storage = validate.mapping(opts.get("storage") or {}, "storage")
         given = validate.mapping(storage.get("consumer") or {}, "storage:consumer")
         validate.no_unknown(given, (*_PATHS, *_FLAGS, *_SECONDS, *_LISTS), "storage:consumer")
-        values: dict[str, Any] = {"host": str(opts.get("id") or socket.gethostname())}
+        values: dict[str, Any] = {"host": str(opts.get("id") or socket.gethostname()), "multipath": _prepared_for_multipath(opts)}
         root = str(opts.get("root_dir") or "/")
         for key in _PATHS:
             default = str(getattr(cls, key))
@@ -66,6 +69,14 @@ class ConsumerConfig:
             if key in given:
                 values[key] = _options(given[key], key)
         return cls(**values)
+
+
+def _prepared_for_multipath(opts: Mapping[str, Any]) -> bool:
+    """Return whether pillar names multipath; what is wrong in it is said by :func:`saltstorage.pillar.consumer_problem`."""
+    found: Any = opts
+    for key in ("pillar", "storage", "consumer", "protocols"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return isinstance(found, list | tuple) and "multipath" in found
 
 
 def _path(value: Any, key: str) -> str:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import StorageError
 from . import commands
 
 #: A line of ``iscsiadm -m session`` or ``iscsiadm -m node``: the portal, its group and the target.
@@ -29,6 +30,22 @@ def restore_records(data: Mapping[str, Any]) -> None:
         if target in targets:
             log.warning("storage: the node record of %s at %s is missing and made again", target, portal)
             commands.run("make the node record again", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
+
+
+def leave_to_the_records(data: Mapping[str, Any]) -> None:
+    """Have open-iscsi's own service log in to none of a volume's targets when the host boots, as os-brick asks of it.
+
+    What is attached at boot is for the attachment records to say: a target that has gone, or was given to another host meanwhile,
+    would be tried for minutes, and beside the unit that attaches volumes.
+
+    :param data: the ``data`` of an iSCSI connection.
+    """
+    for target in sorted({data.get("target_iqn"), *data.get("target_iqns", ())} - {None}):
+        command = ["iscsiadm", "-m", "node", "-T", target, "-o", "update", "-n", "node.startup", "-v", "manual"]
+        try:
+            commands.run("leave the login at boot to the attachment records", command, timeout=60, ok=(0, 21))  # 21: there are none
+        except StorageError as error:  # it is attached all the same
+            log.warning("storage: %s", error)
 
 
 def _listed(mode: str) -> set[tuple[str, str]]:

@@ -15,7 +15,7 @@ def tool(folder, monkeypatch, sessions, nodes):
     path.write_text("\n".join(["#!/bin/sh", f'echo "$*" >> {folder}/calls', 'case "$*" in', *lines, "esac"]) + "\n")
     path.chmod(0o755)
     monkeypatch.setattr(commands, "SEARCH", f"{folder}:/usr/bin:/bin")
-    return lambda: [line for line in (folder / "calls").read_text().splitlines() if "new" in line]
+    return lambda: [line for line in (folder / "calls").read_text().splitlines() if "-o" in line]
 
 
 def test_a_record_that_is_missing_is_made(tmp_path, monkeypatch):
@@ -38,3 +38,18 @@ def test_nothing_to_do(tmp_path, monkeypatch):
     assert made() == []
     monkeypatch.setattr(commands, "SEARCH", str(tmp_path / "none"))
     iscsi.restore_records({"target_iqn": IQN})
+
+
+def test_the_login_at_boot_is_left_to_the_attachment_records(tmp_path, monkeypatch):
+    """Row R4: os-brick would have open-iscsi log in at boot to whatever was ever attached."""
+    told = tool(tmp_path, monkeypatch, "", "")
+    iscsi.leave_to_the_records({"target_iqn": IQN, "target_iqns": [IQN, IQN + "a"]})
+    assert told() == [f"-m node -T {target} -o update -n node.startup -v manual" for target in (IQN, IQN + "a")]
+
+
+def test_a_record_that_cannot_be_changed_keeps_nobody_from_attaching(tmp_path, monkeypatch, caplog):
+    (tmp_path / "iscsiadm").write_text("#!/bin/sh\necho no database >&2; exit 6\n")
+    (tmp_path / "iscsiadm").chmod(0o755)
+    monkeypatch.setattr(commands, "SEARCH", f"{tmp_path}:/usr/bin:/bin")
+    iscsi.leave_to_the_records({"target_iqn": IQN})
+    assert "no database" in caplog.text
