@@ -9,6 +9,8 @@ Functions that attach or detach need root. None needs credentials, or a way to t
 .. versionadded:: 1.0.0
 """
 
+import dataclasses
+
 from saltstorage import validate
 from saltstorage.consumer import freeze as freezing
 from saltstorage.consumer import snapshots as snapshotting
@@ -287,6 +289,25 @@ def attachments():
     consumer = _flow().consumer
     found, errors = consumer.attachments()
     return [*(_with_status(consumer, a) for a in found), *({"error": str(e)} for e in errors)]
+
+
+def leftovers():
+    """
+    Return what is left on this minion of volumes, and no attachment record explains: after a crash, or work by hand.
+
+    Looked at are sessions and node records of iSCSI, whoever made them; loop devices, encrypted mappings and links that this minion made;
+    and lines of fstab. Nothing is changed. A host that uses iSCSI for other things too finds those here as well.
+
+    Returns a list of ``kind`` (session, node, loop, mapping, link or fstab), ``name``, and ``remedy``: how to be rid of it by hand, once
+    it is known that nobody needs it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' storage.leftovers
+    """
+    return [dataclasses.asdict(found) for found in _flow().consumer.leftovers()]
 
 
 def holders(name):

@@ -57,11 +57,12 @@ from ..errors import (
     UnavailableError,
 )
 from ..model import Volume
-from . import brick, devices, links, loop, nvme, presence, records
+from . import brick, devices, leftovers, links, loop, nvme, presence, records
 from .attachment import ABSENT, GONE, LOCKED, LOST, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
 from .config import ConsumerConfig
 from .encryption import Encryption
 from .holders import Holder
+from .leftovers import Leftover
 from .locks import VolumeLocks
 from .passphrase import Reader
 from .records import ATTACHED, ATTACHING, DETACHED, DETACHING, INTENT, AttachmentRecord, Identity
@@ -136,6 +137,16 @@ class Consumer:
         """
         record = self.records.load(name)
         return None if record is None else self._shown(record)
+
+    def leftovers(self) -> list[Leftover]:
+        """Return what is left on this host and no record explains. See :func:`.leftovers.find`.
+
+        :raises FailedPreconditionError: a record is damaged, so that nothing can be said.
+        """
+        found, errors = self.records.all()
+        if errors:
+            raise errors[0]
+        return leftovers.find(self.config, found)
 
     def device(self, name: str) -> str:
         """Return the path of an attached volume, such as ``/dev/storage/data``.

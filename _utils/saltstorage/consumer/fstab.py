@@ -65,9 +65,13 @@ class Fstab:
         found = [entry for line in self._lines() if (entry := parse(line)) and _same(entry.mount_point, mount_point)]
         return found[-1] if found else None
 
+    def all(self) -> list[Entry]:
+        """Return all entries."""
+        return [entry for line in self._lines() if (entry := parse(line))]
+
     def of_device(self, device: str) -> list[Entry]:
         """Return the entries of a device, as it is written."""
-        return [entry for line in self._lines() if (entry := parse(line)) and entry.device == device]
+        return [entry for entry in self.all() if entry.device == device]
 
     def set(self, entry: Entry) -> bool:
         """Make ``entry`` the only one of its mount point; return whether the file was changed.

@@ -23,10 +23,8 @@ def restore_records(data: Mapping[str, Any]) -> None:
 
     :param data: the ``data`` of an iSCSI connection.
     """
-    if shutil.which("iscsiadm", path=commands.SEARCH) is None:
-        return
     targets = {data.get("target_iqn"), *data.get("target_iqns", ())}
-    for portal, target in sorted(_listed("session") - _listed("node")):
+    for portal, target in sorted(listed("session") - listed("node")):
         if target in targets:
             log.warning("storage: the node record of %s at %s is missing and made again", target, portal)
             commands.run("make the node record again", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
@@ -48,7 +46,10 @@ def leave_to_the_records(data: Mapping[str, Any]) -> None:
             log.warning("storage: %s", error)
 
 
-def _listed(mode: str) -> set[tuple[str, str]]:
-    """Return portals and targets of what there is; where there is nothing, iscsiadm fails."""
+def listed(mode: str) -> set[tuple[str, str]]:
+    """Return the portal and target of each ``session``, or of each ``node`` record; nothing where there is no iSCSI."""
+    if shutil.which("iscsiadm", path=commands.SEARCH) is None:
+        return set()
+    # Where there is nothing to list, it fails.
     _, out, _ = commands.run("list iSCSI " + mode + "s", ["iscsiadm", "-m", mode], timeout=60, ok=range(256))
     return set(_LINE.findall(out))

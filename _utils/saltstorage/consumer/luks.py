@@ -42,6 +42,11 @@ def name(volume_id: str, tag: str) -> str:
     return f"storage-{volume_id}-{tag[-8:]}"
 
 
+def is_own(mapping: str, tag: str) -> bool:
+    """Return whether a mapping bears a name that :func:`name` gives with this tag."""
+    return mapping.startswith("storage-") and mapping.endswith(f"-{tag[-8:]}")
+
+
 def find(mapping: str) -> Mapping | None:
     """Return an open device by its name; None when there is none."""
     for path in glob.glob("/sys/block/dm-*/dm/name"):
