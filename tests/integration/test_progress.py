@@ -17,14 +17,14 @@ def test_the_runner_shows_progress(cluster, busy, heard):
         thread, results = in_background(cli.run, "storage.create", "slow", "owner=alpha", "size=1", "--out=nested")
         # Where all is slow, it is not waiting yet when it says so for the first time.
         event = heard("storage/progress/", 60)
-        while not event["data"]["text"].startswith("create 'slow' of alpha: waiting for another process"):
+        while not event["data"]["text"].startswith("create 'slow' of alpha: waiting for the test"):
             event = heard("storage/progress/", 60)
         own = heard("salt/run/", 60)
         while not (own["tag"].endswith("/progress") and own["data"]["message"].startswith("create 'slow' of alpha: waiting")):
             own = heard("salt/run/", 60)
     thread.join()
     assert event["data"]["state"] == "running"
-    assert "waiting for another process" in results[0].stdout
+    assert "waiting for the test" in results[0].stdout
     assert "size" in results[0].stdout
 
 

@@ -15,6 +15,9 @@ from typing import Any
 from ..errors import AbortedError, FailedPreconditionError, UnavailableError
 from . import progress
 
+#: What is read of why a lock is held, characters.
+_LONGEST = 500
+
 
 class Locks:
     """A set of named locks.
@@ -32,11 +35,13 @@ class Locks:
             from tooz import ToozError, coordination
 
         self.timeout = timeout
+        #: Where the processes of one master tell each other who holds what; they share the directory of the locks.
+        self._directory = url.removeprefix("file://") if url.startswith("file://") else ""
         self._holders: dict[str, str] = {}
         self._guard = threading.Lock()
         try:
-            if url.startswith("file://"):
-                os.makedirs(url.removeprefix("file://"), mode=0o700, exist_ok=True)
+            if self._directory:
+                os.makedirs(self._directory, mode=0o700, exist_ok=True)
             self._coordinator: Any = coordination.get_coordinator(url, uuid.uuid4().hex.encode())
             self._coordinator.start(start_heart=True)
         except OSError as error:
@@ -64,26 +69,54 @@ class Locks:
         with contextlib.ExitStack() as stack:
             for key in sorted(set(keys)):
                 # Names may be any Unicode and long; the lock's name is a file name or a key in etcd.
-                lock = self._coordinator.get_lock(hashlib.sha256(key.encode()).hexdigest()[:32].encode())
+                lock = self._coordinator.get_lock(_file_name(key).encode())
                 # tooz takes False for "do not wait" and a number for a time limit.
                 if not lock.acquire(blocking=False):
-                    holder = self._holders.get(key, "another process of the controller")
-                    progress.step(f"waiting for {holder}")
+                    progress.step(f"waiting for {self._holder(key)}")
                     left = max(0.0, limit - time.monotonic())
                     taken = lock.acquire(blocking=left or False)
                     progress.step("")
                     if not taken:
-                        holder = self._holders.get(key, "another process of the controller")
-                        raise AbortedError(f"busy: {holder} has held it for longer than {self.timeout:g} s; try again when it has ended")
+                        text = f"busy: {self._holder(key)} has held it for longer than {self.timeout:g} s; try again when it has ended"
+                        raise AbortedError(text)
                 stack.callback(self._release, lock, key)
-                with self._guard:
-                    self._holders[key] = why
+                self._tell(key, why)
             yield
 
     def _release(self, lock: Any, key: str) -> None:
-        with self._guard:
-            self._holders.pop(key, None)
+        self._tell(key, None)
         lock.release()
+
+    def _tell(self, key: str, why: str | None) -> None:
+        """Say why a lock is held, or that it is not any more."""
+        with self._guard:
+            if why is None:
+                self._holders.pop(key, None)
+            else:
+                self._holders[key] = why
+        if self._directory:
+            # Only what others read who wait: nothing fails for it.
+            path = os.path.join(self._directory, f"{_file_name(key)}.holder")
+            with contextlib.suppress(OSError):
+                if why is None:
+                    os.unlink(path)
+                else:
+                    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as file:
+                        file.write(why)
+
+    def _holder(self, key: str) -> str:
+        """Return why a lock is held, as far as that is known."""
+        with self._guard:
+            found = self._holders.get(key, "")
+        if not found and self._directory:
+            path = os.path.join(self._directory, f"{_file_name(key)}.holder")
+            with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+                found = file.read(_LONGEST)
+        return found or "another process of the controller"
+
+
+def _file_name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def volume_key(owner: str, name: str) -> str:

@@ -1,0 +1,70 @@
+"""Locks between the processes of one master: who waits reads for whom."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from saltstorage.controller.locks import Locks, volume_key
+from saltstorage.errors import AbortedError
+
+KEY = volume_key("web1", "data")
+HOLD = """
+import sys
+from saltstorage.controller.locks import Locks
+with Locks(sys.argv[1], 1).held(sys.argv[2], why="the move of 'data', asked for by root"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def locks(tmp_path):
+    locks = Locks(f"file://{tmp_path}/locks", 1)
+    yield locks
+    locks.close()
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A process that holds the lock of a volume."""
+    command = [sys.executable, "-W", "ignore", "-c", HOLD, f"file://{tmp_path}/locks", KEY]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def busy(locks):
+    with pytest.raises(AbortedError) as caught, locks.held(KEY, why="a deletion", timeout=0):
+        pass
+    return caught.value.message
+
+
+def test_g4_the_holder_in_another_process_is_named(locks, other):
+    assert "busy: the move of 'data', asked for by root has held it" in busy(locks)
+
+
+def test_g4_a_holder_that_was_killed_is_no_holder(locks, other):
+    other.kill()
+    other.wait()
+    with locks.held(KEY, why="a deletion", timeout=0):
+        pass
+
+
+def test_nothing_of_it_stays(locks, tmp_path):
+    with locks.held(KEY, why="a deletion"):
+        (holder,) = (tmp_path / "locks").glob("*.holder")
+        assert (holder.read_text(), holder.stat().st_mode & 0o777) == ("a deletion", 0o600)
+    assert list((tmp_path / "locks").glob("*.holder")) == []
+
+
+def test_a_holder_that_cannot_be_told_is_still_one(locks, other, tmp_path):
+    (holder,) = (tmp_path / "locks").glob("*.holder")
+    holder.unlink()
+    assert "another process of the controller" in busy(locks)
