@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import multiprocessing.util
 import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol
 
-from ..controller.progress import Heartbeat
+from ..controller.progress import Heartbeat, on_terminal
 from ..errors import InvalidArgumentError
 from .client import BusClient
 from .faults import as_storage_error
-
-log = logging.getLogger(__name__)
 
 _CONTEXT_KEY = "saltstorage.bus.service"
 _STARTED_KEY = "saltstorage.bus.service.started"
@@ -62,7 +59,7 @@ class LocalController:
             raise InvalidArgumentError("the arguments are not plain data") from None
         try:
             service = self._service(start=op != "inventory")
-            with Heartbeat(_log_progress).operation(op, self._opts["id"], plain):
+            with Heartbeat(on_terminal).operation(op, self._opts["id"], plain):
                 return json.loads(json.dumps(service.execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
         except Exception as exc:  # every fault becomes a typed error, as on the bus
             error = as_storage_error(exc, f"operation {op}")
@@ -86,7 +83,3 @@ class LocalController:
             kept[1].start(patience=LOAD_TIMEOUT)
             self._context[_STARTED_KEY] = os.getpid()
         return kept[1]
-
-
-def _log_progress(data: Mapping[str, Any]) -> None:
-    log.info("storage: %s", data["text"])

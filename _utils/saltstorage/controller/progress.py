@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import sys
 import threading
 import time
 import uuid
@@ -218,3 +219,11 @@ def _shown(value: Any, most: int = 128) -> str:
     if not isinstance(value, str):
         return ""
     return "".join(char if char.isprintable() else "?" for char in value[:most])
+
+
+def on_terminal(data: Mapping[str, Any]) -> None:
+    """Show what is told to who sits before the terminal, where there is no master's bus; what is printed as the result stays clean."""
+    log.info("storage: %s", data["text"])
+    # A daemon may have no standard error at all.
+    if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
+        print(data["text"], file=sys.stderr, flush=True)

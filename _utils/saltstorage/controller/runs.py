@@ -8,7 +8,7 @@ from typing import Any
 from ..bus.server import progress_events
 from ..errors import StorageError
 from .core import Caller
-from .progress import Heartbeat, Tell
+from .progress import Heartbeat, Tell, on_terminal
 from .service import Service
 
 
@@ -59,6 +59,8 @@ def change(
 
 def _tell(opts: Mapping[str, Any], event: Any) -> Tell:
     """Return what shows progress: as events on the master's bus, and on the terminal unless a program reads the output there."""
+    if opts.get("__role") == "minion":  # masterless
+        return on_terminal
     fire = progress_events(opts)
 
     def tell(data: dict[str, Any]) -> None:
