@@ -226,4 +226,5 @@ def on_terminal(data: Mapping[str, Any]) -> None:
     log.info("storage: %s", data["text"])
     # A daemon may have no standard error at all.
     if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():
-        print(data["text"], file=sys.stderr, flush=True)
+        sys.stderr.write(f"{data['text']}\n")
+        sys.stderr.flush()
