@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ from .snapshots import Snapshots
 from .volumes import Volumes
 
 Operation = Callable[..., dict[str, Any]]
+#: How long an end waits for a recovery that is under way, seconds.
+CLOSE_TIMEOUT = 10.0
 #: Operations that states send together.
 _TOGETHER = ("create", "connect", "disconnect", "delete")
 
@@ -54,6 +57,7 @@ class Service:
         self.catalog = Catalog(self.config.database)
         self._opts = opts
         self._stop = threading.Event()
+        self._watchers: list[threading.Thread] = []
 
     @functools.cached_property
     def core(self) -> Core:
@@ -173,11 +177,15 @@ class Service:
         """
         # Built here, by one thread: cached properties are not safe against several first users.
         _ = (self.journal, self.operations)
-        self.core.backends.watch(self.recovery.run, self._stop, patience)
+        self._watchers += self.core.backends.watch(self.recovery.run, self._stop, patience)
 
     def close(self) -> None:
         """Stop what :meth:`start` started and let go of drivers, locks and the catalog."""
         self._stop.set()
+        # What a watcher is recovering needs what is closed next. One whose driver hangs while it loads is not waited for.
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        for watcher in self._watchers:
+            watcher.join(max(0.0, deadline - time.monotonic()))
         if "journal" in self.__dict__:
             self.journal.close()
         if "core" in self.__dict__:

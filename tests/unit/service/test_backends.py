@@ -136,6 +136,24 @@ def test_the_watcher_lives_on_when_recovery_fails(slow, watch, service, caplog):
     assert service.catalog.backend_states()["local"]["state"] == "up"
 
 
+def test_the_end_waits_for_a_recovery_that_is_under_way(service, monkeypatch):
+    """It needs the catalog, which is closed after it."""
+    begun, go_on, ended = threading.Event(), threading.Event(), []
+
+    def run(name):
+        begun.set()
+        assert go_on.wait(20)
+        ended.append(service.catalog.volumes())
+
+    monkeypatch.setattr(service.recovery, "run", run)
+    monkeypatch.setattr(service.catalog, "close", lambda close=service.catalog.close: (ended.append("closed"), close()))
+    service.start()
+    assert begun.wait(20)
+    threading.Timer(0.1, go_on.set).start()
+    service.close()
+    assert ended == [[], "closed"]
+
+
 def test_recovery_goes_on_after_a_fault(service, monkeypatch, caplog):
     for name in ("one", "two"):
         service.execute("create", {"name": name, "size": 1}, "web1")
