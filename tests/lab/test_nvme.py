@@ -20,7 +20,7 @@ from .verified import Verified
 
 FOLDER = Path("/mnt/lab/nvme")
 BACKEND = "lab provider (Linux nvmet, files)"
-PROTOCOL = "NVMe/TCP, two paths"
+PROTOCOL = "NVMe/TCP, two paths; masterless, one guest"
 PORTALS = [["127.0.0.1", 4420], ["127.0.0.2", 4420]]
 NVMET = "/sys/kernel/config/nvmet"
 NQN = "nqn.2014-08.org.nvmexpress:uuid:"

@@ -44,8 +44,8 @@ HEAD = """\
 What the lab has verified
 =========================
 
-Written by ``make lab RECORD=yes``; do not edit. Each row ran for real: Salt daemons, kernels, protocols. What is not in this table was not
-shown by the lab. The last column is the run that showed it; the runs are below.
+Written by ``make lab RECORD=yes``; do not edit. Each row ran for real: kernels, protocols and, where it does not say masterless, Salt
+daemons. What is not in this table was not shown by the lab. The last column is the run that showed it; the runs are below.
 
 .. list-table::
    :header-rows: 1
