@@ -166,9 +166,20 @@ class Moves:
                 (move, {"state": model.MOVED}),
                 # A host that was cut off from it must still tidy up before it gets it again.
                 *((fence, {"volume_id": move.target_id}) for fence in self.core.catalog.fences(volume_id=old.id)),
+                # Its copies were made of it wherever it is, and are compared with it by its id.
+                *((copy, {"source": {**(copy.source or {}), "id": move.target_id}}) for copy in self._copies(old)),
             ]
         )
         return self.core.volume(old.owner, old.name), self.core.catalog.moves(id=move.id)[0], checksum
+
+    def _copies(self, volume: Volume) -> list[Volume]:
+        """Return the volumes that were made from a volume. While its lock is held, no more of them are made.
+
+        No index has that, and the database looks at each row; beside the copying of a volume that is nothing.
+        """
+        from . import paging, schema
+
+        return [found for found, _ in paging.each(self.core.catalog, Volume, schema.volumes.c.source["id"].as_string() == volume.id)]
 
     def _copy(self, consumer: Consumer, move: Move, kind: TypeEntry | None) -> tuple[int, str]:
         """Make the copy and compare it; nothing is attached or mapped any more when this returns."""
