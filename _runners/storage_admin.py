@@ -54,7 +54,7 @@ def check(backend=None, kinds=None):
     return _change("check", look, backend=backend, kinds=kinds)
 
 
-def repair(backend=None, kinds=None, remove=None, apply=False):
+def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
     """
     Mend what :py:func:`check` finds, or tell what would be mended.
 
@@ -68,6 +68,10 @@ def repair(backend=None, kinds=None, remove=None, apply=False):
     remove : None
         Id, or list of ids, of findings that are removed only when named. **The data of an orphan is deleted.** Of a volume that is gone,
         only the record is removed.
+    fenced : None
+        Name of another controller that is gone for good while it was moving volumes. Give it to confirm that this controller is powered off
+        or cut off from the storage network: its moves are undone here. One that is taken for dead and still copies writes to storage that
+        is another volume's by then.
     apply : False
         Whether to do it. False only tells what would be done.
 
@@ -81,12 +85,13 @@ def repair(backend=None, kinds=None, remove=None, apply=False):
         salt-run storage.repair
         salt-run storage.repair apply=True
         salt-run storage.repair kinds=orphan remove=8f14e45f-ceea-467f-a8b2-3c1ad5b1f9f2 apply=True
+        salt-run storage.repair fenced=master2 apply=True
     """
 
     def mend(service, **given):
         return [report.finding(f) for f in service.repair().run(**given)]
 
-    return _change("repair", mend, backend=backend, kinds=kinds, remove=remove, apply=apply)
+    return _change("repair", mend, backend=backend, kinds=kinds, remove=remove, fenced=fenced, apply=apply)
 
 
 def manageable(backend=None):

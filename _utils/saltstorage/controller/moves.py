@@ -106,13 +106,17 @@ class Moves:
 
     # What a crash left half done, with the volume's lock held.
 
-    def settle(self, volume: Volume) -> Volume:
-        """Undo a move that was cut off while it copied: the volume stays where it was."""
+    def settle(self, volume: Volume, *, fenced: str | None = None) -> Volume:
+        """Undo a move that was cut off while it copied: the volume stays where it was.
+
+        :param fenced: controller that cannot detach the volumes itself and, on the administrator's word, cannot write to them any more.
+        :raises FailedPreconditionError: another controller was moving it.
+        """
         move = next((m for m in self.core.catalog.moves(source_id=volume.id) if m.state == model.COPYING), None)
         if move is None:
             return self.core.catalog.update(volume, state=model.AVAILABLE)
         try:
-            self._undo(volume, move)
+            self._undo(volume, move, fenced=fenced)
         except StorageError as error:
             self.core.catalog.update(move, error=error.message)
             raise
@@ -136,6 +140,7 @@ class Moves:
         self.core.provider(old.backend)
         self.core.provider(backend)
         consumer = self._consumer()
+        self._tidy(consumer)
         move = Move(
             id=new_id(),
             owner=old.owner,
@@ -166,9 +171,20 @@ class Moves:
                 (move, {"state": model.MOVED}),
                 # A host that was cut off from it must still tidy up before it gets it again.
                 *((fence, {"volume_id": move.target_id}) for fence in self.core.catalog.fences(volume_id=old.id)),
+                # Its copies were made of it wherever it is, and are compared with it by its id.
+                *((copy, {"source": {**(copy.source or {}), "id": move.target_id}}) for copy in self._copies(old)),
             ]
         )
         return self.core.volume(old.owner, old.name), self.core.catalog.moves(id=move.id)[0], checksum
+
+    def _copies(self, volume: Volume) -> list[Volume]:
+        """Return the volumes that were made from a volume. While its lock is held, no more of them are made.
+
+        No index has that, and the database looks at each row; beside the copying of a volume that is nothing.
+        """
+        from . import paging, schema
+
+        return [found for found, _ in paging.each(self.core.catalog, Volume, schema.volumes.c.source["id"].as_string() == volume.id)]
 
     def _copy(self, consumer: Consumer, move: Move, kind: TypeEntry | None) -> tuple[int, str]:
         """Make the copy and compare it; nothing is attached or mapped any more when this returns."""
@@ -190,21 +206,42 @@ class Moves:
             volume, connection_id=connection_id, connection_info=info, connector=move.connector, read_only=read_only
         ).path
 
-    def _let_go(self, move: Move) -> None:
-        """Detach and unmap both, whatever of that was done."""
+    def _let_go(self, move: Move, *, fenced: str | None = None) -> None:
+        """Detach and unmap both, whatever of that was done; of a controller that is fenced, only unmap them."""
         consumer = self._consumer()
-        if consumer.config.host != move.host:
+        here = consumer.config.host == move.host
+        if not here and fenced != move.host:
             raise FailedPreconditionError(
-                f"volume {move.name!r} of {move.owner} is attached on the controller {move.host}, which was moving it; run this there",
+                f"volume {move.name!r} of {move.owner} is attached on the controller {move.host}, which was moving it. The storage engine"
+                f" there undoes that when it starts, and so does salt-run storage.repair apply=True there; if {move.host} is dead, cut it"
+                " off (power off, or block its initiator), and confirm that on a controller that lives with"
+                f" salt-run storage.repair fenced={move.host} apply=True",
+                field="fenced",
                 details={"host": move.host},
             )
         for backend, end in zip((move.source_backend, move.target_backend), _ends(move), strict=True):
-            consumer.detach(end.id)
-            consumer.forget(end.id)
+            if here:
+                consumer.detach(end.id)
+                consumer.forget(end.id)
             self.core.provider(backend).disconnect(end, _connection_id(move, end), move.connector, last=True)
+        if not here:
+            text = "storage: volume %s and its copy were unmapped from the controller %s on the administrator's word that it is fenced"
+            log.warning(text, move.source_id, fenced)
 
-    def _undo(self, volume: Volume, move: Move) -> None:
-        self._let_go(move)
+    def _tidy(self, consumer: Consumer) -> None:
+        """Remove what this controller still has of moves that were undone elsewhere while it was fenced; nothing of it is written any more.
+
+        A move is recorded before anything is attached for it, and until all is detached: what belongs to none is left over.
+        """
+        kept, _ = consumer.attachments()
+        running = {volume_id for move in self.core.catalog.moves(state=model.COPYING) for volume_id in (move.source_id, move.target_id)}
+        for attachment in kept:
+            if attachment.name not in running:
+                consumer.discard(attachment.name)
+                consumer.forget(attachment.name)
+
+    def _undo(self, volume: Volume, move: Move, *, fenced: str | None = None) -> None:
+        self._let_go(move, fenced=fenced)
         self.core.provider(move.target_backend).delete_volume(_ends(move)[1])
         self.core.catalog.apply(update=[(volume, {"state": model.AVAILABLE})], remove=[move])
 

@@ -25,17 +25,21 @@ class Repair:
         self.check = check
         self.recovery = recovery
 
-    def run(self, *, backend: Any = None, kinds: Any = None, remove: Any = None, apply: Any = False) -> list[dict[str, Any]]:
+    def run(
+        self, *, backend: Any = None, kinds: Any = None, remove: Any = None, fenced: Any = None, apply: Any = False
+    ) -> list[dict[str, Any]]:
         """Mend what is half done, and remove what is named.
 
         :param backend: only on this backend; default on all.
         :param kinds: only these kinds of findings; default all.
         :param remove: ids of findings that are removed only when named, such as orphans.
+        :param fenced: controller that is gone for good and cannot write any more, see :meth:`.Moves.settle`.
         :param apply: False only tells what would be done.
         :returns: the findings that are mended, each with ``done`` (False in a dry run) and perhaps ``error`` and ``code``.
         :raises InvalidArgumentError: an id in ``remove`` is that of no such finding.
         """
         apply = validate.boolean(apply, "apply")
+        fenced = None if fenced is None else validate.name(fenced, "fenced")
         named = _ids(remove)
         found = self.check.findings(backend=backend, kinds=kinds)
         unknown = named - {f.id for f in found if f.named}
@@ -47,10 +51,10 @@ class Repair:
         answers = []
         for finding in found:
             if finding.repair and (not finding.named or finding.id in named):
-                answers.append({**finding.to_wire(), **(self._mend(finding) if apply else {"done": False})})
+                answers.append({**finding.to_wire(), **(self._mend(finding, fenced) if apply else {"done": False})})
         return answers
 
-    def _mend(self, finding: Finding) -> dict[str, Any]:
+    def _mend(self, finding: Finding, fenced: str | None) -> dict[str, Any]:
         try:
             if finding.kind == "orphan":
                 self._delete_orphan(finding)
@@ -59,14 +63,14 @@ class Repair:
             elif finding.kind == "left_over":
                 self._delete_left_over(finding)
             else:
-                self._settle(finding)
+                self._settle(finding, fenced)
         except Exception as error:  # one that fails must not keep the others from being mended
             told = error if isinstance(error, StorageError) else as_storage_error(error, f"repair of {finding.what} {finding.id}")
             return {"done": False, "error": str(told), "code": told.code}
         log.warning("storage: repair: %s %s: %s", finding.what, finding.id, finding.repair)
         return {"done": True}
 
-    def _settle(self, finding: Finding) -> None:
+    def _settle(self, finding: Finding, fenced: str | None) -> None:
         """Do what the next start of the engine would do."""
         name = finding.name
         if finding.what == "snapshot":
@@ -84,6 +88,8 @@ class Repair:
                 connection = self.core.catalog.connection(volume.id, finding.host) if finding.host else None
                 if connection is not None:
                     self.recovery.settle_connection(volume, connection)
+                elif finding.what == "volume" and volume.state == model.MIGRATING:
+                    self.recovery.moves.settle(volume, fenced=fenced)
                 elif finding.what == "volume":
                     self.recovery.settle_volume(volume)
 

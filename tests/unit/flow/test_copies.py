@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from saltstorage.controller import copying
+
 pytestmark = pytest.mark.root
 
 
@@ -41,3 +43,39 @@ def test_r3_the_table_of_file_systems_names_the_link(host):
     assert host.mounted()["result"] is True
     [line] = (host.folder / "fstab").read_text().splitlines()
     assert line.split()[:2] == [str(host.folder / "dev" / "data"), host.mount_point]
+
+
+def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(host, monkeypatch):
+    """P10: volumes made of a volume, whoever has them by now, and one made of its snapshot, which has to be gone before the move."""
+    others = host.folder / "others"
+    host.opts["storage"]["backends"]["other"] = {**host.opts["storage"]["backends"]["local"], "file_driver_path": str(others)}
+    host.opts["storage"]["default_backend"] = "local"
+    of = {"a": {"volume": "data"}, "given": {"volume": "data"}, "c": {"snapshot": "cut"}, "d": {"volume": "a"}}
+    assert host.state("present", size=1)["result"] is True
+    assert host.state("snapshot_present", "cut")["result"] is True
+    for name, source in of.items():
+        assert host.state("present", name, size=1, source=source)["result"] is True
+    assert host.state("snapshot_absent", "cut")["result"] is True
+    catalog = host.service.catalog
+    before = {name: catalog.volume("web1", name) for name in of}
+    host.service.giving.give(owner="web1", name="given", new_owner="db1")
+
+    # What is on them does not matter here.
+    monkeypatch.setattr(copying, "copy", lambda source, target: "")
+    monkeypatch.setattr(copying, "verify", lambda source, target, checksum: None)
+    host.service.moves.migrate(owner="web1", name="data", backend="other")
+
+    host.service.giving.give(owner="db1", name="given", new_owner="web1")
+    assert len(os.listdir(others)) == 1
+    for test in (True, False):
+        for name, source in of.items():
+            done = host.state("present", name, test=test, size=1, source=source)
+            assert (done["result"], done["changes"]) == (True, {}), done
+    assert before["d"] == catalog.volume("web1", "d"), "made of one that did not move"
+    assert before["c"] == catalog.volume("web1", "c"), "made of a snapshot"
+    # Another one of its name is still another one.
+    assert host.state("absent")["result"] is True
+    assert host.state("present", "a", size=1, source=of["a"])["changes"] == {}
+    assert host.state("present", size=1)["result"] is True
+    refused = host.state("present", "a", size=1, source=of["a"])
+    assert (refused["result"], "source" in refused["comment"]) == (False, True)

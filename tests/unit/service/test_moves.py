@@ -1,5 +1,7 @@
 """Moving volumes between two backends, with real loop devices on the controller; also killed between any two steps."""
 
+import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -201,6 +203,47 @@ def test_a_move_on_another_controller_is_left_to_it(two, tmp_path, short):
     assert (devices(tmp_path), len(listed(tmp_path)[1])) == ([], 0)
     for one in (service, elsewhere):
         one.close()
+
+
+@pytest.mark.parametrize("step", [9, 11])
+def test_a_move_on_a_controller_that_is_gone_is_undone_once_that_is_fenced(two, tmp_path, short, step):
+    """With both attached, and with one that is detached and still mapped. When it is there again, it lets go of what it still has."""
+    two["storage"]["database"] = f"sqlite:///{tmp_path}/common/catalog.sqlite"
+    two["storage"]["coordination"] = f"file://{tmp_path}/common/locks"
+    dead, alive = ({**two, "id": name, "storage": {**two["storage"], "state_dir": str(tmp_path / name)}} for name in ("web1", "db1"))
+    with contextlib.closing(Service(dead)) as service:
+        wanted = make(service, tmp_path, SHORT)
+    assert _killed(dead, step)
+    # The file driver deletes nothing that has a loop device on this machine, which here is both.
+    for path, file in loop.backing_files():
+        if file.startswith(str(tmp_path / "others")):
+            assert loop.detach(path)
+    left = devices(tmp_path)
+
+    with contextlib.closing(Service(alive)) as service:
+        volume = service.catalog.volume("web1", "data")
+        for fenced in (None, "web2"):
+            (told,) = service.repair().run(apply=True, fenced=fenced)
+            assert (told["done"], told["code"]) == (False, "FAILED_PRECONDITION")
+            assert "salt-run storage.repair fenced=web1 apply=True" in told["error"]
+        assert [(told["name"], told["done"]) for told in service.repair().run(fenced="web1")] == [("data", False)]
+        assert (len(service.catalog.moves()), service.catalog.volume("web1", "data").state) == (1, model.MIGRATING)
+        (told,) = service.repair().run(apply=True, fenced="web1")
+        assert told["done"], told
+        assert service.catalog.volume("web1", "data") == dataclasses.replace(volume, state=model.AVAILABLE)
+        assert (service.catalog.moves(), listed(tmp_path)) == ([], [[f"volume-{volume.id}"], []])
+        assert devices(tmp_path) == left, "what another machine has is not detached here"
+        # Nothing of it is mapped any more.
+        row = service.core.provider("local")._need_volume(volume.id)
+        assert (list(row.connections), row._ovo.status) == ([], "available")
+        copy = move(service)["volume"]["id"]
+
+    with contextlib.closing(Service(dead)) as service:
+        service.execute("create", {"name": "next", "size": 1}, "web1")
+        service.moves.migrate(owner="web1", name="next", backend="other", delete_old=True)
+        assert (devices(tmp_path), os.listdir(tmp_path / "web1/mover/attachments")) == ([], [])
+        assert service.moves.finish(owner="web1", name="data")["removed"]["source_id"] == volume.id
+        assert checksum(tmp_path / "others" / f"volume-{copy}", SHORT) == wanted
 
 
 def test_a_copy_skips_what_is_zero_on_both_sides_only(tmp_path):

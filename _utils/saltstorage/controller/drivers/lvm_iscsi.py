@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cinder import exception, interface
-from cinder.volume.drivers import lvm
 
+from .. import cinder_lvm
 from . import exports
 from .lio import LioTarget
 
 
 @interface.volumedriver
-class LVMISCSIDriver(exports.Exports, lvm.LVMVolumeDriver):
+class LVMISCSIDriver(exports.Exports, cinder_lvm.LVMVolumeDriver):
     """Logical volumes, exported over iSCSI by this machine's kernel.
 
     ``volume_group``, ``target_helper: lioadm`` and ``target_ip_address`` are required; use ``lvm_type: thin``. Targets are as those of

@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 IN_USE = "in-use"
 #: Drivers of Cinder that are loaded with what they lack.
-MENDED = {"cinder.volume.drivers.rbd.RBDDriver": "saltstorage.controller.cinder_rbd.RBDDriver"}
+MENDED = {
+    "cinder.volume.drivers.lvm.LVMVolumeDriver": "saltstorage.controller.cinder_lvm.LVMVolumeDriver",
+    "cinder.volume.drivers.rbd.RBDDriver": "saltstorage.controller.cinder_rbd.RBDDriver",
+}
 
 
 class CinderlibProvider(CinderManage):
