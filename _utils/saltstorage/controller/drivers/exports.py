@@ -70,7 +70,7 @@ class Exports:
         auth = volume.provider_auth
         if not auth:
             auth = f"CHAP {volume_utils.generate_username()} {volume_utils.generate_password()}"
-        cinder_logging.add_secret(auth.split()[2])
+        cinder_logging.keep_secrets(volume.id, [auth.split()[2]])
         return {"provider_location": self._location(volume), "provider_auth": auth}
 
     def ensure_export(self, context: Any, volume: Any) -> dict[str, Any]:
