@@ -138,17 +138,20 @@ class Backends(Mapping[str, Backend]):
             raise FailedPreconditionError(f"backend {name!r} is not in the controller's configuration any more; configure it again")
         return backend.provider()
 
-    def watch(self, when_up: Callable[[str], None], stop: threading.Event, patience: float | None = None) -> list[threading.Thread]:
+    def watch(
+        self, when_up: Callable[[str], bool], restore: Callable[[str], bool], stop: threading.Event, patience: float | None = None
+    ) -> list[threading.Thread]:
         """Load every backend in a thread of its own, try again while it is down, and record its state in the catalog.
 
         From now on, callers of :meth:`provider` load nothing themselves, and wait for a load only a short time.
 
-        :param when_up: called with the backend's name once it is up.
+        :param when_up: called with the backend's name once it is up, and when it has lost exports; returns whether one is not restored.
+        :param restore: called with the name as long as one is not, every ``retry_interval`` seconds; returns the same.
         :param stop: set to end the threads.
         :param patience: until how many seconds from now they wait for a load; default :data:`WATCHED_LOAD_TIMEOUT`.
         """
         threads = [
-            threading.Thread(target=self._watch, args=(backend, when_up, stop), name=f"storage-{name}", daemon=True)
+            threading.Thread(target=self._watch, args=(backend, when_up, restore, stop), name=f"storage-{name}", daemon=True)
             for name, backend in self._backends.items()
         ]
         for backend in self._backends.values():
@@ -164,7 +167,7 @@ class Backends(Mapping[str, Backend]):
             if provider is not None:
                 provider.close()
 
-    def _watch(self, backend: Backend, when_up: Callable[[str], None], stop: threading.Event) -> None:
+    def _watch(self, backend: Backend, when_up: Callable[[str], bool], restore: Callable[[str], bool], stop: threading.Event) -> None:
         name = backend.entry.name
         while not stop.is_set():
             # The thread lives on whatever fails, such as the catalog's database: nobody else would load the backend.
@@ -176,27 +179,51 @@ class Backends(Mapping[str, Backend]):
                 try:
                     self._catalog.set_backend_state(name, "up", capabilities=provider.capabilities())
                     log.info("storage: backend %s is up", name)
-                    when_up(name)
-                    self._look_after(name, provider, when_up, stop)
+                    unrestored = when_up(name)
+                    self._look_after(name, provider, when_up, restore, stop, unrestored=unrestored)
                     return
                 except Exception as error:
                     fault = as_storage_error(error, f"recovery of backend {name!r}")
                     log.error("storage: backend %s is up, but what was half done on it is not finished yet: %s", name, fault)
             stop.wait(self._config.retry_interval)
 
-    def _look_after(self, name: str, provider: Provider, when_up: Callable[[str], None], stop: threading.Event) -> None:
-        """Recover again when the exports are lost, as after a restart of the target daemon alone."""
+    def _look_after(
+        self,
+        name: str,
+        provider: Provider,
+        when_up: Callable[[str], bool],
+        restore: Callable[[str], bool],
+        stop: threading.Event,
+        *,
+        unrestored: bool,
+    ) -> None:
+        """Recover again when exports are lost, as after a restart of the target daemon alone; restore what could not be restored.
+
+        Ends when the backend looks after its exports itself and none is left to restore.
+        """
+        # What was logged since all was well, so that it is not logged at each try.
+        told_of_loss, told = False, ""
         while not stop.is_set():
             try:
                 intact = provider.exports_intact()
-                if intact is None:
+                if intact is None and not unrestored:
                     return
-                if not intact:
-                    log.warning("storage: backend %s has lost exports; restoring them", name)
-                    when_up(name)
+                if intact is False:
+                    if not told_of_loss:
+                        log.warning("storage: backend %s has lost exports; restoring them", name)
+                    told_of_loss = True
+                    unrestored = when_up(name)
+                else:
+                    told_of_loss = False
+                told = ""
             except StorageError as error:  # the daemon is still down
-                log.error("storage: backend %s: %s", name, error)
+                if told != str(error):
+                    log.error("storage: backend %s: %s", name, error)
+                told = str(error)
+                unrestored = True  # perhaps: the recovery may have been cut off
             stop.wait(self._config.retry_interval)
+            if unrestored and not stop.is_set():
+                unrestored = restore(name)
 
     def _record(self, name: str, state: str, *, error: str) -> None:
         try:

@@ -6,9 +6,11 @@ import logging
 import os
 import shlex
 import sys
-import threading
 import traceback
+from collections.abc import Iterable
 from typing import Any
+
+from .masking import Secrets
 
 #: Loggers of the libraries below the providers, by their first name.
 LIBRARIES = (
@@ -38,27 +40,32 @@ LIBRARIES = (
 #: At DEBUG these write whole connection records, CHAP secrets included.
 NEVER_DEBUG = ("cinderlib", "oslo_privsep")
 
-_secrets: set[str] = set()
-_secrets_lock = threading.Lock()
+_secrets = Secrets()
 MASK = "***"
 
 
 def add_secret(value: Any) -> None:
-    """Mask ``value`` wherever it stands in a log record of a library or in a message of ours. Short values are not masked."""
-    if isinstance(value, str) and len(value) >= 6:
-        with _secrets_lock:
-            _secrets.add(value)
+    """Mask a ``value`` of the configuration wherever it stands in a log record of a library or in a message of ours, for good.
+
+    Short values are not masked.
+    """
+    if isinstance(value, str):
+        _secrets.add(value)
+
+
+def keep_secrets(volume_id: str, values: Iterable[str]) -> None:
+    """Mask these secrets of a volume likewise, until it has others.
+
+    :param values: all that it has now; none when its export and its credentials, or the volume itself, are gone.
+    """
+    _secrets.keep(volume_id, values)
 
 
 def mask(text: str) -> str:
-    """Return ``text`` without the secrets that were added and without what looks like a password in it."""
-    with _secrets_lock:
-        known = sorted(_secrets, key=len, reverse=True)
-    for secret in known:
-        text = text.replace(secret, MASK)
+    """Return ``text`` without the secrets that are known and without what looks like a password in it."""
     from oslo_utils import strutils
 
-    return str(strutils.mask_password(text, secret=MASK))
+    return str(strutils.mask_password(_secrets.mask(text, MASK), secret=MASK))
 
 
 def describe(error: BaseException) -> str:

@@ -32,9 +32,14 @@ class Recovery:
         self.snapshots = snapshots
         self.moves = moves
         self.reverts = reverts
+        #: By backend: the volumes whose export could not be restored, by id, and why, as it was logged.
+        self._unrestored: dict[str, dict[str, str]] = {}
 
-    def run(self, backend: str) -> None:
-        """Recover everything on a backend that is up. An item that fails is logged, and left for the next request or start."""
+    def run(self, backend: str) -> bool:
+        """Recover everything on a backend that is up; return whether there is an export that could not be restored.
+
+        Those are left for :meth:`restore_failed`. Anything else that fails is logged, and left for the next request or start.
+        """
         catalog = self.core.catalog
         # By their states alone, which are those of few: the index by backend would be read for all that is on it.
         half_done = catalog.volumes(state=[model.CREATING, model.DELETING, model.EXTENDING, model.ERROR, *self.volumes.settlers])
@@ -53,7 +58,15 @@ class Recovery:
             if backend in (move.source_backend, move.target_backend):
                 moved = Volume(id=move.source_id, owner=move.owner, name=move.name, backend=backend, size=move.size)
                 self._try(moved, "move", move)
-        self._restore_exports(backend)
+        for connected in self._connected(backend):
+            self._restore(backend, connected.id)
+        return bool(self._unrestored.get(backend))
+
+    def restore_failed(self, backend: str) -> bool:
+        """Try again what could not be restored when the backend came up or had lost its exports; return whether some of it still cannot."""
+        for volume_id in list(self._unrestored.get(backend, ())):
+            self._restore(backend, volume_id)
+        return bool(self._unrestored.get(backend))
 
     def _try(self, volume: Volume, what: str, item: Connection | Move | str | None) -> None:
         try:
@@ -102,21 +115,26 @@ class Recovery:
             after = self.volumes.settle(now)
             log.warning("storage: volume %s was %s and is now %s", now.id, now.state, after.state if after else "gone")
 
-    def _restore_exports(self, backend: str) -> None:
-        catalog = self.core.catalog
-        provider = self.core.provider(backend)
-        for connected in self._connected(backend):
-            volume = catalog.volume_by_id(connected.id)
-            if volume is None or volume.backend != backend:
-                continue
-            try:
+    def _restore(self, backend: str, volume_id: str) -> None:
+        """Restore the export of a volume if it is still connected; keep in mind that it failed, and log that when it is news."""
+        failed = self._unrestored.setdefault(backend, {})
+        try:
+            volume = self.core.catalog.volume_by_id(volume_id)
+            if volume is not None and volume.backend == backend:
                 with self.core.held(Caller(), "restoration", (volume.owner, volume.name)):
-                    if catalog.connections(volume_id=volume.id):
-                        provider.restore(as_provider_volume(volume))
-            except StorageError as error:
-                log.error("storage: the export of volume %s could not be restored: %s", volume.id, error)
-            except Exception as error:  # as above
-                as_storage_error(error, f"restoration of the export of volume {volume.id}")
+                    if self.core.catalog.connections(volume_id=volume_id):
+                        self.core.provider(backend).restore(as_provider_volume(volume))
+        except StorageError as error:
+            if failed.get(volume_id) != str(error):
+                log.error("storage: the export of volume %s could not be restored; it is tried again: %s", volume_id, error)
+            failed[volume_id] = str(error)
+        except Exception as error:  # one item must not keep the others from being restored
+            if failed.get(volume_id) != type(error).__name__:
+                as_storage_error(error, f"restoration of the export of volume {volume_id}")
+            failed[volume_id] = type(error).__name__
+        else:
+            if failed.pop(volume_id, None) is not None:
+                log.info("storage: the export of volume %s is restored, or not needed any more", volume_id)
 
     def _connected(self, backend: str) -> Iterator[Volume]:
         """Yield the volumes on a backend that a host is connected to."""

@@ -177,7 +177,7 @@ class Service:
         """
         # Built here, by one thread: cached properties are not safe against several first users.
         _ = (self.journal, self.operations)
-        self._watchers += self.core.backends.watch(self.recovery.run, self._stop, patience)
+        self._watchers += self.core.backends.watch(self.recovery.run, self.recovery.restore_failed, self._stop, patience)
 
     def close(self) -> None:
         """Stop what :meth:`start` started and let go of drivers, locks and the catalog."""

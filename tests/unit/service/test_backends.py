@@ -19,6 +19,7 @@ class Slow:
         self.gate = threading.Event()
         self.error = None
         self.loads = 0
+        self.intact = lambda: None
 
     def load(self):
         self.loads += 1
@@ -30,7 +31,7 @@ class Slow:
         return frozenset()
 
     def exports_intact(self):
-        return None
+        return self.intact()
 
     def close(self):
         pass
@@ -52,8 +53,8 @@ def watch(slow):
     """A function that watches the backends as the engine does; ended with the test."""
     stop, threads = threading.Event(), []
 
-    def start(when_up=lambda name: None):
-        threads.extend(slow[1].watch(when_up, stop))
+    def start(when_up=lambda name: False, restore=lambda name: False):
+        threads.extend(slow[1].watch(when_up, restore, stop))
         return threads
 
     yield start
@@ -152,6 +153,53 @@ def test_the_end_waits_for_a_recovery_that_is_under_way(service, monkeypatch):
     threading.Timer(0.1, go_on.set).start()
     service.close()
     assert ended == [[], "closed"]
+
+
+def test_what_could_not_be_restored_is_tried_until_it_is_and_then_the_watch_ends(slow, watch):
+    """Also with a backend that looks after its exports itself."""
+    provider, _backends = slow
+    provider.gate.set()
+    calls, results = [], iter([True, True, False])
+    (thread,) = watch(lambda name: calls.append("up") or True, lambda name: calls.append("restore") or next(results))
+    thread.join(10)
+    assert not thread.is_alive()
+    assert calls == ["up", "restore", "restore", "restore"]
+
+
+def test_a_loss_is_recovered_from_and_told_once(slow, watch, caplog):
+    provider, _backends = slow
+    provider.gate.set()
+    answers = iter([True, False, False, True, False, True, None])
+    provider.intact = lambda: next(answers)
+    ups, restores = [], []
+    (thread,) = watch(lambda name: ups.append(name) or False, lambda name: restores.append(name) or False)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(ups) == 1 + 3
+    assert restores == []
+    assert caplog.text.count("has lost exports") == 2, "once for each loss"
+
+
+def test_a_daemon_that_stays_down_is_told_once(slow, watch, caplog):
+    """And what a recovery that was cut off may have left is tried when it is up again."""
+    provider, _backends = slow
+    provider.gate.set()
+    answers = iter(["down", "down", "down", False, True, "down", None])
+
+    def intact():
+        answer = next(answers)
+        if answer == "down":
+            raise UnavailableError("nobody answers")
+        return answer
+
+    provider.intact = intact
+    left = iter([False, True])
+    restores = []
+    (thread,) = watch(lambda name: next(left), lambda name: restores.append(name) or False)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert caplog.text.count("nobody answers") == 2
+    assert len(restores) == 5, "after each failed try, and after the recovery that left something"
 
 
 def test_recovery_goes_on_after_a_fault(service, monkeypatch, caplog):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from saltstorage.controller import paging
 from saltstorage.controller.core import Caller
+from saltstorage.controller.locks import volume_key
 from saltstorage.controller.service import Service
+from saltstorage.errors import UnavailableError
 from tests.tgtd import Host, Tgtd
 
 pytestmark = pytest.mark.root
@@ -70,3 +73,48 @@ def test_r16_the_start_restores_each_export_once_and_reads_the_catalog_in_parts(
         pair.recovery.run("local")
         assert restored == [ids["a"], ids["d"], ids["e"]]
         del restored[:]
+
+
+def test_r16_what_could_not_be_restored_is_tried_alone_until_it_is(pair, monkeypatch, caplog):
+    """R16: a lock that another process holds, an address that is not there yet, and a fault of a driver; each told once."""
+    connector = {"host": "web1", "multipath": False}
+    ids = {}
+    for name in ("whole", "locked", "early", "faulty", "left"):
+        ids[name] = pair.execute("create", {"name": name, "size": 1}, "web1")["volume"]["id"]
+        pair.execute("connect", {"name": name, "connector": connector}, "web1")
+    faults = {
+        ids["early"]: UnavailableError("the address is not there yet"),
+        ids["faulty"]: RuntimeError("s3cret"),
+        ids["left"]: UnavailableError("the array is busy"),
+    }
+    tried = []
+
+    def restore(volume):
+        tried.append(volume.id)
+        if volume.id in faults:
+            raise faults[volume.id]
+
+    monkeypatch.setattr(pair.core.provider("local"), "restore", restore)
+    with pair.core.locks.held(volume_key("web1", "locked"), why="work elsewhere"), ThreadPoolExecutor(1) as engine:
+        assert engine.submit(pair.recovery.run, "local").result() is True
+    assert sorted(tried) == sorted({*ids.values()} - {ids["locked"]})
+
+    del tried[:]
+    faults[ids["early"]] = UnavailableError("the address is still not there")
+    pair.execute("disconnect", {"name": "left", "host": "web1"}, "web1")
+    for _ in range(3):
+        assert pair.recovery.restore_failed("local") is True
+    assert tried.count(ids["locked"]) == 1
+    assert tried.count(ids["early"]) == tried.count(ids["faulty"]) == 3
+    assert not {ids["whole"], ids["left"]} & {*tried}
+
+    faults.clear()
+    assert pair.recovery.restore_failed("local") is False
+    del tried[:]
+    assert pair.recovery.restore_failed("local") is False
+    assert tried == []
+    text = caplog.text
+    assert [text.count(words) for words in ("not there yet", "still not there", "array is busy", "work elsewhere")] == [1, 1, 1, 1]
+    assert text.count("RuntimeError") == 1
+    assert "s3cret" not in text
+    assert pair.recovery.restore_failed("other") is False

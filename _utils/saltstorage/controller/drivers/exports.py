@@ -70,15 +70,20 @@ class Exports:
         auth = volume.provider_auth
         if not auth:
             auth = f"CHAP {volume_utils.generate_username()} {volume_utils.generate_password()}"
-        cinder_logging.add_secret(auth.split()[2])
+        cinder_logging.keep_secrets(volume.id, [auth.split()[2]])
         return {"provider_location": self._location(volume), "provider_auth": auth}
 
     def ensure_export(self, context: Any, volume: Any) -> dict[str, Any]:
         """Make the target of a volume as it was, open to the same hosts with the same credentials."""
-        path = self._existing(volume)
-        changes = self.create_export(context, volume, None)
-        volume.provider_auth = changes["provider_auth"]
-        self._target.expose(volume, path, _initiators(volume))
+        try:
+            path = self._existing(volume)
+            changes = self.create_export(context, volume, None)
+            volume.provider_auth = changes["provider_auth"]
+            self._target.expose(volume, path, _initiators(volume))
+        except Exception:
+            # Whoever asked tries this one again. As long as it counts as lost, all would be restored each time.
+            self._target.give_up(volume)
+            raise
         return changes
 
     def remove_export(self, context: Any, volume: Any) -> None:
@@ -108,9 +113,9 @@ class Exports:
             self._target.expose(volume, self._existing(volume), left)
         return with_name in left
 
-    def exports_intact(self) -> bool | None:
-        """Return whether all targets are there that are meant to be: False after a restart of tgtd alone, None where that cannot be."""
-        intact: bool | None = self._target.intact()
+    def exports_intact(self) -> bool:
+        """Return whether all targets are there that are meant to be: False after a restart of tgtd alone, or ``targetctl clear``."""
+        intact: bool = self._target.intact()
         return intact
 
     def _location(self, volume: Any) -> str:

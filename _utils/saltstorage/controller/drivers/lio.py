@@ -1,15 +1,17 @@
 """iSCSI targets of the kernel (LIO), one a volume, over its device, or over a loop device over its file.
 
 Nothing is saved for the kernel's own boot service: the numbers of loop devices change, so what it restored could be a target over
-another volume.  The storage engine restores the targets from its metadata.
+another volume.  The storage engine restores the targets from its metadata, after a boot and when it misses one: for each that was made,
+an empty file ``volume-<uuid>.target`` stands in a folder of the backend's, beside those of :mod:`.tgt`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,37 +34,52 @@ class LioTarget(lio.LioAdm):
         """Do not look for ``cinder-rtstool``, which is not used."""
 
     def check(self) -> None:
-        """Refuse to start on a kernel without LIO.
+        """Refuse to start on a kernel without LIO; prepare the directory of the names.
 
         :raises VolumeDriverException: the kernel has none, or the controller is not root and has no ``root_helper``.
         """
-        self._ask("check")
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._alone():
+            self._ask("check")
 
-    def intact(self) -> None:
-        """Return None: targets in the kernel go only with the machine, and then the controller starts anew too."""
+    def intact(self) -> bool:
+        """Return whether every target that was made is there and enabled; False after ``targetctl clear``, which may be a service's."""
+        # The names are read under the lock: one that is just being made or removed is not missed.
+        with self._alone():
+            names = [self._name(path.stem) for path in self._folder.glob("*.target")]
+            return not names or json.loads(self._ask("lost", names=names)) == []
+
+    def give_up(self, volume: Any) -> None:
+        """Do not miss the target of a volume any more, until it is made again."""
+        self._file(volume).unlink(missing_ok=True)
 
     def expose(self, volume: Any, path: Path, initiators: Collection[str]) -> None:
         """Make the target be there and open to these initiators alone; others that are logged in are cut off."""
         _method, user, password = volume.provider_auth.split()
         settings = self.configuration
-        self._ask(
-            "expose",
-            **self._place(volume, path),
-            serial=volume.id,
-            user=user,
-            password=password,
-            initiators=sorted(initiators),
-            portals=[settings.target_ip_address, *(settings.target_secondary_ip_addresses or [])],
-            port=settings.target_port,
-        )
+        with self._alone():
+            self._ask(
+                "expose",
+                **self._place(volume, path),
+                serial=volume.id,
+                user=user,
+                password=password,
+                initiators=sorted(initiators),
+                portals=[settings.target_ip_address, *(settings.target_secondary_ip_addresses or [])],
+                port=settings.target_port,
+            )
+            self._file(volume).touch(mode=0o600)
 
     def withdraw(self, volume: Any, path: Path) -> None:
         """Remove the target with its sessions, and the loop device."""
-        self._ask("withdraw", **self._place(volume, path))
+        with self._alone():
+            self._file(volume).unlink(missing_ok=True)
+            self._ask("withdraw", **self._place(volume, path))
 
     def grow(self, volume: Any, path: Path) -> None:
         """Have the target show the size that the file has now."""
-        self._ask("grow", **self._place(volume, path))
+        with self._alone():
+            self._ask("grow", **self._place(volume, path))
 
     def _place(self, volume: Any, path: Path) -> dict[str, str]:
         return {"name": self._name(volume.name), "volume": volume.name, "path": str(path)}
@@ -70,12 +87,25 @@ class LioTarget(lio.LioAdm):
     def _name(self, volume_name: str) -> str:
         return f"{self.configuration.target_prefix}{volume_name}"
 
+    @property
+    def _folder(self) -> Path:
+        # One folder a backend: what is in it is what this backend has to restore.
+        return Path(self.configuration.volumes_dir, self.configuration.config_group)
+
+    def _file(self, volume: Any) -> Path:
+        return self._folder / f"{volume.name}.target"
+
     @staticmethod
-    def _ask(operation: str, **request: Any) -> None:
+    @contextlib.contextmanager
+    def _alone() -> Iterator[None]:
+        """Keep other threads and processes from asking meanwhile: rtslib does not bear two processes at once."""
+        with lockutils.lock("storage-lio", external=True):
+            yield
+
+    @staticmethod
+    def _ask(operation: str, **request: Any) -> str:
         try:
-            # rtslib does not bear two processes at once.
-            with lockutils.lock("storage-lio", external=True):
-                asked = json.dumps({"do": operation, **request})
-                utils.execute(sys.executable, str(_PROGRAM), process_input=asked.encode(), run_as_root=True)
+            asked = json.dumps({"do": operation, **request})
+            return str(utils.execute(sys.executable, str(_PROGRAM), process_input=asked.encode(), run_as_root=True)[0])
         except processutils.ProcessExecutionError as error:
             raise exception.VolumeDriverException(f"LIO, the kernel's iSCSI target, failed: {str(error.stderr).strip()[:300]}") from None

@@ -1,4 +1,4 @@
-"""What root does for :mod:`.lio`, as a program of its own: reads one request as JSON.
+"""What root does for :mod:`.lio`, as a program of its own: reads one request as JSON, and writes the answer if there is one.
 
 Cinder's ``cinder-rtstool`` does most of this, but takes secrets as arguments, leaves the target visible to every host
 (``demo_mode_discovery``), and gives a new World Wide Name to a volume each time it is exported.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,14 @@ def grow(request: Mapping[str, Any]) -> None:
             loop.refresh_size(found.path)
 
 
+def lost(request: Mapping[str, Any]) -> list[str]:
+    """Return the names of those targets that are not there, or not enabled; changes nothing and loads no module."""
+    import rtslib_fb as rtslib
+
+    there = {target.wwn.lower() for target in rtslib.FabricModule("iscsi").targets if any(tpg.enable for tpg in target.tpgs)}
+    return [name for name in request["names"] if name.lower() not in there]
+
+
 def check(_request: Mapping[str, Any]) -> None:
     """Fail when the kernel has no LIO; its modules are loaded when it has."""
     import rtslib_fb as rtslib
@@ -102,14 +110,22 @@ def _remove(request: Mapping[str, Any]) -> None:
         store.delete()
 
 
-OPERATIONS = {"expose": expose, "withdraw": withdraw, "grow": grow, "check": check}
+OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "expose": expose,
+    "withdraw": withdraw,
+    "grow": grow,
+    "lost": lost,
+    "check": check,
+}
 
 
 def main() -> int:
     """Do what standard input asks for."""
     request = json.load(sys.stdin)
     try:
-        OPERATIONS[request["do"]](request)
+        answer = OPERATIONS[request["do"]](request)
+        if answer is not None:
+            json.dump(answer, sys.stdout)
     except Exception as error:
         # No traceback: it could show the request.
         sys.stderr.write(f"{type(error).__name__}: {error}\n")

@@ -100,6 +100,9 @@ class TgtTarget(tgt.TgtAdm):
         wanted = {self._name(path.stem) for path in self._folder.glob("volume-*.conf")}
         return wanted <= self._targets().keys()
 
+    def give_up(self, volume: Any) -> None:
+        """Do nothing: with the file, tgtd's own service can make the target too."""
+
     def expose(self, volume: Any, path: Path, initiators: Collection[str]) -> None:
         """Make the target be there, whole, and open to these initiators alone; others that are logged in are cut off."""
         name = self._name(volume.name)

@@ -201,7 +201,8 @@ class Provider(abc.ABC):
     def exports_intact(self) -> bool | None:
         """Return whether all exports of connected volumes are still there; None, the default, when the backend looks after them itself.
 
-        Asked again and again while the backend is up; when the answer is False, :meth:`restore` is called for each.
+        Asked again and again while the backend is up; when the answer is False, :meth:`restore` is called for each. One that
+        :meth:`restore` failed for is restored again in any case, so it need not count as lost.
         """
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError
 from ...model import AVAILABLE
-from .. import cinder_bridge
+from .. import cinder_bridge, cinder_logging
 from ..cinder_errors import translated
 from .base import Capability, Found, ProviderVolume
 from .cinder_rows import CinderRows
@@ -80,6 +80,7 @@ class CinderManage(CinderRows):
                 for snapshot in snapshots:
                     snapshot.persistence.delete_snapshot(snapshot)
                 row.persistence.delete_volume(row)
+            cinder_logging.keep_secrets(volume.id, ())
             return name
 
     def import_volume(

@@ -147,6 +147,5 @@ class CinderRows(Provider):
 
     @staticmethod
     def _keep_secret(row: Any) -> None:
-        """Have the CHAP password of a volume masked in every message from now on."""
-        for word in (row._ovo.provider_auth or "").split()[2:]:
-            cinder_logging.add_secret(word)
+        """Have the CHAP password that a volume has now masked in every message, and one that it had no more."""
+        cinder_logging.keep_secrets(row.id, (row._ovo.provider_auth or "").split()[2:])

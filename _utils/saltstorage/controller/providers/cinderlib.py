@@ -134,6 +134,7 @@ class CinderlibProvider(CinderManage):
             if row is None:
                 row = self._new_volume(volume)
             else:
+                self._keep_secret(row)
                 if row.snapshots:
                     raise FailedPreconditionError(f"volume {volume.id} has snapshots; delete them first")
                 if row.connections:
@@ -154,6 +155,7 @@ class CinderlibProvider(CinderManage):
                 existed = False
             if known:
                 row.persistence.delete_volume(row)
+            cinder_logging.keep_secrets(volume.id, ())
             return known and existed
 
     def volume_size(self, volume: ProviderVolume) -> int | None:
@@ -237,6 +239,7 @@ class CinderlibProvider(CinderManage):
         """
         with translated(f"connect volume {volume.id} to {connector.get('host')!r}"):
             row = self._need_volume(volume.id)
+            self._keep_secret(row)
             self._driver.validate_connector(dict(connector))
             connection = self._find_connection(row, connection_id)
             new = connection is None
@@ -278,10 +281,12 @@ class CinderlibProvider(CinderManage):
         """
         with translated(f"disconnect volume {volume.id} from {connector.get('host')!r}"):
             row = self._find_volume(volume.id)
-            connection = self._find_connection(row, connection_id) if row is not None else None
-            if row is None or connection is None:
+            if row is None:
                 return
             self._keep_secret(row)
+            connection = self._find_connection(row, connection_id)
+            if connection is None:
+                return
             others = len(row.connections) > 1
             if last and others:
                 log.warning("storage: volume %s has connections that the catalog does not know; its export is kept", volume.id)
@@ -291,6 +296,8 @@ class CinderlibProvider(CinderManage):
                 connection.persistence.delete_connection(connection)
                 if not others:
                     self._update(row, None, status=AVAILABLE)
+            # Only now: until here an error may have the secret in its text. A driver has forgotten it, or uses it again.
+            self._keep_secret(row)
 
     def restore(self, volume: ProviderVolume) -> None:
         """Make the export of a connected volume exist again."""
@@ -298,6 +305,7 @@ class CinderlibProvider(CinderManage):
             row = self._need_volume(volume.id)
             self._keep_secret(row)
             self._update(row, self._driver.ensure_export(self._context, row._ovo))
+            self._keep_secret(row)
 
     def exports_intact(self) -> bool | None:
         """Ask a driver that has targets of its own to look after; see the base class."""
