@@ -16,6 +16,7 @@ from saltstorage.consumer import freeze as freezing
 from saltstorage.consumer import snapshots as snapshotting
 from saltstorage.consumer.flow import Flow
 from saltstorage.errors import StorageError
+from saltstorage.states import fenced
 from saltstorage.states.request import Request
 
 __virtualname__ = "storage"
@@ -212,7 +213,8 @@ def disconnect(name, owner=None, force=False):
     """
     Detach a volume that nobody uses from this minion, and have it unmapped.
 
-    Refused while it is mounted or held open; the holders are named.
+    Refused while it is mounted or held open; the holders are named. What is left of a volume that was taken from this minion while it was
+    fenced is removed even so, its mounts included, and nothing is written to it.
 
     name
         Name of the volume.
@@ -229,8 +231,13 @@ def disconnect(name, owner=None, force=False):
 
         salt db1 storage.disconnect data
     """
-    flow = _flow()
-    _, path, _ = flow.disconnect(flow.owner(owner), validate.name(name), force=validate.boolean(force, "force"), before=tuple)
+    flow, name, force = _flow(), validate.name(name), validate.boolean(force, "force")
+    owner = flow.owner(owner)
+    stale = flow.fenced(owner, name)
+    if stale:
+        fenced.discard(flow, owner, name, stale)
+        return True
+    _, path, _ = flow.disconnect(owner, name, force=force, before=tuple)
     return bool(path)
 
 

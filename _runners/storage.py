@@ -369,7 +369,8 @@ def disconnect(name, owner, host, fenced=False):
     fenced : False
         Confirm with True that the host is powered off or cut off from the storage network.
 
-    Returns ``connection`` as it was, None when there was none.
+    Returns ``connection`` as it was, None when there was none. When there was one, an event ``storage/fenced/<volume id>`` with
+    ``volume``, ``owner`` and ``host`` is on the master's event bus after that.
 
     CLI Example:
 
@@ -377,7 +378,8 @@ def disconnect(name, owner, host, fenced=False):
 
         salt-run storage.disconnect data owner=db1 host=db1 fenced=True
     """
-    return _call("disconnect", name=name, owner=owner, host=host, fenced=fenced)
+    given = {"name": name, "owner": owner, "host": host, "fenced": fenced}
+    return runs.disconnect(__opts__, globals().get("__jid_event__"), given)
 
 
 def snapshot_create(name, owner, volume):

@@ -206,7 +206,8 @@ def disconnected(name, owner=None, force=False, **kwargs):
     """
     Make sure that a volume is not attached to this minion, and not mapped to it. The volume and its data stay.
 
-    What :py:func:`mounted` mounted is unmounted first. A volume that anything else uses is not detached; the users are named.
+    What :py:func:`mounted` mounted is unmounted first. A volume that anything else uses is not detached; the users are named. What is left
+    of a volume that was taken from this minion while it was fenced is removed even so, and nothing is written to it.
 
     name
         Name of the volume.
@@ -312,6 +313,9 @@ def mounted(
 def unmounted(name, owner=None, **kwargs):
     """
     Make sure that a volume is not mounted, now or at boot. It stays attached.
+
+    One that is mounted is not unmounted while the controller cannot be asked. What is left of a volume that was taken from this minion
+    while it was fenced is removed as :py:func:`disconnected` does it, and nothing is written to it.
 
     name
         Name of the volume.

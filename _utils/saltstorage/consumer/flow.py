@@ -125,6 +125,25 @@ class Flow:
         """Return what the controller has for this minion at this moment."""
         return fetch(self._ask, {}, None)
 
+    def fenced(self, owner: str, name: str) -> list[str]:
+        """Return the ids of volumes that were taken from this host while it was fenced; what is left of such a one here is stale.
+
+        Both the one that is attached here under a name and the one that has the name by now are looked for: meanwhile the volume may have
+        been moved, renamed, or given to another owner.
+        """
+        inventory, attached = self.inventory(), self.consumer.attachment(name)
+        here = attached.volume_id if attached is not None and attached.owner == owner else ""
+        volume = inventory.volume(owner, name)
+        return inventory.fenced(here, volume.id if volume is not None else "")
+
+    def refuse_fenced(self, owner: str, name: str, doing: str) -> None:
+        """Raise FailedPreconditionError when what is attached here is stale, see :meth:`fenced`: ``doing`` it would write to the volume."""
+        if self.consumer.attachment(name) is not None and self.fenced(owner, name):
+            raise FailedPreconditionError(
+                f"volume {name!r} was taken from this host while it was fenced, and what is left of it here is stale; it is not {doing}."
+                " Apply storage_volume.disconnected, which removes it and writes nothing"
+            )
+
     # The controller's part alone.
 
     def request(self, op: str, args: Mapping[str, Any], *, timeout: float | None = None, retry: bool = True) -> dict[str, Any]:
@@ -180,6 +199,8 @@ class Flow:
         consumer = self.consumer
         with consumer.lock(name):
             before = consumer.attachment(name)
+            if before is not None and before.volume_id and (stale := self.fenced(owner, name)):
+                self.discard(owner, name, *stale)
             there = consumer.check(name).state in (attach.OK, attach.SIZE)
             ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts, passphrase=passphrase)
             try:
@@ -189,7 +210,7 @@ class Flow:
                     if not error.details.get("fenced"):
                         raise
                     # What this host still has of the volume is stale, and goes before the volume comes again.
-                    self.discard(owner, name)
+                    self.discard(owner, name, error.details["volume_id"])
                     there = False
                     ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts, passphrase=passphrase)
                     reply = self._together.answer(ask)
@@ -234,20 +255,32 @@ class Flow:
             ask = self.ask_disconnect(owner, name, force=force, before=before)
             return ask.finish(self._together.answer(ask))  # type: ignore[no-any-return]
 
-    def discard(self, owner: str, name: str) -> str:
+    def discard(self, owner: str, name: str, *volume_ids: str) -> str:
         """Remove what is left here of a volume that was taken from this host while it was fenced, and tell the controller.
 
+        :param volume_ids: as :meth:`fenced` returned them.
         :returns: the stale device that was removed; empty when there was none, as after a boot.
+        :raises AlreadyExistsError: what is attached here under the name belongs to another owner.
+        :raises FailedPreconditionError: it is attached here under the name that it had before, and must go under that.
         """
         with self.consumer.lock(name):
             attached = self.consumer.attachment(name)
+            if attached is not None and attached.owner != owner:
+                raise AlreadyExistsError(f"the volume {name!r} that is attached here belongs to {attached.owner}, not to {owner}")
+            former = next((a for a in self.consumer.attachments()[0] if a.volume_id in volume_ids and a.name != name), None)
+            if former is not None:
+                raise FailedPreconditionError(
+                    f"volume {name!r} was taken from this host while it was fenced, and is still attached here as {former.name!r} of"
+                    f" {former.owner}; apply storage_volume.disconnected to that first, which removes it and writes nothing"
+                )
             found = self.consumer.discard(name)
             self.consumer.remove_mount_points(name)
-            # Only when all is gone: from then on this host may be given the volume again.
-            self._ask("disconnect", {"name": name, **self._other(owner)})
+            for volume_id in volume_ids:
+                # Only when all is gone: from then on this host may be given the volume again.
+                self._ask("disconnect", {"name": name, "volume_id": volume_id, **self._other(owner)})
             self.consumer.forget(name)
-            if attached is not None and (kept := self._kept()) is not None:
-                kept.unfence(attached.volume_id)
+            if (kept := self._kept()) is not None:
+                kept.unfence(*volume_ids)
             log.warning("storage: volume %r was taken from this host while it was fenced; what was left of it here was removed", name)
             return (attached.device or attached.path) if attached is not None and found.changed else ""
 

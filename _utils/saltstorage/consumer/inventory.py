@@ -62,9 +62,12 @@ class Inventory:
         """Return the connections of a volume, to any host."""
         return list(self._connections_of[volume.id].values())
 
-    def fenced(self, volume: Volume | None) -> bool:
-        """Return whether a volume was taken from this host while it was fenced, so that what is left of it here is stale."""
-        return volume is not None and volume.id in self._fenced
+    def fenced(self, *volume_ids: str) -> list[str]:
+        """Return which of some volumes were taken from this host while it was fenced, so that what is left of them here is stale.
+
+        They may be another owner's by now; then nothing else is known of them here.
+        """
+        return [volume_id for volume_id in dict.fromkeys(volume_ids) if volume_id in self._fenced]
 
     def check_backend(self, backend: str | None) -> str:
         """Return the backend for a new volume.
@@ -100,9 +103,9 @@ class Inventory:
 
     # Changes that this run made.
 
-    def unfence(self, volume_id: str) -> None:
-        """Forget that this host was cut off from a volume."""
-        self._fenced.discard(volume_id)
+    def unfence(self, *volume_ids: str) -> None:
+        """Forget that this host was cut off from volumes."""
+        self._fenced.difference_update(volume_ids)
 
     def put(self, record: Volume | Snapshot | Connection) -> None:
         """Take up a record as the controller returned it."""

@@ -90,6 +90,8 @@ def _take_frozen(flow: Flow, args: dict[str, str], timeout: float) -> Taken:
     # Locked, so that nobody unmounts or detaches it meanwhile.
     with flow.consumer.lock(args["volume"]):
         path = mount_point(flow, args["volume"])
+        # To freeze is to write all that is cached.
+        flow.refuse_fenced(flow.minion, args["volume"], "frozen")
         attached = flow.consumer.attachment(args["volume"])
         with freeze.frozen([path], seconds=timeout, patience=flow.consumer.config.step_timeout) as hold:
             # Not tried again: writers wait.

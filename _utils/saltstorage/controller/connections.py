@@ -74,33 +74,36 @@ class Connections:
                 old = volume = self.volumes.usable(owner, name)
             return self._map(caller.minion, volume, old, connector, read_only, mounts and shared)
 
-    def disconnect(self, caller: Caller, *, name: Any, owner: Any = None, host: Any = None, fenced: Any = False) -> dict[str, Any]:
+    def disconnect(
+        self, caller: Caller, *, name: Any, owner: Any = None, host: Any = None, fenced: Any = False, volume_id: Any = None
+    ) -> dict[str, Any]:
         """Unmap a volume from a host.
 
         A minion unmaps itself, after it has let go of the device. The administrator can unmap any host, but must
         confirm with ``fenced`` that the host cannot write any more: it is powered off, or cut off from the storage network. That is
-        recorded: the host gets the volume again only after it has removed what it still had of it, and said so by this operation.
+        recorded: the host gets the volume again only after it has removed what it still had of it, and said so with ``volume_id``.
 
+        :param volume_id: id of the volume, of which the calling minion has removed all that it had: that it was fenced is forgotten. By now
+            the volume may have another name, or be another owner's; another one that has ``name`` by now is left alone.
         :returns: ``connection`` as it was, None when there was none.
         """
         name = validate.name(name)
         fenced = validate.boolean(fenced, "fenced")
         owner = self.core.owner(caller, owner, name, change=False, release=True)
         host = self._host(caller, host, fenced)
+        if volume_id is not None:
+            self._unfence(caller, validate.name(volume_id, "volume_id"))
         if not self._known(owner, name, host):
             # Without a lock, whose file would stay for a name that never was.
             return {"connection": None}
         with self.core.held(caller, "disconnection", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
-            if volume is None:
+            if volume is None or volume_id not in (None, volume.id):
                 return {"connection": None}
-            fence = self.core.catalog.fence(volume.id, host)
-            if fence is not None and not caller.admin:
-                self.core.catalog.remove(fence)
             connection = self.core.catalog.connection(volume.id, host)
             if connection is None:
                 return {"connection": None}
-            if caller.admin and fence is None:
+            if caller.admin and self.core.catalog.fence(volume.id, host) is None:
                 # Before the mapping goes: from then on, what the host still has is stale.
                 self.core.catalog.add(Fence(id=new_id(), volume_id=volume.id, host=host, created=time.time()))
             self.unmap(volume, connection)
@@ -151,18 +154,24 @@ class Connections:
         if found is not None:
             refuse_other_encryption(found, encrypted)
 
+    def _unfence(self, caller: Caller, volume_id: str) -> None:
+        """Forget that the calling minion was fenced, of one volume; never that another host was."""
+        # Without the volume's lock: a minion is told nothing of what others do with a volume that is not its own any more.
+        fence = self.core.catalog.fence(volume_id, caller.minion or "")
+        if fence is not None:
+            self.core.catalog.remove(fence)
+
     def _known(self, owner: str, name: str, host: str) -> bool:
-        """Return whether a host is connected to a volume, or was cut off from it."""
-        catalog = self.core.catalog
-        volume = catalog.volume(owner, name)
-        return volume is not None and (catalog.connection(volume.id, host) or catalog.fence(volume.id, host)) is not None
+        """Return whether a host is connected to a volume."""
+        volume = self.core.catalog.volume(owner, name)
+        return volume is not None and self.core.catalog.connection(volume.id, host) is not None
 
     def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool, mounts: bool) -> dict[str, Any]:
         if self.core.catalog.fence(volume.id, host) is not None:
             raise FailedPreconditionError(
                 f"volume {volume.name!r} was taken from {host} while that was fenced; apply storage_volume.disconnected there first, which"
-                " removes the stale device",
-                details={"fenced": True},
+                " removes the stale device and writes nothing to it",
+                details={"fenced": True, "volume_id": volume.id},
             )
         connections = self.core.catalog.connections(volume_id=volume.id)
         mine = next((c for c in connections if c.host == host), None)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..bus.eventbus import BusLostError, EventBus
 from ..bus.server import progress_events
 from ..errors import StorageError
 from .core import Caller
 from .progress import Heartbeat, Tell, on_terminal
 from .service import Service
+
+log = logging.getLogger(__name__)
+
+FENCED_TAG = "storage/fenced/"
 
 
 def failed(error: StorageError) -> dict[str, Any]:
@@ -54,6 +60,25 @@ def change(
             heartbeat.close()
 
     answer: dict[str, Any] = read(opts, call)
+    return answer
+
+
+def disconnect(opts: Mapping[str, Any], event: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a volume from a host on the administrator's word that it is fenced, and fire ``storage/fenced/<volume id>`` on the master's bus.
+
+    The event has ``volume``, ``owner`` and ``host``, all names. Without a running master there is none.
+
+    :param event: as :func:`change` has it, also the others.
+    """
+    answer = change(opts, event, "disconnect", given)
+    if (connection := answer.get("connection")) is not None:
+        # After the unmap: who hears of it may let another host have the volume.
+        try:
+            EventBus("master", opts).fire(
+                FENCED_TAG + connection["volume_id"], {key: connection[key] for key in ("volume", "owner", "host")}
+            )
+        except (BusLostError, PermissionError):
+            log.debug("storage: nobody hears that %s was fenced", connection["host"])
     return answer
 
 

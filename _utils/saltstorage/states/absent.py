@@ -39,6 +39,8 @@ def absent(flow: Flow, name: Any, owner: Any, retain: Any = None, disconnect: An
         raise FailedPreconditionError(
             f"volume {name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
         )
+    if not disconnect:
+        flow.refuse_fenced(owner, name, "deleted")
     hosts = [c.host for c in inventory.connections_of(volume) if not (disconnect and c.host == flow.minion)]
     if hosts:
         raise FailedPreconditionError(f"volume {name!r} is connected to {', '.join(hosts)}; apply storage_volume.disconnected there first")

@@ -37,11 +37,10 @@ def disconnected(flow: Flow, name: Any, owner: Any, force: Any) -> Plan:
     inventory = flow.inventory()
     volume = inventory.volume(owner, name)
     mapped = volume is not None and any(c.host == flow.minion for c in inventory.connections_of(volume))
-    if attached is None and not mapped and not flow.consumer.links.target(name) and not inventory.fenced(volume):
+    if (stale := fenced.plan(flow, owner, name)) is not None:
+        return stale
+    if attached is None and not mapped and not flow.consumer.links.target(name):
         return Plan(f"Volume {name!r} is not connected.")
-    if inventory.fenced(volume):
-        text = f"Volume {name!r} was taken from this host while it was fenced; what is left of it here would be removed."
-        return Plan(text, {"path": change(_path(attached), None)}, lambda: fenced.discard(flow, owner, name))
     # Before anything is unmounted, so that a refusal leaves everything as it is.
     mount.refuse_in_use(flow, name)
     changes = {"path": change(_path(attached), None)}

@@ -29,6 +29,7 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
     if volume.size > size and exact:
         text = f"volume {name!r} has {volume.size} GiB and cannot shrink to {size} GiB"
         raise OutOfRangeError(text, field="size", details={"size": [volume.size, size]})
+    flow.refuse_fenced(owner, name, "grown")
     short = volume.size < size
     changes: Changes = {}
     if short or volume.state == model.EXTENDING:

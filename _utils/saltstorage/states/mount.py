@@ -11,6 +11,7 @@ from ..consumer.flow import Flow
 from ..consumer.fstab import Entry, Fstab, boot_options
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
 from ..model import Volume
+from . import fenced
 from .request import Look, Request, ask, connect_changes, look
 from .skeleton import Changes, Plan, change
 
@@ -67,10 +68,11 @@ def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
 
 
 def unmounted(flow: Flow, name: Any, owner: Any) -> Plan:
-    """Plan that a volume is not mounted, now or at boot. It stays attached."""
+    """Plan that a volume is not mounted, now or at boot. It stays attached, unless it was taken from this host."""
     name = validate.name(name)
+    owner = flow.owner(owner)
     attached = flow.consumer.attachment(name)
-    if attached is not None and attached.owner != flow.owner(owner):
+    if attached is not None and attached.owner != owner:
         raise AlreadyExistsError(
             f"the volume {name!r} that is attached here belongs to {attached.owner}; say owner: {attached.owner}", field="owner"
         )
@@ -78,6 +80,9 @@ def unmounted(flow: Flow, name: Any, owner: Any) -> Plan:
     entries = own_mounts(flow, name)
     if not paths and not entries:
         return Plan(f"Volume {name!r} is not mounted.")
+    # To unmount is to write, so the controller must say first that the volume is still this host's.
+    if (stale := fenced.plan(flow, owner, name)) is not None:
+        return stale
     shown = paths or [e.mount_point for e in entries]
     changes = {"mount": change(", ".join(dict.fromkeys(shown)), None)}
     return Plan(f"Volume {name!r} would be unmounted from {', '.join(shown)}.", changes, lambda: _unmount(flow, name))

@@ -98,6 +98,9 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
         return Look({"path": change(None, flow.consumer.links.path(name))}, fresh=True)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
+    stale = flow.fenced(owner, name)
+    if volume is None and stale:
+        raise _rid_of_stale(flow, request, stale, test, f"{owner} has no volume {name!r} any more")
     if volume is None:
         if wanted is None:
             half = inventory.volume(owner, name)
@@ -127,12 +130,10 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
             raise FailedPreconditionError(f"volume {name!r} is attached to {hosts}; disconnect it there first")
         refuse_barred(volume, elsewhere, read_only=request.read_only, mounts=request.mounts or (mine is not None and mine.mounts))
     except FailedPreconditionError as error:
-        if not inventory.fenced(volume):
+        if not stale:
             raise
-        # This host is back, and somebody else works on the volume: what is left of it here must go, whatever the state wanted.
-        found = "What is left of it on this host is stale, and would be removed." if test else fenced.discard(flow, owner, name)[1]
-        raise FailedPreconditionError(f"{error.message}. {found}", details=error.details) from None
-    if inventory.fenced(volume):
+        raise _rid_of_stale(flow, request, stale, test, error.message) from None
+    if stale:
         text = f"Volume {name!r} was taken from this host while it was fenced; it would be removed here and connected anew."
         return Look({"path": change(attached.device if attached is not None else None, flow.consumer.links.path(name))}, text, volume)
     return _compare(flow, request, volume, attached, mine)
@@ -204,6 +205,14 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     there = status.state in (attach.OK, attach.SIZE)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
     return Look(changes, f"Volume {name!r} {text}.", volume, live=there)
+
+
+def _rid_of_stale(flow: Flow, request: Request, stale: list[str], test: bool, why: str) -> FailedPreconditionError:
+    """Return the error for a volume that this host, which is back, cannot have: what is left here must go, whatever the state wanted."""
+    found = "What is left of it on this host is stale, and would be removed."
+    if not test:
+        found = fenced.discard(flow, request.owner, request.name, stale)[1]
+    return FailedPreconditionError(f"{why}. {found}")
 
 
 def _refuse_locked_out(flow: Flow, request: Request) -> None:

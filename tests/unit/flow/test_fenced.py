@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from saltstorage.consumer import snapshots
+from saltstorage.controller.core import new_id
+from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
+from saltstorage.model import Fence
 
 pytestmark = pytest.mark.root
 
@@ -27,13 +33,39 @@ def two(hosts):
     dead, heir = hosts("web1"), hosts("web2")
     admin(dead, "create", size=1)
     assert mounted(dead)["result"]
-    # The kernel writes what it has by itself after 5 s, which the test may take.
-    subprocess.run(["mount", "-o", "remount,commit=300", dead.mount_point], check=True)
-    Path(dead.mount_point, "old").write_text("written")
-    subprocess.run(["sync", "--file-system", dead.mount_point], check=True)
-    Path(dead.mount_point, "late").write_text("never written")
+    write(dead)
     admin(dead, "disconnect", host="web1", fenced=True)
     return dead, heir
+
+
+@pytest.fixture
+def own(hosts):
+    """A host that is taken for dead, with a mounted volume of its own that it has not written all of."""
+    dead = hosts("web1")
+    assert dead.mounted(fstype="ext4")["result"]
+    write(dead)
+    admin(dead, "disconnect", owner="web1", host="web1", fenced=True)
+    return dead
+
+
+@pytest.fixture
+def given(own, hosts):
+    """The same, and the minion that the volume was given to."""
+    controller(own).giving.give(owner="web1", name="data", new_owner="web2")
+    return own, hosts("web2")
+
+
+def write(host):
+    """Leave something in the cache that was not written."""
+    # The kernel writes what it has by itself after 5 s, which the test may take.
+    subprocess.run(["mount", "-o", "remount,commit=300", host.mount_point], check=True)
+    Path(host.mount_point, "old").write_text("written")
+    subprocess.run(["sync", "--file-system", host.mount_point], check=True)
+    Path(host.mount_point, "late").write_text("never written")
+
+
+def fenced_hosts(host):
+    return [fence.host for fence in controller(host).catalog.fences()]
 
 
 def mounted(host, **given):
@@ -67,12 +99,12 @@ def test_u10_the_one_that_comes_back_is_told_and_rid_of_its_device(two, function
 
 def test_u10_disconnected_removes_it_and_the_controller_forgets(two):
     dead, _ = two
-    assert [f.host for f in controller(dead).catalog.fences()] == ["web1"]
+    assert fenced_hosts(dead) == ["web1"]
     done = dead.state("disconnected", owner="shared")
     assert done["result"] is True, done
     assert done["changes"]["path"]["new"] is None
     assert "what had not been written is lost" in done["comment"]
-    assert controller(dead).catalog.fences() == []
+    assert fenced_hosts(dead) == []
     assert dead.state("disconnected", owner="shared")["changes"] == {}
 
 
@@ -101,7 +133,7 @@ def test_r18_mounted_again_without_a_word_in_between(two):
     done = mounted(dead)
     assert done["result"] is True, done
     assert sorted(os.listdir(dead.mount_point)) == ["lost+found", "old"]
-    assert controller(dead).catalog.fences() == []
+    assert fenced_hosts(dead) == []
     assert mounted(dead)["changes"] == {}
 
 
@@ -113,10 +145,10 @@ def test_a_process_that_has_files_open_does_not_keep_it(two):
         assert done["result"] in (True, False)
         if not done["result"]:
             assert "in use" in done["comment"]
-            assert [f.host for f in controller(dead).catalog.fences()] == ["web1"], "not given again before it is gone"
+            assert fenced_hosts(dead) == ["web1"], "not given again before it is gone"
         file.close()
     assert dead.state("disconnected", owner="shared")["result"] is True
-    assert controller(dead).catalog.fences() == []
+    assert fenced_hosts(dead) == []
     assert mounted(heir)["result"] is True
     assert sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
@@ -128,10 +160,151 @@ def test_deleting_the_volume_forgets_the_fence(two):
     subprocess.run(["umount", dead.mount_point], check=True)
     subprocess.run(["losetup", "--detach", device], check=True)
     admin(dead, "delete")
-    assert controller(dead).catalog.fences() == []
+    assert fenced_hosts(dead) == []
     done = dead.state("disconnected", owner="shared")
     assert done["result"] is True, done
     assert dead.flow.consumer.attachments() == ([], [])
+
+
+def module(host):
+    """Return the execution module as Salt would load it on a minion."""
+    spec = importlib.util.spec_from_file_location("storage_module", Path(__file__).parents[3] / "_modules" / "storage.py")
+    found = importlib.util.module_from_spec(spec)
+    found.__opts__, found.__context__ = host.opts, host.context
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_r18_unmounted_writes_nothing(two):
+    dead, heir = two
+    before = dead.state("unmounted", owner="shared", test=True)
+    assert before["result"] is None
+    assert "would be removed" in before["comment"]
+    assert mounted_at(dead)
+    done = dead.state("unmounted", owner="shared")
+    assert done["result"] is True, done
+    assert "what had not been written is lost" in done["comment"]
+    assert not mounted_at(dead)
+    assert (dead.folder / "fstab").read_text() == ""
+    assert fenced_hosts(dead) == []
+    assert dead.state("unmounted", owner="shared")["changes"] == {}
+    assert not_written(heir, owner="shared", size=None)
+
+
+def test_r18_nothing_is_unmounted_while_the_controller_cannot_be_asked(two, monkeypatch):
+    """A host that is cut off from the master may have been taken for dead, and still reach the storage."""
+    dead, _ = two
+    monkeypatch.setattr(type(dead.flow.controller), "call", unanswered)
+    done = dead.state("unmounted", owner="shared")
+    assert done["comment"].startswith("UNAVAILABLE")
+    assert mounted_at(dead)
+
+
+def test_r18_the_module_s_disconnect_writes_nothing(two):
+    dead, heir = two
+    assert module(dead).disconnect("data", owner="shared") is True
+    assert not mounted_at(dead)
+    assert fenced_hosts(dead) == []
+    assert module(dead).disconnect("data", owner="shared") is False
+    assert not_written(heir, owner="shared", size=None)
+
+
+@pytest.mark.parametrize("function", ["disconnected", "unmounted", "mounted", "connected", "absent"])
+def test_r18_given_to_another_minion_it_is_still_stale(given, function):
+    dead, heir = given
+    parameters = {"disconnected": {}, "unmounted": {}, "absent": {"disconnect": True}}.get(function, {"size": 1})
+    before = dead.state(function, test=True, **parameters)
+    assert "would be removed" in before["comment"], before
+    assert mounted_at(dead)
+    done = dead.state(function, **parameters)
+    # A new one of the name is not made at once: whoever applies this expects the data of the one that was given away.
+    assert done["result"] is (function not in ("mounted", "connected")), done
+    assert "what had not been written is lost" in done["comment"]
+    assert not mounted_at(dead)
+    assert dead.flow.consumer.attachments() == ([], [])
+    assert (dead.folder / "fstab").read_text() == ""
+    assert fenced_hosts(dead) == []
+    assert not_written(heir)
+
+
+def test_r18_given_away_the_module_s_disconnect_writes_nothing(given):
+    dead, heir = given
+    assert module(dead).disconnect("data") is True
+    assert fenced_hosts(dead) == []
+    assert not_written(heir)
+
+
+def test_r18_a_new_volume_of_the_name_does_not_hide_it(given):
+    dead, heir = given
+    assert dead.state("present", size=1)["result"] is True
+    done = dead.state("connected", size=1)
+    assert done["result"] is True, done
+    assert not mounted_at(dead)
+    assert fenced_hosts(dead) == []
+    assert dead.flow.consumer.attachment("data").volume_id == controller(dead).catalog.volume("web1", "data").id
+    assert not_written(heir)
+
+
+def test_r18_given_away_and_a_new_one_is_connected_by_the_module(given):
+    dead, heir = given
+    assert module(dead).connect("data", size=1)["volume_id"] == controller(dead).catalog.volume("web1", "data").id
+    assert fenced_hosts(dead) == []
+    assert not_written(heir)
+
+
+def test_r18_renamed_it_goes_under_its_former_name_first(own):
+    controller(own).giving.give(owner="web1", name="data", new_owner="web1", new_name="other")
+    done = own.state("connected", "other")
+    assert done["result"] is False
+    assert "still attached here as 'data' of web1" in done["comment"]
+    assert fenced_hosts(own) == ["web1"]
+    assert own.flow.consumer.attachment("other") is None
+    assert own.state("disconnected")["result"] is True
+    assert fenced_hosts(own) == []
+    assert own.state("mounted", "other", fstype="ext4")["result"] is True
+    assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
+    assert own.state("disconnected", "other")["result"] is True
+
+
+def test_r18_another_owner_s_volume_of_the_name_is_left_alone(two):
+    """The host was installed anew, has forgotten the shared one, and has its own of that name."""
+    dead, _ = two
+    assert dead.state("disconnected", owner="shared")["result"] is True
+    volume = controller(dead).catalog.volume("shared", "data")
+    assert dead.mounted(fstype="ext4")["result"]
+    fence(dead, volume)
+    with pytest.raises(AlreadyExistsError, match="belongs to web1"):
+        module(dead).disconnect("data", owner="shared")
+    assert mounted_at(dead)
+    assert fenced_hosts(dead) == ["web1"]
+
+
+def test_r18_what_is_stale_is_not_frozen_grown_or_deleted(own):
+    flow = own.flow
+    with pytest.raises(FailedPreconditionError, match="it is not frozen"):
+        snapshots.take(flow, "cut", "data", freezing=True)
+    assert "it is not grown" in own.state("extended", size=2)["comment"]
+    assert "it is not deleted" in own.state("absent")["comment"]
+    assert controller(own).catalog.snapshots() == []
+    assert mounted_at(own)
+    assert own.state("disconnected")["result"] is True
+    assert own.state("extended", size=2)["result"] is True
+    assert own.mounted(size=2, fstype="ext4")["result"] is True
+    assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
+
+
+def fence(host, volume):
+    controller(host).catalog.add(Fence(id=new_id(), volume_id=volume.id, host="web1"))
+
+
+def unanswered(self, *args, **given):
+    raise UnavailableError("no controller answers")
+
+
+def not_written(heir, **given):
+    """Return whether the one that has the volume now sees what was written, and nothing of what was not."""
+    assert heir.mounted(fstype="ext4", **given)["result"] is True
+    return sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 
 def mounted_at(host):

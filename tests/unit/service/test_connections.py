@@ -5,7 +5,7 @@ import concurrent.futures
 import pytest
 
 from saltstorage import model
-from saltstorage.controller.core import Caller
+from saltstorage.controller.core import Caller, new_id
 from saltstorage.controller.providers.base import Capability
 from saltstorage.controller.service import Service
 from saltstorage.errors import (
@@ -215,6 +215,54 @@ def test_u10_a_dead_host_needs_fencing(service, volume):
     assert len(service.catalog.connections()) == 1
     assert service.call("disconnect", {**args, "fenced": True}, Caller())["connection"]["host"] == "web1"
     assert service.catalog.connections() == []
+
+
+def fence(service):
+    """Take the volume from its host as fenced, and return its id."""
+    run(service, "connect", name="data", connector=CONNECTOR)
+    service.call("disconnect", {"name": "data", "owner": "web1", "host": "web1", "fenced": True}, Caller())
+    return service.catalog.volume("web1", "data").id
+
+
+def test_r18_only_the_host_itself_says_that_nothing_stale_is_left(service, volume):
+    volume_id = fence(service)
+    for caller in ("db1", None):
+        host = {"host": "web1", "owner": "web1", "fenced": True} if caller is None else {}
+        service.call("disconnect", {"name": "data", "volume_id": volume_id, **host}, Caller(caller))
+    with pytest.raises(PermissionDeniedError):
+        run(service, "disconnect", caller="db1", name="data", owner="web1", volume_id=volume_id)
+    with pytest.raises(PermissionDeniedError):
+        run(service, "disconnect", caller="db1", name="data", host="web1", volume_id=volume_id)
+    # Nor is it enough that it disconnects what has the name: that may be another volume than the one that it still has.
+    run(service, "disconnect", name="data")
+    assert [fence.host for fence in service.catalog.fences()] == ["web1"]
+    run(service, "disconnect", name="data", volume_id=volume_id)
+    assert service.catalog.fences() == []
+
+
+def test_r18_a_host_is_told_of_its_fences_and_nothing_else_of_what_was_given_away(service, volume):
+    volume_id = fence(service)
+    service.giving.give(owner="web1", name="data", new_owner="db1")
+    run(service, "create", name="data", size=1)
+    run(service, "connect", name="data", connector=CONNECTOR)
+    seen = run(service, "inventory")
+    assert seen["fenced"] == [volume_id]
+    assert volume_id not in str({**seen, "fenced": []})
+    assert run(service, "disconnect", name="data", volume_id=volume_id) == {"connection": None}
+    assert service.catalog.fences() == []
+    assert [c.volume_id for c in service.catalog.connections()] == [service.catalog.volume("web1", "data").id], "the new one stays"
+
+
+def test_r18_a_host_that_has_tidied_up_is_unmapped_where_that_was_cut_off(service, volume):
+    volume_id = fence(service)
+    service.catalog.add(half_unmapped(volume_id))
+    assert run(service, "disconnect", name="data", volume_id=volume_id)["connection"]["host"] == "web1"
+    assert (service.catalog.fences(), service.catalog.connections()) == ([], [])
+
+
+def half_unmapped(volume_id):
+    what = {"owner": "web1", "volume": "data", "host": "web1", "connector": CONNECTOR, "read_only": False, "mounts": False}
+    return model.Connection(id=new_id(), volume_id=volume_id, state=model.DISCONNECTING, created=1.0, **what)
 
 
 def test_u5_no_host_is_not_all_hosts(service, volume):
