@@ -306,7 +306,8 @@ def update(name, owner, labels=None, description=None, protected=None, retain=No
 
 def extend(name, owner, size):
     """
-    Grow a volume. The host that uses it sees the new size with its next ``state.apply``.
+    Grow a volume. The host that uses it sees the new size with its next ``state.apply``; the state ``storage_volume.mounted`` then grows
+    the file system too.
 
     name
         Name of the volume.

@@ -21,6 +21,12 @@ def _change(op, function, **args):
     return runs.change(__opts__, globals().get("__jid_event__"), op, args, function)
 
 
+def _known():
+    """Return what tells whether a minion has an accepted key. None without a master: there are no keys, and nothing to say of them."""
+    keys = MinionKeys(__opts__)
+    return keys.accepted if keys.any() else None
+
+
 def check(backend=None, kinds=None):
     """
     Return what is not as it should be. Nothing is changed. Loads the drivers, to see what the backends hold.
@@ -46,9 +52,7 @@ def check(backend=None, kinds=None):
     """
 
     def look(service, **given):
-        keys = MinionKeys(__opts__)
-        # Without a master there are no keys, and nothing to say of them.
-        findings = service.check(keys.accepted if keys.any() else None).findings(**given)
+        findings = service.check(_known()).findings(**given)
         return [report.finding(f.to_wire()) for f in findings]
 
     return _change("check", look, backend=backend, kinds=kinds)
@@ -199,7 +203,7 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
     return _change("import_cinderlib", take, **given)
 
 
-def give(owner, name, new_owner, new_name=None):
+def give(owner, name, new_owner, new_name=None, force=False):
     """
     Give a volume, with its snapshots, to another minion, or another name to a volume. It must not be connected.
 
@@ -208,11 +212,15 @@ def give(owner, name, new_owner, new_name=None):
     name
         Name of the volume.
     new_owner
-        Minion that it will belong to, or ``shared``. The policy must let it use the backend, and own that much.
+        Minion that it will belong to, or ``shared``. This master must have accepted its key, or whoever gets that id later would own the
+        data. The policy must let it use the backend, and own that much.
     new_name : None
         Name that it will have; None keeps the name.
+    force : False
+        With True, give it also to a minion without an accepted key on this master, such as one that is not installed yet.
 
-    Returns ``old``, ``volume`` as it is now, and ``snapshots``, the names of those that went along.
+    Returns ``old``, ``volume`` as it is now, and ``snapshots``, the names of those that went along. Fails with NOT_FOUND when the volume
+    does not exist, or the new owner has no accepted key. Without a master there are no keys, and none is asked for.
 
     CLI Example:
 
@@ -221,8 +229,8 @@ def give(owner, name, new_owner, new_name=None):
         salt-run storage.give db1 data db2
         salt-run storage.give db1 data new_owner=db2 new_name=data-of-db1
     """
-    given = {"owner": owner, "name": name, "new_owner": new_owner, "new_name": new_name}
-    return _change("give", lambda service, **args: service.giving.give(**args), **given)
+    given = {"owner": owner, "name": name, "new_owner": new_owner, "new_name": new_name, "force": force}
+    return _change("give", lambda service, **args: service.giving.give(**args, known=_known()), **given)
 
 
 def migrate(owner, name, backend, delete_old=False):

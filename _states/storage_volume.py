@@ -183,7 +183,8 @@ def connected(
         Where the passphrase is, never the passphrase: ``sdb://PROFILE/KEY`` or ``pillar://KEY:KEY``. None is the minion's pillar
         ``storage:passphrases:<name>``. It is read on the minion when the volume is opened or grown.
 
-    Changes have ``path`` (``old`` is None, or the former device), and as by :py:func:`present` what was created, grown or changed.
+    Changes have ``path`` (``old`` is None, or the former device), and as by :py:func:`present` what was created, grown or changed;
+    ``size`` also when the volume was grown on the master and its device follows now.
 
     .. code-block:: yaml
 
@@ -270,7 +271,9 @@ def mounted(
     source : None
         ``{volume: NAME}`` or ``{snapshot: NAME}`` of this minion, to start with a copy of it.
     resize : True
-        Grow volume and file system. With False, another size is an error.
+        Grow the volume to ``size``, and the file system to the volume, also when it was grown on the master. With False, a volume that is
+        smaller than ``size`` is an error, and the file system stays as it is. One that is mounted read-only, or of a type that never
+        grows (vfat), stays too.
     labels : None
         Mapping of texts for people and for filters, such as ``{env: prod}``. It replaces all labels that the volume has; None leaves them.
     description : None

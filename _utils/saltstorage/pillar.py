@@ -50,10 +50,6 @@ States = dict[str, dict[str, list[dict[str, Any]]]]
 def volume_states(storage: Any) -> States:
     """Return the states for the pillar key ``storage``: those of ``volumes``, in the order written.
 
-            for one, options in _expanded(name, entry, taken):
-                states.update(_one(one, options))
-                snapshots.update(_snapshots(one, options))
-
     >>> volume_states({"volumes": {"data": {"size": 1}}})
     {'storage-volumes-connected-data': {'storage_volume.connected': [{'name': 'data'}, {'size': 1}]}}
     """

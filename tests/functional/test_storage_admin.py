@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import salt.config
+import salt.crypt
 import yaml
 
 
@@ -26,7 +28,11 @@ def run(config_dir: Path, tmp_path: Path) -> Any:
     own = tmp_path / "config"
     own.mkdir()
     master = yaml.safe_load((config_dir / "master").read_text())
-    (own / "master").write_text(yaml.safe_dump({**master, "storage": storage}))
+    (own / "master").write_text(yaml.safe_dump({**master, "pki_dir": str(tmp_path / "pki"), "storage": storage}))
+    # Salt puts it below its root_dir.
+    accepted = Path(salt.config.client_config(str(own / "master"))["pki_dir"]) / "minions"
+    accepted.mkdir(parents=True)
+    (accepted / "db2").write_text(salt.crypt.gen_keys(2048)[1])
 
     def call(*arguments: str) -> tuple[int, Any]:
         command = [str(Path(sys.executable).parent / "salt-run"), "-c", str(own), "--out=json", "--log-level=quiet", *arguments]
@@ -47,7 +53,10 @@ def test_adopt_give_move_and_release(run: Any, tmp_path: Path) -> None:
     assert (code, answer["new"]) == (0, True)
     code, answer = run("storage.manage", "data", "owner=db1", "reference=other.img")
     assert (code, answer["code"]) == (1, "ALREADY_EXISTS")
-    assert run("storage.give", "db1", "data", "db2")[0] == 0
+    code, answer = run("storage.give", "db1", "data", "db22")
+    assert (code, answer["code"]) == (1, "NOT_FOUND")
+    assert run("storage.give", "db1", "data", "db22", "force=True")[0] == 0
+    assert run("storage.give", "db22", "data", "db2")[0] == 0
     code, answer = run("storage.migrate", "db2", "data", "backend=fast")
     assert (code, answer["volume"]["backend"]) == (0, "fast")
     code, findings = run("storage.check", "kinds=[moved, orphan, gone]")

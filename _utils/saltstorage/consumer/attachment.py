@@ -92,6 +92,15 @@ class Status:
         """Whether nothing may be done with such a device; see :meth:`error`."""
         return self.state in (WRONG, LOST)
 
+    def had(self, attached: Attachment) -> int:
+        """Return the GiB with which a volume was used here before its device is made to show its size.
+
+        A device that became larger by itself, as with NVMe and Ceph, counts as it was recorded: what is on it knows nothing of that yet.
+
+        :param attached: its attachment.
+        """
+        return min(self.size // 2**30, attached.size)
+
     def error(self, name: str) -> StorageError:
         """Return the error for a device that is refused."""
         if self.state == LOST:

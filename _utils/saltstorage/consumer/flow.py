@@ -51,6 +51,7 @@ class Connected:
     :ivar before: the attachment as it was, None when there was none.
     :ivar attachment: the attachment as it is now.
     :ivar encrypted: whether it was encrypted now.
+    :ivar lagged: GiB that its attached device had before it followed the volume, which now it does; None when it had not stayed behind.
     """
 
     volume: Volume
@@ -60,6 +61,7 @@ class Connected:
     before: Attachment | None
     attachment: Attachment
     encrypted: bool
+    lagged: int | None
 
 
 class Flow:
@@ -222,6 +224,8 @@ class Flow:
             self.put(volume)
             self.put(connection)
             self._drop_former(name, volume, read_only, passphrase)
+            status = consumer.check(name, size=volume.size)
+            lagged = status.had(before) if there and before is not None and status.state == attach.SIZE else None
             attachment = consumer.attach(
                 volume,
                 connection_id=connection.id,
@@ -236,7 +240,14 @@ class Flow:
                 consumer.resize(name, size=volume.size)
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         return Connected(
-            volume=volume, old=old, new=bool(reply["new"]), attached=not there, before=before, attachment=attachment, encrypted=encrypted
+            volume=volume,
+            old=old,
+            new=bool(reply["new"]),
+            attached=not there,
+            before=before,
+            attachment=attachment,
+            encrypted=encrypted,
+            lagged=lagged,
         )
 
     def disconnect(self, owner: str, name: str, *, force: bool = False, before: Callable[[], T]) -> tuple[T, str, tuple[str, ...]]:

@@ -24,6 +24,11 @@ class Mount:
     group: int = 0  #: Peer group: mounts of the same group, in whatever namespace, come and go together; 0 for none.
     master: int = 0  #: Peer group that this mount follows; 0 for none.
 
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written through this mount, or to the file system by any."""
+        return "ro" in (*self.options.split(","), *self.super_options.split(","))
+
     def is_of(self, numbers: set[tuple[int, int]]) -> bool:
         """Return whether the file system is on one of these block devices, given by major and minor number."""
         if self.device in numbers:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from .. import validate
-from ..errors import AlreadyExistsError, FailedPreconditionError
+from ..errors import AlreadyExistsError, FailedPreconditionError, NotFoundError
 from ..model import Volume
 from .core import Caller, Core
 from .locks import owner_key
@@ -22,12 +23,24 @@ class Giving:
         self.core = core
         self.volumes = volumes
 
-    def give(self, *, owner: Any, name: Any, new_owner: Any, new_name: Any = None) -> dict[str, Any]:
+    def give(
+        self,
+        *,
+        owner: Any,
+        name: Any,
+        new_owner: Any,
+        new_name: Any = None,
+        force: Any = False,
+        known: Callable[[str], bool] | None = None,
+    ) -> dict[str, Any]:
         """Give a volume to another owner, or another name to a volume.
 
         :param new_owner: minion that it then belongs to, or ``shared``.
         :param new_name: its name then; None keeps the name.
+        :param force: give it also to a minion that is not known.
+        :param known: tells whether a minion has an accepted key; None when nobody can, as without a master.
         :returns: ``old`` as it was, ``volume`` as it is now, and ``snapshots``: the names of those that went along.
+        :raises NotFoundError: the volume does not exist, or the new owner is not known.
         :raises FailedPreconditionError: it is connected.
         :raises AlreadyExistsError: the new owner has a volume, or a snapshot, of that name.
         :raises PermissionDeniedError: the policy does not let the new owner use the backend.
@@ -36,6 +49,12 @@ class Giving:
         owner, name = validate.name(owner, "owner"), validate.name(name)
         new_owner = validate.name(new_owner, "new_owner")
         new_name = name if new_name is None else validate.name(new_name, "new_name")
+        if not validate.boolean(force, "force") and new_owner not in (owner, validate.SHARED_OWNER) and known and not known(new_owner):
+            # A misspelt id belongs to whoever gets it later, and with it the data.
+            raise NotFoundError(
+                f"{new_owner} has no accepted key on this master; correct the id, accept its key (salt-key -a), or say force=True",
+                field="new_owner",
+            )
         with (
             self.core.held(Caller(), "change of owner", (owner, name), (new_owner, new_name)),
             self.core.locks.held(owner_key(new_owner), why="a look at the quota"),

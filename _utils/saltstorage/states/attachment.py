@@ -75,6 +75,6 @@ def _told(name: str, done: Connected) -> str:
     parts = ["created"] if done.old is None else []
     if done.encrypted:
         parts.append("encrypted")
-    if done.old is not None and done.old.size != done.volume.size:
+    if done.old is not None and (done.old.size != done.volume.size or done.lagged is not None):
         parts.append(f"grown to {done.volume.size} GiB")
     return f"Volume {name!r} was {', '.join([*parts, 'connected'])} at {done.attachment.path}."

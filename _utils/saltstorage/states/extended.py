@@ -36,14 +36,14 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
         changes["size"] = change(volume.size, size)
     elif (shown := _lagging(flow, volume)) is not None:
-        changes["size"] = change(shown // 2**30, volume.size)
+        changes["size"] = change(shown, volume.size)
     for mounted in _mounts(flow, volume):
         if short:
             # Before the volume grows: what cannot follow it would stay behind for good.
             filesystem.check_growable(mounted.fstype)
         follows = "size" in changes and mounted.fstype in filesystem.GROW_MOUNTED
         if follows or filesystem.can_grow(_device(flow, name), mounted.fstype, mounted.path):
-            changes["filesystem"] = change("smaller than its device", "as large as its device")
+            changes["filesystem"] = dict(mount.GROWS)
     if not changes:
         larger = f"; it is larger than {size} GiB, and volumes do not shrink" if volume.size > size else ""
         return Plan(f"Volume {name!r} has {volume.size} GiB{larger}.")
@@ -60,7 +60,7 @@ def _extend(flow: Flow, volume: Volume, size: int) -> tuple[Changes, str]:
         shown = _lagging(flow, volume)
         if shown is not None:
             flow.consumer.resize(volume.name, size=volume.size)
-            changes.setdefault("size", change(shown // 2**30, volume.size))
+            changes.setdefault("size", change(shown, volume.size))
         for mounted in _mounts(flow, volume):
             mount.grow(flow, _device(flow, volume.name), mounted.fstype, mounted.path, changes)
     if not changes:
@@ -70,14 +70,14 @@ def _extend(flow: Flow, volume: Volume, size: int) -> tuple[Changes, str]:
 
 
 def _lagging(flow: Flow, volume: Volume) -> int | None:
-    """Return the bytes that the volume's device here shows, when that is not the volume's size."""
+    """Return the GiB that the volume has had here so far, when its device does not follow it yet."""
     attached = flow.consumer.attachment(volume.name)
     if attached is None or attached.volume_id != volume.id:
         return None
     status = flow.consumer.check(volume.name, size=volume.size)
     if status.refused:
         raise status.error(volume.name)
-    return status.size if status.state == attach.SIZE else None
+    return status.had(attached) if status.state == attach.SIZE else None
 
 
 def _mounts(flow: Flow, volume: Volume) -> list[mounts.Mount]:
@@ -86,7 +86,7 @@ def _mounts(flow: Flow, volume: Volume) -> list[mounts.Mount]:
     if attached is None or attached.volume_id != volume.id or attached.read_only:
         return []
     found = [m for m in mount.live(flow, volume.name) if mounts.state(m.path).top == m]
-    return [m for m in found if "ro" not in (*m.options.split(","), *m.super_options.split(","))][:1]
+    return [m for m in found if not m.read_only][:1]
 
 
 def _device(flow: Flow, name: str) -> str:

@@ -16,6 +16,8 @@ from .request import Look, Request, ask, connect_changes, look
 from .skeleton import Changes, Plan, change
 
 DEFAULT_FSTYPE = "ext4"
+#: What is foretold of a file system: how large it will be is known when it has grown.
+GROWS = {"old": "smaller than its device", "new": "as large as its device"}
 
 
 class Mount:
@@ -50,7 +52,7 @@ def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
     found = look(flow, request, test)
     changes = dict(found.changes)
     if not found.changes or found.live:
-        changes.update(_compare(flow, request, wanted, found.volume))
+        changes.update(_compare(flow, request, wanted, found))
     elif _occupied(flow, request.name, wanted.path):
         raise FailedPreconditionError(
             f"something else is mounted on {wanted.path}; unmount it or choose another mount point", field="mount"
@@ -148,7 +150,7 @@ def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Ch
         fstype = _mount(flow, request, wanted, device, volume, changes)
         if _fstab(flow).set(_entry(flow, name, wanted, fstype, volume)):
             changes.setdefault("fstab", change(None, wanted.path))
-        if _grows(request, device, fstype, wanted.path):
+        if _may_grow(request, wanted):
             grow(flow, device, fstype, wanted.path, changes)
     return changes, f"Volume {name!r} {_told(changes)} on {wanted.path}."
 
@@ -160,7 +162,7 @@ def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Vol
         flow.consumer.end_format(request.name)
         return state.top.fstype
     fstype = _file_system(flow, request, wanted, device, changes)
-    if _grows(request, device, fstype, None):
+    if _may_grow(request, wanted):
         # An ext file system grows unmounted too, and there it needs no more than root.
         grow(flow, device, fstype, None, changes)
     flow.consumer.add_mount_point(request.name, wanted.path)
@@ -193,7 +195,7 @@ def _file_system(flow: Flow, request: Request, wanted: Mount, device: str, chang
     return fstype
 
 
-def _compare(flow: Flow, request: Request, wanted: Mount, volume: Volume | None) -> Changes:
+def _compare(flow: Flow, request: Request, wanted: Mount, seen: Look) -> Changes:
     """Return what is not as it should be with the mount of an attached volume; only reads."""
     device = flow.consumer.check(request.name).device
     state = _checked_state(flow, request.name, wanted, device)
@@ -204,9 +206,11 @@ def _compare(flow: Flow, request: Request, wanted: Mount, volume: Volume | None)
         if found.kind == probe.FILESYSTEM and wanted.fstype not in (None, found.fstype):
             raise _other_fstype(request.name, found.fstype, str(wanted.fstype))
         changes["mount"] = change(None, wanted.path)
+        if found.kind == probe.FILESYSTEM and _grows(request, wanted, device, found.fstype, None, seen):
+            changes["filesystem"] = dict(GROWS)
         return changes
     fstype = state.top.fstype
-    entry = _entry(flow, request.name, wanted, fstype, volume)
+    entry = _entry(flow, request.name, wanted, fstype, seen.volume)
     have = _fstab(flow).find(wanted.path)
     if have is None:
         changes["fstab"] = change(None, wanted.path)
@@ -215,8 +219,10 @@ def _compare(flow: Flow, request: Request, wanted: Mount, volume: Volume | None)
             f"{wanted.path} is mounted with the options {have.options}, asked for is {entry.options}; apply storage_volume.unmounted first",
             field="mount_options",
         )
-    if _grows(request, device, fstype, wanted.path):
-        changes["filesystem"] = change("smaller than its device", "as large as its device")
+    if _grows(request, wanted, device, fstype, wanted.path, seen):
+        # Before the volume grows: what cannot follow it would stay behind.
+        filesystem.check_growable(fstype)
+        changes["filesystem"] = dict(GROWS)
     return changes
 
 
@@ -301,10 +307,20 @@ def _options(wanted: Mount, fstype: str, volume: Volume | None, read_only: bool)
     return ",".join(options)
 
 
-def _grows(request: Request, device: str, fstype: str, path: str | None) -> bool:
-    if request.read_only or request.wanted is None or not request.wanted.resize:
+def _may_grow(request: Request, wanted: Mount) -> bool:
+    """Return whether this state may let the file system grow, which writes to it."""
+    if not request.resize or request.read_only or "ro" in wanted.options.split(","):
         return False
-    return filesystem.can_grow(device, fstype, path)
+    top = mounts.state(wanted.path).top
+    return top is None or not top.read_only
+
+
+def _grows(request: Request, wanted: Mount, device: str, fstype: str, path: str | None, seen: Look) -> bool:
+    """Return whether the file system on an attached device is going to grow: now it could, or as soon as its device has grown."""
+    if not _may_grow(request, wanted):
+        return False
+    follows = "size" in seen.changes and fstype in filesystem.GROW_MOUNTED
+    return follows or filesystem.can_grow(device, fstype, path)
 
 
 def _fstab(flow: Flow) -> Fstab:

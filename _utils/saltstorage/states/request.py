@@ -23,6 +23,7 @@ class Request:
     """The checked parameters that ``connected`` and ``mounted`` share.
 
     :param mounts: whether the state is ``mounted``.
+    :param resize: whether what is smaller than it should be is grown, a file system too.
     :param passphrase: where the passphrase of an encrypted volume is; the attribute is empty when it is not to be encrypted.
     :param given: parameters of :class:`~saltstorage.wanted.Wanted`: the volume is then created or grown, and gets what shall be written
         on it; all None to connect an existing one as it is.
@@ -46,7 +47,8 @@ class Request:
         self.wanted: Wanted | None = None
         if any(value is not None for value in given.values()):
             self.wanted = Wanted(**{"size": None, **given, "resize": resize})
-        validate.boolean(resize, "resize")
+        # Apart from the rest: also what the master made, and grows, has a file system here that is to follow.
+        self.resize = validate.boolean(resize, "resize")
         self.read_only = validate.boolean(read_only, "read_only")
         if passphrase is not None:
             # Before anything else can fail: if this is a passphrase, it was written where others can read it.
@@ -155,6 +157,9 @@ def connect_changes(name: str, done: Connected) -> Changes:
     changes: Changes = written_changes(done.old, done.volume)
     if done.old.size != done.volume.size:
         changes["size"] = change(done.old.size, done.volume.size)
+    elif done.lagged is not None:
+        # Somebody else grew the volume, and its device here only now.
+        changes["size"] = change(done.lagged, done.volume.size)
     if done.attached:
         # Re-attached, a device may have another name of the kernel's than before: that is what both are shown for.
         old = done.before.device if done.before is not None and done.before.path else None
@@ -189,8 +194,8 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if volume.size < size:
         refuse_shared(flow, request.owner, f"volume {name!r} is grown on the master (salt-run storage.extend)")
         changes["size"] = change(volume.size, size)
-    elif status.state == attach.SIZE:
-        changes["size"] = change(status.size // 2**30, volume.size)
+    elif status.state == attach.SIZE and attached is not None:
+        changes["size"] = change(status.had(attached), volume.size)
     if status.state not in (attach.OK, attach.SIZE):
         changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
     elif mine is None or mine.state != model.CONNECTED or (attached is not None and mine.id != attached.connection_id):

@@ -205,6 +205,27 @@ def test_the_new_owners_policy_decides(opts):
     service.close()
 
 
+def test_a_volume_goes_to_minions_that_are_known(service):
+    make(service)
+
+    def give(owner, new_owner, **given):
+        service.giving.give(owner=owner, name="data", new_owner=new_owner, known={"web1", "db1"}.__contains__, **given)
+
+    with pytest.raises(NotFoundError, match="db11 has no accepted key") as caught:
+        give("web1", "db11")
+    assert caught.value.field == "new_owner"
+    with pytest.raises(InvalidArgumentError, match="force"):
+        give("web1", "db11", force="yes")
+    assert service.catalog.volume("web1", "data")
+    give("web1", "db1")
+    give("db1", "shared")
+    give("shared", "db11", force=True)
+    # Another name changes no owner, and without a master there is nobody to ask.
+    give("db11", "db11", new_name="data")
+    service.giving.give(owner="db11", name="data", new_owner="db12")
+    assert service.catalog.volume("db12", "data")
+
+
 def test_minions_cannot_ask_for_any_of_it(service, directory):
     for op in ("manage", "unmanage", "give", "migrate", "migrate_finish", "check", "repair", "manageable"):
         with pytest.raises(InvalidArgumentError, match="no operation"):
