@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 from saltstorage.controller import paging
 from saltstorage.controller.core import Caller
 from saltstorage.controller.locks import volume_key
+from saltstorage.controller.providers.cinderlib import CinderlibProvider
 from saltstorage.controller.service import Service
 from saltstorage.errors import UnavailableError
 from tests.tgtd import Host, Tgtd
@@ -38,7 +40,7 @@ def test_r16_targets_come_back_after_tgtd_alone_was_restarted(opts, tmp_path, sh
     tgtd.start()
     service = Service(opts)
     try:
-        service.start()
+        service.start(patience=TIMEOUT)  # Cinder is imported first, which takes long on a busy machine
         caller = Caller("db1")
         service.volumes.create(caller, name="data", size=1)
         connection = service.connections.connect(caller, name="data", connector=host.connector)
@@ -118,3 +120,33 @@ def test_r16_what_could_not_be_restored_is_tried_alone_until_it_is(pair, monkeyp
     assert text.count("RuntimeError") == 1
     assert "s3cret" not in text
     assert pair.recovery.restore_failed("other") is False
+
+
+def test_r16_an_engine_tries_again_until_the_export_is_restored(service, opts, monkeypatch):
+    """R16: an address that comes up after the master; then there is nothing more to look after."""
+    service.execute("create", {"name": "data", "size": 1}, "web1")
+    service.execute("connect", {"name": "data", "connector": {"host": "web1", "multipath": False}}, "web1")
+    service.close()
+    tries, restored, restore = [], threading.Event(), CinderlibProvider.restore
+
+    def late(provider, volume):
+        tries.append(volume.id)
+        if len(tries) < 3:
+            raise UnavailableError("the address is not there yet")
+        restore(provider, volume)
+        restored.set()
+
+    monkeypatch.setattr(CinderlibProvider, "restore", late)
+    engine = Service(opts)
+    object.__setattr__(engine.config, "retry_interval", 0.05)
+    before = {*threading.enumerate()}
+    try:
+        engine.start()
+        watching = [thread for thread in threading.enumerate() if thread not in before and thread.name == "storage-local"]
+        assert restored.wait(TIMEOUT)
+        for thread in watching:
+            thread.join(TIMEOUT)
+            assert not thread.is_alive()
+        assert len(tries) == 3
+    finally:
+        engine.close()
