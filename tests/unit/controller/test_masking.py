@@ -15,7 +15,8 @@ from cinder.volume import volume_utils
 from saltstorage.controller.masking import Secrets
 
 MASK = "***"
-GENERATED = volume_utils.generate_password()
+#: As Cinder generates them; always the same, since the workers of the tests must find the same tests.
+GENERATED = "Tq7Wn3kZpQh2RtYb"
 AWKWARD = "p/w%d\"q'uö&<+ \\$x"
 FORMS = {
     "alone": str,
