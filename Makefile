@@ -17,7 +17,7 @@ demo:  ## Watch a volume live from creation to deletion, with a real master and 
 
 test: lint  ## Lint, then unit, functional, integration and conformance tests
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(wildcard $(TESTS))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(wildcard $(TESTS))
 
 conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml is a backend's options, BACKEND=acme1 one of the master
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tools; fi
