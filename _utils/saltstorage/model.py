@@ -125,13 +125,22 @@ class Connection(Record):
 class Fence(Record):
     """That a volume was taken from a host on the administrator's word, and that the host may still have a stale device of it.
 
-    The host is given the volume again only after it has removed that: what it had not written yet must never reach the volume.
+    The host is given the volume again only after it has removed that: what it had not written yet must never reach the volume. So it
+    outlives the volume's record, with which the data need not go, nor the number of its LUN, which the next volume may get.
     """
 
     id: str  #: UUID.
-    volume_id: str  #: UUID of the volume.
+    volume_id: str  #: UUID that the volume has by now, or had when it left the catalog.
+    attached_id: str  #: UUID that it had when it was taken, as the host recorded it: moved, or taken over again, it has another.
+    owner: str  #: Owner that it had then.
+    volume: str  #: Name that it had then, and has on the host.
     host: str  #: Minion that was cut off.
     created: float = 0.0  #: When.
+
+    @property
+    def ids(self) -> list[str]:
+        """The UUIDs by which the host may know the volume."""
+        return list(dict.fromkeys((self.attached_id, self.volume_id)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,7 @@ class Flow:
         """Return the ids of volumes that were taken from this host while it was fenced; what is left of such a one here is stale.
 
         Both the one that is attached here under a name and the one that has the name by now are looked for: meanwhile the volume may have
-        been moved, renamed, or given to another owner.
+        been moved, renamed, given to another owner, let go of or deleted.
         """
         inventory, attached = self.inventory(), self.consumer.attachment(name)
         here = attached.volume_id if attached is not None and attached.owner == owner else ""
@@ -212,7 +212,7 @@ class Flow:
                     if not error.details.get("fenced"):
                         raise
                     # What this host still has of the volume is stale, and goes before the volume comes again.
-                    self.discard(owner, name, error.details["volume_id"])
+                    self.discard(owner, name, *error.details["volume_ids"])
                     there = False
                     ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts, passphrase=passphrase)
                     reply = self._together.answer(ask)

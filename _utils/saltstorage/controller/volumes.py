@@ -200,8 +200,6 @@ class Volumes:
         except StorageError as error:
             self.core.catalog.update(volume, error=error.message)
             raise
-        for fence in self.core.catalog.fences(volume_id=volume.id):
-            self.core.catalog.remove(fence)
         self.core.catalog.remove(volume)
         return existed
 

@@ -246,7 +246,7 @@ def test_r18_a_host_is_told_of_its_fences_and_nothing_else_of_what_was_given_awa
     run(service, "create", name="data", size=1)
     run(service, "connect", name="data", connector=CONNECTOR)
     seen = run(service, "inventory")
-    assert seen["fenced"] == [volume_id]
+    assert seen["fenced"] == [[volume_id]]
     assert volume_id not in str({**seen, "fenced": []})
     assert run(service, "disconnect", name="data", volume_id=volume_id) == {"connection": None}
     assert service.catalog.fences() == []
