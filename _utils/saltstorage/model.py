@@ -104,6 +104,7 @@ class Connection(Record):
     owner: str  #: Owner of the volume.
     volume: str  #: Name of the volume.
     host: str  #: Minion that the volume is mapped to.
+    size: int  #: GiB that it has on the host: what it was mapped with, or what the host said after it had followed the volume.
     state: str = CONNECTED  #: connecting, connected or disconnecting.
     read_only: bool = False  #: Whether the host may only read.
     mounts: bool = False  #: Whether the host may mount a file system of it; recorded of shared volumes only.
@@ -111,6 +112,10 @@ class Connection(Record):
     connector: Mapping[str, Any] = field(default_factory=dict)  #: What os-brick said of the host when it was mapped.
 
     private: ClassVar[frozenset[str]] = frozenset({"connector"})
+
+    def behind(self, volume: Volume) -> bool:
+        """Return whether the volume has grown, and the host has not said yet that it has followed."""
+        return self.state == CONNECTED and self.size < volume.size
 
     def bars(self, *, read_only: bool, mounts: bool) -> bool:
         """Return whether another host must not connect the volume in this way while this connection is there.

@@ -25,6 +25,7 @@ KINDS = {
     "gone": "a record whose volume the backend does not have",
     "left_over": "a record of a snapshot or connection whose volume is gone from the catalog",
     "dead_host": "a connection to a minion that has no accepted key",
+    "behind": "a host that has not followed a volume that has grown",
     "fenced_host": "a host that a volume was taken from while it was fenced, and that has not said that nothing of it is left there",
     "unknown_owner": "a volume whose owner has no accepted key",
     "moved": "what a move left on the former backend",
@@ -105,6 +106,9 @@ class Check:
                 yield _of(connection, "connection", kind="left_over", text=text, repair="remove the record")
             elif connection.state != model.CONNECTED:
                 yield from self._unfinished(connection, "connection", connection.state, volume_of)
+            elif volume_of.state == model.AVAILABLE and connection.behind(volume_of):
+                text = f"the volume has {volume_of.size} GiB, and {connection.size} GiB there; apply a state for it on {connection.host}"
+                yield _of(connection, "connection", kind="behind", text=text, backend=volume_of.backend)
         for fence in self._each(Fence):
             yield _fenced(fence, volumes.get(fence.volume_id) or catalog.volume_by_id(fence.volume_id))
         for move in catalog.moves():

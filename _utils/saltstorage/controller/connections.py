@@ -123,6 +123,21 @@ class Connections:
             )
         return {"connection": connection.to_wire()}
 
+    def followed(self, caller: Caller, *, name: Any, size: Any, owner: Any = None) -> dict[str, Any]:
+        """Record that a volume that has grown has its size on the calling minion too, and what that has on it.
+
+        :param size: GiB that the device has there.
+        :returns: ``connection`` as it is now.
+        """
+        name = validate.name(name)
+        size = validate.size_gib(size)
+        owner = self.core.owner(caller, owner, name, change=False)
+        with self.core.held(caller, "following", (owner, name)):
+            volume = self.volumes.usable(owner, name)
+            connection = self._connected(caller, volume)
+            connection = self.core.catalog.update(connection, size=min(size, volume.size))
+        return {"connection": connection.to_wire()}
+
     def mark_formatted(self, caller: Caller, *, name: Any, owner: Any = None, encryption: Any = False) -> dict[str, Any]:
         """Record that the calling minion is about to make a file system on a volume that is connected to it, or to encrypt it.
 
@@ -135,9 +150,7 @@ class Connections:
         owner = self.core.owner(caller, owner, name, change=False)
         with self.core.held(caller, "formatting", (owner, name)):
             volume = self.volumes.usable(owner, name)
-            connection = self.core.catalog.connection(volume.id, caller.minion or "")
-            if connection is None or connection.state != model.CONNECTED:
-                raise FailedPreconditionError(f"volume {name!r} is not connected to {caller}; connect it first")
+            connection = self._connected(caller, volume)
             if connection.read_only:
                 raise FailedPreconditionError(f"volume {name!r} is connected to {caller} read-only")
             if encryption:
@@ -154,6 +167,12 @@ class Connections:
         provider = self.core.provider(volume.backend)
         provider.disconnect(as_provider_volume(volume), connection.id, connection.connector, last=not others)
         self.core.catalog.remove(connection)
+
+    def _connected(self, caller: Caller, volume: Volume) -> Connection:
+        connection = self.core.catalog.connection(volume.id, caller.minion or "")
+        if connection is None or connection.state != model.CONNECTED:
+            raise FailedPreconditionError(f"volume {volume.name!r} is not connected to {caller}; connect it first")
+        return connection
 
     def _refuse_other_encryption(self, owner: str, name: str, wanted: Wanted | None, encrypted: bool) -> None:
         """Refuse before anything is created, grown or mapped."""
@@ -208,6 +227,7 @@ class Connections:
                 owner=volume.owner,
                 volume=volume.name,
                 host=host,
+                size=volume.size,
                 state=model.CONNECTING,
                 read_only=read_only,
                 mounts=mounts,

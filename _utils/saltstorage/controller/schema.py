@@ -102,6 +102,7 @@ connections = Table(
     Column("owner", _name, nullable=False),
     Column("volume", _name, nullable=False),
     Column("host", _name, nullable=False),
+    Column("size", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("read_only", Boolean, nullable=False, default=False),
     Column("mounts", Boolean, nullable=False, default=False),

@@ -85,6 +85,7 @@ class Service:
             "delete": self.volumes.delete,
             "connect": self.connections.connect,
             "disconnect": self.connections.disconnect,
+            "followed": self.connections.followed,
             "mark_formatted": self.connections.mark_formatted,
             "snapshot_create": self.snapshots.create,
             "snapshot_mark_frozen": self.snapshots.mark_frozen,

@@ -261,7 +261,7 @@ def test_r18_a_host_that_has_tidied_up_is_unmapped_where_that_was_cut_off(servic
 
 
 def half_unmapped(volume_id):
-    what = {"owner": "web1", "volume": "data", "host": "web1", "connector": CONNECTOR, "read_only": False, "mounts": False}
+    what = {"owner": "web1", "volume": "data", "host": "web1", "size": 1, "connector": CONNECTOR, "read_only": False, "mounts": False}
     return model.Connection(id=new_id(), volume_id=volume_id, state=model.DISCONNECTING, created=1.0, **what)
 
 
