@@ -152,7 +152,8 @@ def volume(name, owner):
     owner
         Minion that it belongs to, or ``shared``.
 
-    Returns what :py:func:`volumes` returns for it, with ``connections`` and ``snapshots``. Fails with NOT_FOUND when there is none.
+    Returns what :py:func:`volumes` returns for it, with ``connections``, ``snapshots`` and, if there are such, ``behind``: the hosts that
+    have not followed it yet since it has grown. Fails with NOT_FOUND when there is none.
 
     CLI Example:
 
@@ -164,8 +165,10 @@ def volume(name, owner):
     def read(service):
         found = service.volume(validate.name(owner, "owner"), validate.name(name))
         connected = service.catalog.connections(volume_id=found.id)
+        behind = [c.host for c in connected if c.behind(found)]
         return {
             **report.volume(found, [c.host for c in connected]),
+            **({"behind": behind} if behind else {}),
             "connections": [report.connection(c) for c in connected],
             "snapshots": [report.snapshot(s) for s in service.catalog.snapshots(volume_id=found.id)],
         }
@@ -182,8 +185,8 @@ def connections(host=None, owner=None):
     owner : None
         Only connections of volumes of this owner.
 
-    Returns a list of ``volume``, ``owner``, ``host``, ``state`` (connecting, connected or disconnecting), ``read_only``, ``id`` and
-    ``created`` (ISO 8601).
+    Returns a list of ``volume``, ``owner``, ``host``, ``size_gib`` (that the volume has there, as far as the host has said),
+    ``state`` (connecting, connected or disconnecting), ``read_only``, ``id`` and ``created`` (ISO 8601).
 
     CLI Example:
 
@@ -307,7 +310,7 @@ def update(name, owner, labels=None, description=None, protected=None, retain=No
 def extend(name, owner, size):
     """
     Grow a volume. The host that uses it sees the new size with its next ``state.apply``; the state ``storage_volume.mounted`` then grows
-    the file system too.
+    the file system too. Until then, :py:func:`check` and :py:func:`volume` name the host.
 
     name
         Name of the volume.
@@ -316,8 +319,8 @@ def extend(name, owner, size):
     size
         New size, in whole GiB or as a string such as ``20GiB``; a volume that is that large already is left alone.
 
-    Returns ``volume`` as it is now, and ``old`` as it was before. Fails with NOT_FOUND or RESOURCE_EXHAUSTED, or with
-    FAILED_PRECONDITION when the backend can grow only what no host uses.
+    Returns ``volume`` as it is now, ``old`` as it was before, and ``behind``, the hosts that have not followed it yet. Fails with
+    NOT_FOUND or RESOURCE_EXHAUSTED, or with FAILED_PRECONDITION when the backend can grow only what no host uses.
 
     CLI Example:
 

@@ -37,7 +37,9 @@ def check(backend=None, kinds=None):
         Only these kinds of findings, a list or one of: ``backend`` (it cannot be asked), ``half_done`` (an operation was cut off and nobody
         is at it), ``error``, ``orphan`` (named as the project names volumes, and no record knows it), ``gone`` (a record whose volume
         the backend does not have), ``left_over`` (of a volume that is gone from the catalog), ``dead_host`` (connected to a minion without
-        accepted key), ``unknown_owner`` (owned by one), ``moved`` (what a move left) and ``unattached`` (no host uses it).
+        accepted key), ``fenced_host`` (a volume was taken from it, and it has not said that nothing of it is left there), ``behind`` (it
+        has not followed a volume that has grown), ``unknown_owner`` (owned by a minion without key), ``moved`` (what a move left) and
+        ``unattached`` (no host uses it).
 
     Returns a list of ``kind``, ``what``, ``text``, ``backend``, ``owner``, ``name``, ``host``, ``id``, ``size_gib``, ``reference``,
     ``repair`` (what :py:func:`repair` does about it) and ``named`` (it does so only when told the id); what is empty is left out.
@@ -71,7 +73,7 @@ def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
         Only these kinds of findings, as for :py:func:`check`.
     remove : None
         Id, or list of ids, of findings that are removed only when named. **The data of an orphan is deleted.** Of a volume that is gone,
-        only the record is removed.
+        only the record is removed. That a host was fenced is forgotten: it must never come back with what it still has.
     fenced : None
         Name of another controller that is gone for good while it was moving volumes. Give it to confirm that this controller is powered off
         or cut off from the storage network: its moves are undone here. One that is taken for dead and still copies writes to storage that

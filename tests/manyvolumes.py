@@ -50,7 +50,7 @@ def _records(owner: str, count: int, backend: str, prefix: str, snapshots: int) 
         yield volume
         host = f"host{number}" if owner == "shared" else owner
         of = {"owner": owner, "volume_id": volume.id, "volume": volume.name}
-        yield Connection(id=str(uuid.uuid4()), host=host, created=1.7e9 + number, connector=CONNECTOR, **of)
+        yield Connection(id=str(uuid.uuid4()), host=host, size=10, created=1.7e9 + number, connector=CONNECTOR, **of)
         for n in range(snapshots):
             yield Snapshot(id=str(uuid.uuid4()), name=f"{volume.name}-{n}", backend=backend, size=10, created=1.7e9 + n, **of)
 

@@ -104,6 +104,7 @@ class Connection(Record):
     owner: str  #: Owner of the volume.
     volume: str  #: Name of the volume.
     host: str  #: Minion that the volume is mapped to.
+    size: int  #: GiB that it has on the host: what it was mapped with, or what the host said after it had followed the volume.
     state: str = CONNECTED  #: connecting, connected or disconnecting.
     read_only: bool = False  #: Whether the host may only read.
     mounts: bool = False  #: Whether the host may mount a file system of it; recorded of shared volumes only.
@@ -111,6 +112,10 @@ class Connection(Record):
     connector: Mapping[str, Any] = field(default_factory=dict)  #: What os-brick said of the host when it was mapped.
 
     private: ClassVar[frozenset[str]] = frozenset({"connector"})
+
+    def behind(self, volume: Volume) -> bool:
+        """Return whether the volume has grown, and the host has not said yet that it has followed."""
+        return self.state == CONNECTED and self.size < volume.size
 
     def bars(self, *, read_only: bool, mounts: bool) -> bool:
         """Return whether another host must not connect the volume in this way while this connection is there.
@@ -125,13 +130,22 @@ class Connection(Record):
 class Fence(Record):
     """That a volume was taken from a host on the administrator's word, and that the host may still have a stale device of it.
 
-    The host is given the volume again only after it has removed that: what it had not written yet must never reach the volume.
+    The host is given the volume again only after it has removed that: what it had not written yet must never reach the volume. So it
+    outlives the volume's record, with which the data need not go, nor the number of its LUN, which the next volume may get.
     """
 
     id: str  #: UUID.
-    volume_id: str  #: UUID of the volume.
+    volume_id: str  #: UUID that the volume has by now, or had when it left the catalog.
+    attached_id: str  #: UUID that it had when it was taken, as the host recorded it: moved, or taken over again, it has another.
+    owner: str  #: Owner that it had then.
+    volume: str  #: Name that it had then, and has on the host.
     host: str  #: Minion that was cut off.
     created: float = 0.0  #: When.
+
+    @property
+    def ids(self) -> list[str]:
+        """The UUIDs by which the host may know the volume."""
+        return list(dict.fromkeys((self.attached_id, self.volume_id)))
 
 
 @dataclass(frozen=True, kw_only=True)

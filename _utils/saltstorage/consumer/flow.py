@@ -46,6 +46,7 @@ class Connected:
 
     :ivar volume: the volume as it is now.
     :ivar old: the volume as it was; None when it was created.
+    :ivar connection: the mapping, as it was before this host followed the volume.
     :ivar new: whether the mapping is new.
     :ivar attached: whether the device was attached now; it may have been so before, under this or another name.
     :ivar before: the attachment as it was, None when there was none.
@@ -56,6 +57,7 @@ class Connected:
 
     volume: Volume
     old: Volume | None
+    connection: Connection
     new: bool
     attached: bool
     before: Attachment | None
@@ -131,7 +133,7 @@ class Flow:
         """Return the ids of volumes that were taken from this host while it was fenced; what is left of such a one here is stale.
 
         Both the one that is attached here under a name and the one that has the name by now are looked for: meanwhile the volume may have
-        been moved, renamed, or given to another owner.
+        been moved, renamed, given to another owner, let go of or deleted.
         """
         inventory, attached = self.inventory(), self.consumer.attachment(name)
         here = attached.volume_id if attached is not None and attached.owner == owner else ""
@@ -212,7 +214,7 @@ class Flow:
                     if not error.details.get("fenced"):
                         raise
                     # What this host still has of the volume is stale, and goes before the volume comes again.
-                    self.discard(owner, name, error.details["volume_id"])
+                    self.discard(owner, name, *error.details["volume_ids"])
                     there = False
                     ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts, passphrase=passphrase)
                     reply = self._together.answer(ask)
@@ -238,10 +240,14 @@ class Flow:
             if consumer.check(name, size=volume.size).state == attach.SIZE:
                 # It was attached and has been grown since.
                 consumer.resize(name, size=volume.size)
+            if not mounts:
+                # Else the file system has to follow first.
+                self.followed(volume, connection)
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         return Connected(
             volume=volume,
             old=old,
+            connection=connection,
             new=bool(reply["new"]),
             attached=not there,
             before=before,
@@ -249,6 +255,20 @@ class Flow:
             encrypted=encrypted,
             lagged=lagged,
         )
+
+    def followed(self, volume: Volume, connection: Connection) -> None:
+        """Tell the controller that an attached volume has its size here, and what is on it, unless it knows that.
+
+        :param connection: the volume's mapping to this host, as the controller returned it.
+        """
+        if connection.behind(volume):
+            told = self._ask("followed", {"name": volume.name, "size": volume.size, **self._other(volume.owner)})
+            self.put(Connection.from_wire(told["connection"]))
+
+    def behind(self, volume: Volume) -> list[str]:
+        """Return the other hosts that have not followed a volume, as far as this run has asked what there is."""
+        kept = self._kept()
+        return [c.host for c in kept.connections_of(volume) if c.host != self.minion and c.behind(volume)] if kept is not None else []
 
     def disconnect(self, owner: str, name: str, *, force: bool = False, before: Callable[[], T]) -> tuple[T, str, tuple[str, ...]]:
         """Detach a volume that nobody uses from this host and have it unmapped.

@@ -36,7 +36,7 @@ class Inventory:
             self.put(Snapshot.from_wire(snapshot))
         for connection in data["connections"]:
             self.put(Connection.from_wire(connection))
-        self._fenced = set(data["fenced"])
+        self._fenced: dict[str, list[str]] = {volume_id: ids for ids in data["fenced"] for volume_id in ids}
         self.backends: Mapping[str, Any] = data["backends"]
         self.default_backend: str | None = data["default_backend"]
         self.types: Mapping[str, Any] = data["types"]
@@ -63,11 +63,12 @@ class Inventory:
         return list(self._connections_of[volume.id].values())
 
     def fenced(self, *volume_ids: str) -> list[str]:
-        """Return which of some volumes were taken from this host while it was fenced, so that what is left of them here is stale.
+        """Return all ids of those of some volumes that were taken from this host while it was fenced: what is left of them here is stale.
 
-        They may be another owner's by now; then nothing else is known of them here.
+        They may be another owner's by now, or gone; then nothing else is known of them here. One that was moved meanwhile, or taken over
+        again, has two ids: the one that it had here, and its own.
         """
-        return [volume_id for volume_id in dict.fromkeys(volume_ids) if volume_id in self._fenced]
+        return list(dict.fromkeys(known for volume_id in volume_ids for known in self._fenced.get(volume_id, ())))
 
     def check_backend(self, backend: str | None) -> str:
         """Return the backend for a new volume.
@@ -105,7 +106,8 @@ class Inventory:
 
     def unfence(self, *volume_ids: str) -> None:
         """Forget that this host was cut off from volumes."""
-        self._fenced.difference_update(volume_ids)
+        for volume_id in volume_ids:
+            self._fenced.pop(volume_id, None)
 
     def put(self, record: Volume | Snapshot | Connection) -> None:
         """Take up a record as the controller returned it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
 import time
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 #: Kinds of source: a volume of the backend, and a row of another cinderlib database.
 ARRAY = "array"
 IMPORTED = "cinderlib"
+
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 class Adoption:
@@ -135,7 +138,7 @@ class Adoption:
         if volume.state != model.RELEASING:
             volume = self.core.catalog.update(volume, state=model.RELEASING)
         array_name = provider.unmanage_volume(as_provider_volume(volume))
-        self.core.catalog.apply(remove=[volume, *self.core.catalog.fences(volume_id=volume.id)])
+        self.core.catalog.remove(volume)
         log.warning(
             "storage: volume %s of %s was released; its data stays on %s as %s",
             volume.id,
@@ -169,8 +172,16 @@ class Adoption:
         self.release(volume)
 
     def _take_over(self, provider: Provider, volume: Volume) -> Volume:
-        size = provider.manage_volume(as_provider_volume(volume), json.loads((volume.source or {})["name"]))
-        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
+        reference = str((volume.source or {})["name"])
+        size = provider.manage_volume(as_provider_volume(volume), json.loads(reference))
+        self.core.catalog.apply(
+            update=[
+                (volume, {"state": model.AVAILABLE, "size": size}),
+                # A host that was cut off from what was let go of must still tidy up. Its former id stands in most names on an array.
+                *((fence, {"volume_id": volume.id}) for fence in self.core.catalog.fences(volume_id=_UUID.findall(reference.lower()))),
+            ]
+        )
+        return self.core.volume(volume.owner, volume.name)
 
     def _forget(self, volume: Volume) -> None:
         """Undo the metadata of an adoption that failed; the array's volume stays."""

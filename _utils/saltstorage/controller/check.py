@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from .. import model, validate
 from ..errors import AbortedError, InvalidArgumentError, StorageError
-from ..model import Connection, Record, Snapshot, Volume
+from ..model import Connection, Fence, Record, Snapshot, Volume
 from .core import Core
 from .locks import volume_key
 from .providers.base import Capability, Found, reference_text
@@ -25,6 +25,8 @@ KINDS = {
     "gone": "a record whose volume the backend does not have",
     "left_over": "a record of a snapshot or connection whose volume is gone from the catalog",
     "dead_host": "a connection to a minion that has no accepted key",
+    "behind": "a host that has not followed a volume that has grown",
+    "fenced_host": "a host that a volume was taken from while it was fenced, and that has not said that nothing of it is left there",
     "unknown_owner": "a volume whose owner has no accepted key",
     "moved": "what a move left on the former backend",
     "unattached": "a volume that no host is connected to",
@@ -36,12 +38,12 @@ class Finding:
     """One thing that is not as it should be."""
 
     kind: str  #: One of :data:`KINDS`.
-    what: str  #: volume, snapshot, connection, move or backend.
+    what: str  #: volume, snapshot, connection, fence, move or backend.
     text: str  #: What is wrong, and what to do about it.
     backend: str = ""  #: Backend that it is on.
     owner: str = ""  #: Owner, as far as known.
     name: str = ""  #: Name, as far as known.
-    host: str = ""  #: Host of a connection.
+    host: str = ""  #: Host of a connection, or the one that was fenced.
     reference: str = ""  #: What names an orphan on its backend, as JSON.
     id: str = ""  #: UUID, by which repair can be told to remove it.
     size: int = 0  #: Size, GiB; 0 when it says nothing.
@@ -104,6 +106,11 @@ class Check:
                 yield _of(connection, "connection", kind="left_over", text=text, repair="remove the record")
             elif connection.state != model.CONNECTED:
                 yield from self._unfinished(connection, "connection", connection.state, volume_of)
+            elif volume_of.state == model.AVAILABLE and connection.behind(volume_of):
+                text = f"the volume has {volume_of.size} GiB, and {connection.size} GiB there; apply a state for it on {connection.host}"
+                yield _of(connection, "connection", kind="behind", text=text, backend=volume_of.backend)
+        for fence in self._each(Fence):
+            yield _fenced(fence, volumes.get(fence.volume_id) or catalog.volume_by_id(fence.volume_id))
         for move in catalog.moves():
             if move.state == model.COPYING:
                 continue  # its volume is `migrating`, and found by that
@@ -236,6 +243,29 @@ def _of(record: Volume | Snapshot | Connection, what: str, **values: Any) -> Fin
     if isinstance(record, Connection):
         return Finding(what=what, owner=record.owner, name=record.volume, host=record.host, id=record.id, **values)
     return Finding(what=what, owner=record.owner, name=record.name, id=record.id, size=record.size, **{"backend": record.backend, **values})
+
+
+def _fenced(fence: Fence, volume: Volume | None) -> Finding:
+    """Return the finding for a fence.
+
+    :param volume: what it is of, as it is by now; None when that is gone from the catalog.
+    """
+    now = ", and it is gone from the catalog" if volume is None else ""
+    if volume is not None and (volume.owner, volume.name) != (fence.owner, fence.volume):
+        now = f", and it is {volume.name!r} of {volume.owner} by now"
+    return Finding(
+        kind="fenced_host",
+        what="fence",
+        text=f"taken from {fence.host} while that was fenced{now}; {fence.host} has not said yet that it has removed what it had of it,"
+        f" as storage_volume.disconnected of {fence.volume!r} does there",
+        backend=volume.backend if volume is not None else "",
+        owner=fence.owner,
+        name=fence.volume,
+        host=fence.host,
+        id=fence.id,
+        repair="forget it, which is right when the host never comes back or was installed anew: else it writes what it still has",
+        named=True,
+    )
 
 
 def _kinds(value: Any) -> set[str]:

@@ -84,7 +84,7 @@ class Connections:
         recorded: the host gets the volume again only after it has removed what it still had of it, and said so with ``volume_id``.
 
         :param volume_id: id of the volume, of which the calling minion has removed all that it had: that it was fenced is forgotten. By now
-            the volume may have another name, or be another owner's; another one that has ``name`` by now is left alone.
+            the volume may have another name, be another owner's, or be gone; another one that has ``name`` by now is left alone.
         :returns: ``connection`` as it was, None when there was none.
         """
         name = validate.name(name)
@@ -105,12 +105,37 @@ class Connections:
                 return {"connection": None}
             if caller.admin and self.core.catalog.fence(volume.id, host) is None:
                 # Before the mapping goes: from then on, what the host still has is stale.
-                self.core.catalog.add(Fence(id=new_id(), volume_id=volume.id, host=host, created=time.time()))
+                self.core.catalog.add(
+                    Fence(
+                        id=new_id(),
+                        volume_id=volume.id,
+                        attached_id=volume.id,
+                        owner=volume.owner,
+                        volume=volume.name,
+                        host=host,
+                        created=time.time(),
+                    )
+                )
             self.unmap(volume, connection)
         if caller.admin:
             log.warning(
                 "storage: volume %s of %s was unmapped from %s on the administrator's word that it is fenced", volume.id, owner, host
             )
+        return {"connection": connection.to_wire()}
+
+    def followed(self, caller: Caller, *, name: Any, size: Any, owner: Any = None) -> dict[str, Any]:
+        """Record that a volume that has grown has its size on the calling minion too, and what that has on it.
+
+        :param size: GiB that the device has there.
+        :returns: ``connection`` as it is now.
+        """
+        name = validate.name(name)
+        size = validate.size_gib(size)
+        owner = self.core.owner(caller, owner, name, change=False)
+        with self.core.held(caller, "following", (owner, name)):
+            volume = self.volumes.usable(owner, name)
+            connection = self._connected(caller, volume)
+            connection = self.core.catalog.update(connection, size=min(size, volume.size))
         return {"connection": connection.to_wire()}
 
     def mark_formatted(self, caller: Caller, *, name: Any, owner: Any = None, encryption: Any = False) -> dict[str, Any]:
@@ -125,9 +150,7 @@ class Connections:
         owner = self.core.owner(caller, owner, name, change=False)
         with self.core.held(caller, "formatting", (owner, name)):
             volume = self.volumes.usable(owner, name)
-            connection = self.core.catalog.connection(volume.id, caller.minion or "")
-            if connection is None or connection.state != model.CONNECTED:
-                raise FailedPreconditionError(f"volume {name!r} is not connected to {caller}; connect it first")
+            connection = self._connected(caller, volume)
             if connection.read_only:
                 raise FailedPreconditionError(f"volume {name!r} is connected to {caller} read-only")
             if encryption:
@@ -145,6 +168,12 @@ class Connections:
         provider.disconnect(as_provider_volume(volume), connection.id, connection.connector, last=not others)
         self.core.catalog.remove(connection)
 
+    def _connected(self, caller: Caller, volume: Volume) -> Connection:
+        connection = self.core.catalog.connection(volume.id, caller.minion or "")
+        if connection is None or connection.state != model.CONNECTED:
+            raise FailedPreconditionError(f"volume {volume.name!r} is not connected to {caller}; connect it first")
+        return connection
+
     def _refuse_other_encryption(self, owner: str, name: str, wanted: Wanted | None, encrypted: bool) -> None:
         """Refuse before anything is created, grown or mapped."""
         found: Volume | Snapshot | None = self.core.catalog.volume(owner, name)
@@ -157,9 +186,9 @@ class Connections:
     def _unfence(self, caller: Caller, volume_id: str) -> None:
         """Forget that the calling minion was fenced, of one volume; never that another host was."""
         # Without the volume's lock: a minion is told nothing of what others do with a volume that is not its own any more.
-        fence = self.core.catalog.fence(volume_id, caller.minion or "")
-        if fence is not None:
-            self.core.catalog.remove(fence)
+        for known_by in ("volume_id", "attached_id"):
+            for fence in self.core.catalog.fences(host=caller.minion or "", **{known_by: volume_id}):
+                self.core.catalog.remove(fence)
 
     def _known(self, owner: str, name: str, host: str) -> bool:
         """Return whether a host is connected to a volume."""
@@ -167,11 +196,11 @@ class Connections:
         return volume is not None and self.core.catalog.connection(volume.id, host) is not None
 
     def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool, mounts: bool) -> dict[str, Any]:
-        if self.core.catalog.fence(volume.id, host) is not None:
+        if (fence := self.core.catalog.fence(volume.id, host)) is not None:
             raise FailedPreconditionError(
                 f"volume {volume.name!r} was taken from {host} while that was fenced; apply storage_volume.disconnected there first, which"
                 " removes the stale device and writes nothing to it",
-                details={"fenced": True, "volume_id": volume.id},
+                details={"fenced": True, "volume_ids": fence.ids},
             )
         connections = self.core.catalog.connections(volume_id=volume.id)
         mine = next((c for c in connections if c.host == host), None)
@@ -198,6 +227,7 @@ class Connections:
                 owner=volume.owner,
                 volume=volume.name,
                 host=host,
+                size=volume.size,
                 state=model.CONNECTING,
                 read_only=read_only,
                 mounts=mounts,

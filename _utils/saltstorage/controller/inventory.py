@@ -99,7 +99,7 @@ def _records(core: Core, parts: list[_Part], start: int, after: list[str]) -> It
         for record, place in paging.each(core.catalog, part.cls, *conditions, after=after if number == start else (), **part.where):
             if part.shared is not None and not part.shared.may_share(_volume_name(record)):
                 continue
-            yield part.key, record.volume_id if isinstance(record, Fence) else record.to_wire(), [number, *place]
+            yield part.key, record.ids if isinstance(record, Fence) else record.to_wire(), [number, *place]
 
 
 def _place(parts: list[_Part], after: Any) -> tuple[int, list[str]]:

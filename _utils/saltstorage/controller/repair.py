@@ -62,6 +62,8 @@ class Repair:
                 self._forget(finding)
             elif finding.kind == "left_over":
                 self._delete_left_over(finding)
+            elif finding.kind == "fenced_host":
+                self.core.catalog.apply(remove=self.core.catalog.fences(id=finding.id))
             else:
                 self._settle(finding, fenced)
         except Exception as error:  # one that fails must not keep the others from being mended
@@ -114,7 +116,7 @@ class Repair:
             self.recovery.volumes.check_unused(volume)
             # Not deleted, in case that the backend did not tell all.
             self.core.provider(volume.backend).unmanage_volume(as_provider_volume(volume))
-            self.core.catalog.apply(remove=[volume, *self.core.catalog.fences(volume_id=volume.id)])
+            self.core.catalog.remove(volume)
 
     def _delete_left_over(self, finding: Finding) -> None:
         if finding.what == "connection":

@@ -69,6 +69,7 @@ def connection(record: Connection) -> dict[str, Any]:
             "volume": record.volume,
             "owner": record.owner,
             "host": record.host,
+            "size_gib": record.size,
             "state": record.state,
             "read_only": record.read_only,
             "id": record.id,

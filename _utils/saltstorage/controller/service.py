@@ -85,6 +85,7 @@ class Service:
             "delete": self.volumes.delete,
             "connect": self.connections.connect,
             "disconnect": self.connections.disconnect,
+            "followed": self.connections.followed,
             "mark_formatted": self.connections.mark_formatted,
             "snapshot_create": self.snapshots.create,
             "snapshot_mark_frozen": self.snapshots.mark_frozen,
@@ -245,9 +246,9 @@ class Service:
 
         :param after: ``more`` of the page before; None for the first.
         :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
-            shared volumes that it may use; ``fenced``: ids of the volumes that were taken from this minion
-            while it was fenced, whoever owns them by now; ``backends``: name to ``state`` and ``retains`` (whether it can let go of
-            volumes; None: not known), for those that it may use; ``default_backend``; ``types``: name to
+            shared volumes that it may use; ``fenced``: of each volume that was taken from this minion while it was fenced, the ids that it
+            had then and has by now, whoever owns it, also when it is gone; ``backends``: name to ``state`` and ``retains`` (whether it can
+            let go of volumes; None: not known), for those that it may use; ``default_backend``; ``types``: name to
             ``backend`` (None: any), for those that it may use; ``retain``: whether it may delete volumes and leave
             their data on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last page.
         :raises InvalidArgumentError: ``after`` is wrong.

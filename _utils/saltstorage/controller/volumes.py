@@ -74,7 +74,7 @@ class Volumes:
     def extend(self, caller: Caller, *, name: Any, size: Any, owner: Any = None) -> dict[str, Any]:
         """Grow a volume; one that is that large already is left alone.
 
-        :returns: ``volume`` as it is now, and ``old`` as it was before.
+        :returns: ``volume`` as it is now, ``old`` as it was before, and ``behind``: the hosts that have not followed it yet.
         """
         name = validate.name(name)
         size = validate.size_gib(size)
@@ -83,7 +83,8 @@ class Volumes:
             old = volume = self._recovered(self.core.volume(owner, name))
             if volume.size < size:
                 volume = self._grow(caller, volume, size)
-        return {"volume": volume.to_wire(), "old": old.to_wire()}
+            behind = [c.host for c in self.core.catalog.connections(volume_id=volume.id) if c.behind(volume)]
+        return {"volume": volume.to_wire(), "old": old.to_wire(), "behind": behind}
 
     def update(
         self,
@@ -200,8 +201,6 @@ class Volumes:
         except StorageError as error:
             self.core.catalog.update(volume, error=error.message)
             raise
-        for fence in self.core.catalog.fences(volume_id=volume.id):
-            self.core.catalog.remove(fence)
         self.core.catalog.remove(volume)
         return existed
 

@@ -9,7 +9,7 @@ from ..consumer.attach import Attachment
 from ..consumer.flow import Connected, Flow
 from ..errors import AlreadyExistsError
 from . import fenced, mount
-from .request import Request, ask, connect_changes, look
+from .request import Request, ask, connect_changes, look, others_behind
 from .skeleton import Changes, Plan, change
 
 
@@ -55,7 +55,7 @@ def disconnected(flow: Flow, name: Any, owner: Any, force: Any) -> Plan:
 def connect(flow: Flow, request: Request) -> tuple[Changes, str]:
     """Connect, and return the changes that were made."""
     done = flow.connect(request.owner, request.name, **request.how)
-    return connect_changes(request.name, done), _told(request.name, done)
+    return connect_changes(request.name, done), _told(request.name, done) + others_behind(flow, done.volume)
 
 
 def _disconnect(flow: Flow, owner: str, name: str, force: bool) -> tuple[Changes, str]:

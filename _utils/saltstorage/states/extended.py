@@ -8,8 +8,9 @@ from .. import model, validate
 from ..consumer import attach, filesystem, mounts
 from ..consumer.flow import Flow, check_usable
 from ..errors import InvalidArgumentError, NotFoundError, OutOfRangeError
-from ..model import Volume
+from ..model import Connection, Volume
 from . import mount
+from .request import others_behind
 from .skeleton import Changes, Plan, change
 from .volume import refuse_shared
 
@@ -44,6 +45,9 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
         follows = "size" in changes and mounted.fstype in filesystem.GROW_MOUNTED
         if follows or filesystem.can_grow(_device(flow, name), mounted.fstype, mounted.path):
             changes["filesystem"] = dict(mount.GROWS)
+    if not changes and (mine := _behind(flow, volume)) is not None:
+        # It has followed, and could not say so, or did by itself.
+        changes["size"] = change(mine.size, volume.size)
     if not changes:
         larger = f"; it is larger than {size} GiB, and volumes do not shrink" if volume.size > size else ""
         return Plan(f"Volume {name!r} has {volume.size} GiB{larger}.")
@@ -63,10 +67,14 @@ def _extend(flow: Flow, volume: Volume, size: int) -> tuple[Changes, str]:
             changes.setdefault("size", change(shown, volume.size))
         for mounted in _mounts(flow, volume):
             mount.grow(flow, _device(flow, volume.name), mounted.fstype, mounted.path, changes)
+        if (mine := _behind(flow, volume)) is not None:
+            flow.followed(volume, mine)
+            changes = changes or {"size": change(mine.size, volume.size)}
     if not changes:
         return {}, f"Volume {volume.name!r} has {volume.size} GiB."
     parts = {"size": "the volume", "filesystem": "its file system"}
-    return changes, f"Volume {volume.name!r} has {volume.size} GiB; grown: {' and '.join(parts[key] for key in changes)}."
+    grown = " and ".join(parts[key] for key in changes)
+    return changes, f"Volume {volume.name!r} has {volume.size} GiB; grown: {grown}.{others_behind(flow, volume)}"
 
 
 def _lagging(flow: Flow, volume: Volume) -> int | None:
@@ -78,6 +86,14 @@ def _lagging(flow: Flow, volume: Volume) -> int | None:
     if status.refused:
         raise status.error(volume.name)
     return status.had(attached) if status.state == attach.SIZE else None
+
+
+def _behind(flow: Flow, volume: Volume) -> Connection | None:
+    """Return the mapping of an attached volume when the controller does not know yet that this host has followed."""
+    attached = flow.consumer.attachment(volume.name)
+    if attached is None or attached.volume_id != volume.id:
+        return None
+    return next((c for c in flow.inventory().connections_of(volume) if c.host == flow.minion and c.behind(volume)), None)
 
 
 def _mounts(flow: Flow, volume: Volume) -> list[mounts.Mount]:

@@ -12,7 +12,7 @@ from ..consumer.fstab import Entry, Fstab, boot_options
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
 from ..model import Volume
 from . import fenced
-from .request import Look, Request, ask, connect_changes, look
+from .request import Look, Request, ask, connect_changes, look, others_behind
 from .skeleton import Changes, Plan, change
 
 DEFAULT_FSTYPE = "ext4"
@@ -138,10 +138,10 @@ def grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Change
 
 def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Changes, str]:
     changes: Changes = {}
-    volume = found.volume
+    volume, connection = found.volume, None
     if found.changes:
         done = flow.connect(request.owner, request.name, **request.how)
-        changes, volume = connect_changes(request.name, done), done.volume
+        changes, volume, connection = connect_changes(request.name, done), done.volume, done.connection
     if volume is None:
         raise InvalidArgumentError("the volume is not known", field="name")
     name = request.name
@@ -152,7 +152,9 @@ def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Ch
             changes.setdefault("fstab", change(None, wanted.path))
         if _may_grow(request, wanted):
             grow(flow, device, fstype, wanted.path, changes)
-    return changes, f"Volume {name!r} {_told(changes)} on {wanted.path}."
+        if connection is not None:
+            flow.followed(volume, connection)
+    return changes, f"Volume {name!r} {_told(changes)} on {wanted.path}.{others_behind(flow, volume)}"
 
 
 def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Volume, changes: Changes) -> str:
@@ -319,7 +321,7 @@ def _grows(request: Request, wanted: Mount, device: str, fstype: str, path: str 
     """Return whether the file system on an attached device is going to grow: now it could, or as soon as its device has grown."""
     if not _may_grow(request, wanted):
         return False
-    follows = "size" in seen.changes and fstype in filesystem.GROW_MOUNTED
+    follows = seen.lags and fstype in filesystem.GROW_MOUNTED
     return follows or filesystem.can_grow(device, fstype, path)
 
 

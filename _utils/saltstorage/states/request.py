@@ -75,6 +75,7 @@ class Look:
     :ivar comment: what to say of that.
     :ivar volume: the volume, when the controller was asked.
     :ivar live: whether the right device is attached already.
+    :ivar lags: whether that device is smaller than the volume is, or is going to be.
     :ivar creates: whether the volume would be created.
     :ivar fresh: whether nothing is recorded of it here, so that connecting begins with one request that says all.
     """
@@ -83,6 +84,7 @@ class Look:
     comment: str = ""
     volume: Volume | None = None
     live: bool = False
+    lags: bool = False
     creates: bool = False
     fresh: bool = False
 
@@ -160,6 +162,9 @@ def connect_changes(name: str, done: Connected) -> Changes:
     elif done.lagged is not None:
         # Somebody else grew the volume, and its device here only now.
         changes["size"] = change(done.lagged, done.volume.size)
+    elif not done.attached and done.connection.behind(done.volume):
+        # Its device has followed, by itself or before it could be told.
+        changes["size"] = change(done.connection.size, done.volume.size)
     if done.attached:
         # Re-attached, a device may have another name of the kernel's than before: that is what both are shown for.
         old = done.before.device if done.before is not None and done.before.path else None
@@ -196,6 +201,8 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["size"] = change(volume.size, size)
     elif status.state == attach.SIZE and attached is not None:
         changes["size"] = change(status.had(attached), volume.size)
+    elif status.state == attach.OK and mine is not None and mine.behind(volume):
+        changes["size"] = change(mine.size, volume.size)
     if status.state not in (attach.OK, attach.SIZE):
         changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
     elif mine is None or mine.state != model.CONNECTED or (attached is not None and mine.id != attached.connection_id):
@@ -209,7 +216,7 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         _refuse_locked_out(flow, request)
     there = status.state in (attach.OK, attach.SIZE)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
-    return Look(changes, f"Volume {name!r} {text}.", volume, live=there)
+    return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == attach.SIZE)
 
 
 def _rid_of_stale(flow: Flow, request: Request, stale: list[str], test: bool, why: str) -> FailedPreconditionError:
@@ -224,6 +231,12 @@ def _refuse_locked_out(flow: Flow, request: Request) -> None:
     """Refuse at once what could not be opened in the end: its passphrase is missing, or cryptsetup is."""
     if request.passphrase:
         flow.consumer.passphrase(request.name, request.passphrase)
+
+
+def others_behind(flow: Flow, volume: Volume) -> str:
+    """Return what a comment says of the other hosts that have not followed a volume yet; empty when there is none."""
+    hosts = flow.behind(volume)
+    return f" It has grown, and not yet on {', '.join(hosts)}." if hosts else ""
 
 
 def other_owner(name: str, attached: Attachment) -> AlreadyExistsError:

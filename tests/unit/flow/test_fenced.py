@@ -11,6 +11,7 @@ import pytest
 
 from saltstorage.consumer import snapshots
 from saltstorage.controller.core import new_id
+from saltstorage.controller.drivers import sparse
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 from saltstorage.model import Fence
 
@@ -62,6 +63,36 @@ def write(host):
     Path(host.mount_point, "old").write_text("written")
     subprocess.run(["sync", "--file-system", host.mount_point], check=True)
     Path(host.mount_point, "late").write_text("never written")
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """The controller is on another machine than the hosts, and does not see their loop devices over its files."""
+    monkeypatch.setattr(sparse, "has_loop_device", lambda path: False)
+
+
+def let_go(host, how):
+    """Let the volume of web1 leave the catalog while its data stays."""
+    service = controller(host)
+    if how == "unmanage":
+        service.adoption.unmanage(owner="web1", name="data")
+    elif how == "retain":
+        admin(host, "delete", owner="web1", retain=True)
+    else:
+        volume = service.catalog.volume("web1", "data")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(service.core.provider("local")), "list_volumes", lambda self: [])
+            (done,) = service.repair().run(kinds="gone", remove=volume.id, apply=True)
+        assert done["done"]
+    assert service.catalog.volumes() == []
+
+
+def take_over(host, volume_id, name="data", owner="web2"):
+    return controller(host).adoption.manage(name=name, owner=owner, reference=f"volume-{volume_id}")["volume"]["id"]
+
+
+#: What is applied on the host that is back, and how.
+BACK = {"disconnected": {}, "unmounted": {}, "absent": {"disconnect": True}, "mounted": {"size": 1}, "connected": {"size": 1}}
 
 
 def fenced_hosts(host):
@@ -153,16 +184,17 @@ def test_a_process_that_has_files_open_does_not_keep_it(two):
     assert sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 
-def test_deleting_the_volume_forgets_the_fence(two):
+def test_a_host_whose_device_went_with_its_kernel_says_so_of_a_volume_that_was_deleted(two):
     dead, _ = two
-    # Its kernel is gone, and with it the device.
     device = os.path.realpath(dead.folder / "dev" / "data")
     subprocess.run(["umount", dead.mount_point], check=True)
     subprocess.run(["losetup", "--detach", device], check=True)
     admin(dead, "delete")
-    assert fenced_hosts(dead) == []
+    assert fenced_hosts(dead) == ["web1"]
     done = dead.state("disconnected", owner="shared")
     assert done["result"] is True, done
+    assert "no device of it was left here" in done["comment"]
+    assert fenced_hosts(dead) == []
     assert dead.flow.consumer.attachments() == ([], [])
 
 
@@ -225,6 +257,106 @@ def test_r18_given_to_another_minion_it_is_still_stale(given, function):
     assert (dead.folder / "fstab").read_text() == ""
     assert fenced_hosts(dead) == []
     assert not_written(heir)
+
+
+@pytest.mark.parametrize(("how", "function"), [("unmanage", "disconnected"), ("retain", "unmounted"), ("gone", "mounted")])
+def test_r18_gone_from_the_catalog_its_data_stays_and_so_does_the_fence(own, hosts, elsewhere, how, function):
+    heir = hosts("web2")
+    volume_id = controller(own).catalog.volume("web1", "data").id
+    let_go(own, how)
+    assert fenced_hosts(own) == ["web1"]
+    before = own.state(function, test=True, **BACK[function])
+    assert "would be removed" in before["comment"], before
+    assert mounted_at(own)
+    done = own.state(function, **BACK[function])
+    assert done["result"] is (function not in ("mounted", "connected")), done
+    assert "what had not been written is lost" in done["comment"]
+    assert not mounted_at(own)
+    assert own.flow.consumer.attachments() == ([], [])
+    assert fenced_hosts(own) == []
+    take_over(heir, volume_id)
+    assert not_written(heir)
+
+
+@pytest.mark.parametrize("function", BACK)
+def test_r18_taken_over_again_by_another_minion_it_is_still_stale(own, hosts, elsewhere, function):
+    heir = hosts("web2")
+    volume_id = controller(own).catalog.volume("web1", "data").id
+    let_go(own, "unmanage")
+    assert take_over(heir, volume_id) != volume_id
+    done = own.state(function, **BACK[function])
+    assert done["result"] is (function not in ("mounted", "connected")), done
+    assert "what had not been written is lost" in done["comment"]
+    assert own.flow.consumer.attachments() == ([], [])
+    assert fenced_hosts(own) == []
+    assert not_written(heir)
+
+
+def test_r18_let_go_of_the_module_s_disconnect_writes_nothing(own, hosts, elsewhere):
+    volume_id = controller(own).catalog.volume("web1", "data").id
+    let_go(own, "unmanage")
+    assert module(own).disconnect("data") is True
+    assert fenced_hosts(own) == []
+    heir = hosts("web2")
+    take_over(heir, volume_id)
+    assert not_written(heir)
+
+
+@pytest.mark.parametrize("name", ["data", "other"])
+def test_r18_taken_over_again_by_the_host_itself(own, elsewhere, name):
+    """Also under another name, by which nothing of it is attached: twice on one host, it would be destroyed there."""
+    let_go(own, "unmanage")
+    new_id = take_over(own, own.flow.consumer.attachment("data").volume_id, name, "web1")
+    if name == "other":
+        done = own.state("connected", name)
+        assert done["result"] is False
+        assert "still attached here as 'data' of web1" in done["comment"]
+        assert fenced_hosts(own) == ["web1"]
+        assert own.state("disconnected")["result"] is True
+    done = own.state("mounted", name, fstype="ext4")
+    assert done["result"] is True, done
+    assert own.flow.consumer.attachment(name).volume_id == new_id
+    assert fenced_hosts(own) == []
+    assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
+    assert own.state("disconnected", name)["result"] is True
+
+
+@pytest.mark.parametrize("function", ["disconnected", "unmounted", "mounted"])
+def test_r18_deleted_nothing_is_written_to_what_comes_after_it(own, elsewhere, tmp_path, function):
+    """As on an array that gives the number of its LUN to another volume: the file has another name, and stays."""
+    (file,) = own.root.glob("volumes/volume-*")
+    next_one = file.with_name("next")
+    os.link(file, next_one)
+    admin(own, "delete", owner="web1")
+    assert not file.exists()
+    assert fenced_hosts(own) == ["web1"]
+    done = own.state(function, **BACK[function])
+    assert "what had not been written is lost" in done["comment"], done
+    assert fenced_hosts(own) == []
+    assert own.flow.consumer.attachments() == ([], [])
+    subprocess.run(["mount", "-o", "loop", next_one, tmp_path], check=True)
+    found = sorted(os.listdir(tmp_path))
+    subprocess.run(["umount", tmp_path], check=True)
+    assert found == ["lost+found", "old"]
+    # From now on, the name is free.
+    assert own.mounted(fstype="ext4")["result"] is True
+
+
+def test_r18_the_administrator_sees_the_fence_of_what_is_gone_and_removes_it(own, elsewhere):
+    service = controller(own)
+    assert [(f.what, f.owner, f.name, f.host, f.backend, f.named) for f in service.check().findings(kinds="fenced_host")] == [
+        ("fence", "web1", "data", "web1", "local", True)
+    ]
+    let_go(own, "unmanage")
+    (found,) = service.check().findings(kinds="fenced_host")
+    assert (found.name, found.host, found.backend) == ("data", "web1", "")
+    assert "gone from the catalog" in found.text
+    assert service.repair().run(kinds="fenced_host", apply=True) == []
+    assert service.repair().run(kinds="fenced_host", remove=found.id)[0]["done"] is False
+    assert fenced_hosts(own) == ["web1"]
+    assert service.repair().run(kinds="fenced_host", remove=found.id, apply=True)[0]["done"] is True
+    assert (fenced_hosts(own), service.check().findings(kinds="fenced_host")) == ([], [])
+    assert own.state("disconnected")["result"] is True
 
 
 def test_r18_given_away_the_module_s_disconnect_writes_nothing(given):
@@ -294,7 +426,8 @@ def test_r18_what_is_stale_is_not_frozen_grown_or_deleted(own):
 
 
 def fence(host, volume):
-    controller(host).catalog.add(Fence(id=new_id(), volume_id=volume.id, host="web1"))
+    what = {"volume_id": volume.id, "attached_id": volume.id, "owner": volume.owner, "volume": volume.name}
+    controller(host).catalog.add(Fence(id=new_id(), **what, host="web1"))
 
 
 def unanswered(self, *args, **given):

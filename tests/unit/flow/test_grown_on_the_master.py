@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from saltstorage.consumer import commands, devices, filesystem
 from saltstorage.controller.core import Caller
+from saltstorage.errors import FailedPreconditionError, UnavailableError
 
 pytestmark = pytest.mark.root
 
@@ -59,6 +62,95 @@ def have(fstype):
 @pytest.fixture(params=["shared", "web1"])
 def owner(request):
     return request.param
+
+
+def behind(host):
+    """The hosts that have not followed, as the check, the answer to another extension, the runner and the records have it."""
+    service = host.flow.controller._service(start=False)
+    volume = service.catalog.volume("shared", "data")
+    found = [f.host for f in service.check().findings(kinds="behind")]
+    assert found == admin(host, "extend", owner="shared", size=1)["behind"]
+    assert found == runner(host).volume("data", "shared").get("behind", [])
+    assert found == [c.host for c in service.catalog.connections(volume_id=volume.id) if c.size < volume.size]
+    return found
+
+
+def runner(host):
+    """Return the runner as Salt would load it on the controller."""
+    spec = importlib.util.spec_from_file_location("storage_runner", Path(__file__).parents[3] / "_runners" / "storage.py")
+    found = importlib.util.module_from_spec(spec)
+    found.__opts__ = host.opts
+    spec.loader.exec_module(found)
+    return found
+
+
+@pytest.fixture
+def two(hosts):
+    """Two hosts that have a volume of 1 GiB connected, which then has grown to 2 GiB."""
+    first, second = hosts("web1"), hosts("web2")
+    admin(first, "create", owner="shared", size=1)
+    for host in (first, second):
+        done(host.state("connected", owner="shared"))
+    assert behind(first) == []
+    assert admin(first, "extend", owner="shared", size=2)["behind"] == ["web1", "web2"]
+    return first, second
+
+
+@pytest.mark.parametrize("given", [("connected", {}), ("extended", {"size": 2})], ids=["connected", "extended"])
+def test_x6_the_hosts_that_have_not_followed_are_named(two, given):
+    function, parameters = given
+    first, second = two
+    assert behind(first) == ["web1", "web2"]
+    result = first.state(function, owner="shared", **parameters)
+    assert done(result) == {"size": SIZE}
+    assert result["comment"].endswith("It has grown, and not yet on web2."), result
+    assert behind(first) == ["web2"]
+    assert foretold(second, function, owner="shared", **parameters) == {"size": SIZE}
+    assert "not yet on" not in second.state(function, owner="shared", **parameters)["comment"]
+    assert behind(first) == []
+
+
+@pytest.mark.parametrize(
+    "given", [("mounted", {"fstype": "xfs"}), ("connected", {}), ("extended", {"size": 2})], ids=lambda given: given[0]
+)
+@pytest.mark.parametrize("owner", ["shared"], indirect=True)
+def test_x6_who_followed_and_could_not_say_so_says_it_with_the_next_run(host, owner, monkeypatch, given):
+    function, parameters = given
+    done(host.state("mounted", owner=owner, fstype="xfs"))
+    grow(host, owner)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(host.flow), "followed", unanswered)
+        assert host.state("mounted", owner=owner, fstype="xfs")["comment"].startswith("UNAVAILABLE")
+    assert fs_size(host) > 1.8 * GIB
+    assert behind(host) == ["web1"]
+    assert foretold(host, function, owner=owner, **parameters) == {"size": SIZE}
+    assert behind(host) == []
+
+
+def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatch):
+    done(host.state("mounted", owner=owner))
+    grow(host, owner)
+    service = host.flow.controller._service(start=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(filesystem, "grow", unanswered)
+        assert host.state("mounted", owner=owner)["result"] is False
+    assert [c.size for c in service.catalog.connections()] == [1]
+    assert set(foretold(host, "mounted", owner=owner)) == {"size", "filesystem"}
+    assert [c.size for c in service.catalog.connections()] == [2]
+
+
+def unanswered(*args, **given):
+    raise UnavailableError("no answer")
+
+
+def test_x6_only_a_host_that_is_connected_says_that_it_has_followed(hosts):
+    host = hosts("web1")
+    admin(host, "create", owner="web1", size=1)
+    with pytest.raises(FailedPreconditionError, match="not connected"):
+        host.flow.request("followed", {"name": "data", "size": 1})
+    done(host.state("connected"))
+    host.flow.request("followed", {"name": "data", "size": 9})
+    assert [c.size for c in host.service.catalog.connections()] == [1], "no more than there is"
 
 
 @pytest.fixture

@@ -184,3 +184,15 @@ def test_a_backend_that_is_down_hides_nothing_of_the_others(opts, tmp_path):
     with pytest.raises(InvalidArgumentError, match="no kind"):
         service.check().findings(kinds="nonsense")
     service.close()
+
+
+def test_x6_a_host_that_has_not_followed(service):
+    make(service)
+    service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    assert service.execute("extend", {"name": "data", "size": 2}, "web1")["behind"] == ["web1"]
+    (finding,) = service.check().findings()
+    assert (finding.kind, finding.what, finding.name, finding.host, finding.backend) == ("behind", "connection", "data", "web1", "local")
+    assert "2 GiB, and 1 GiB there" in finding.text
+    assert service.repair().run(apply=True) == [], "the host's own state does that"
+    assert service.execute("followed", {"name": "data", "size": 2}, "web1")["connection"]["size"] == 2
+    assert service.check().findings() == []

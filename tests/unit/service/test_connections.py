@@ -246,7 +246,7 @@ def test_r18_a_host_is_told_of_its_fences_and_nothing_else_of_what_was_given_awa
     run(service, "create", name="data", size=1)
     run(service, "connect", name="data", connector=CONNECTOR)
     seen = run(service, "inventory")
-    assert seen["fenced"] == [volume_id]
+    assert seen["fenced"] == [[volume_id]]
     assert volume_id not in str({**seen, "fenced": []})
     assert run(service, "disconnect", name="data", volume_id=volume_id) == {"connection": None}
     assert service.catalog.fences() == []
@@ -261,7 +261,7 @@ def test_r18_a_host_that_has_tidied_up_is_unmapped_where_that_was_cut_off(servic
 
 
 def half_unmapped(volume_id):
-    what = {"owner": "web1", "volume": "data", "host": "web1", "connector": CONNECTOR, "read_only": False, "mounts": False}
+    what = {"owner": "web1", "volume": "data", "host": "web1", "size": 1, "connector": CONNECTOR, "read_only": False, "mounts": False}
     return model.Connection(id=new_id(), volume_id=volume_id, state=model.DISCONNECTING, created=1.0, **what)
 
 

@@ -49,7 +49,8 @@ def shared(opts):
     for prefix in ("a", "b", "c", "A"):
         fill(service.catalog, "shared", 3, prefix=prefix)
     for number, host in enumerate(["web1", "web1", "web2"]):
-        service.catalog.add(Fence(id=str(number), volume_id=f"v{number}", host=host))
+        ids = {"volume_id": f"v{number}", "attached_id": f"v{number // 2}"}
+        service.catalog.add(Fence(id=str(number), **ids, owner=host, volume="data", host=host))
     yield service
     service.close()
 
@@ -102,7 +103,7 @@ def test_only_what_the_policy_lets_a_minion_see(shared):
         assert [(c["owner"], c["volume"]) for c in seen[minion]["connections"]] == wanted
         assert {s["owner"] for s in seen[minion]["snapshots"]} == ({minion} if mine else set())
     assert len(seen["all1"]["volumes"]) == 4 + 12
-    assert (seen["web1"]["fenced"], seen["all1"]["fenced"]) == (["v0", "v1"], [])
+    assert (seen["web1"]["fenced"], seen["all1"]["fenced"]) == ([["v0"], ["v0", "v1"]], [])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def catalog(service):
                 Volume(id=f"v{number}", owner=owner, name=name, backend="local", size=1, labels=labels if name != "c" else {}, type=None)
             )
     for host in ("web1", "web2"):
-        service.catalog.add(Connection(id=f"c-{host}", volume_id="v4", owner="db2", volume="a", host=host))
+        service.catalog.add(Connection(id=f"c-{host}", volume_id="v4", owner="db2", volume="a", host=host, size=1))
     return service.catalog
 
 

@@ -135,6 +135,21 @@ def test_labels_protection_and_fences_go_along(pair, tmp_path, short):
         pair.adoption.unmanage(owner="web1", name="data")
 
 
+def test_r18_moved_and_given_away_the_fenced_host_knows_it_by_its_former_id(pair, tmp_path, short):
+    make(pair, tmp_path)
+    former = pair.catalog.volume("web1", "data").id
+    pair.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    pair.call("disconnect", {"name": "data", "owner": "web1", "host": "web1", "fenced": True}, Caller())
+    move(pair)
+    now = pair.catalog.volume("web1", "data").id
+    pair.giving.give(owner="web1", name="data", new_owner="db1")
+    assert pair.execute("inventory", {}, "web1")["fenced"] == [[former, now]]
+    (found,) = pair.check().findings(kinds="fenced_host")
+    assert (found.owner, found.name, "it is 'data' of db1 by now" in found.text) == ("web1", "data", True)
+    pair.execute("disconnect", {"name": "data", "volume_id": former}, "web1")
+    assert pair.catalog.fences() == []
+
+
 def test_what_is_in_use_does_not_move(pair, tmp_path):
     make(pair, tmp_path)
     pair.execute("snapshot_create", {"name": "cut", "volume": "data"}, "web1")
