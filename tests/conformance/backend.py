@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,31 @@ from typing import Any
 import pytest
 import yaml
 
-from saltstorage.controller.config import DEFAULT_PROVIDER, ControllerConfig
+from saltstorage.controller.config import DEFAULT_PROVIDER, ControllerConfig, TypeEntry
 from saltstorage.errors import StorageError
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend: its provider's name, and its options, which may be secret and so are not shown."""
+    """A backend: its provider's name, and its options, which may be secret and so are not shown.
+
+    :ivar types: extra specs and QoS specs to try: what they may be, only who knows the backend can say.
+    :ivar refused: specs that it must refuse.
+    """
 
     provider: str
     options: Mapping[str, Any] = field(repr=False)
     root_helper: str = ""
+    types: Sequence[TypeEntry] = ()
+    refused: Sequence[TypeEntry] = ()
 
 
 def chosen(value: str, master_config: str) -> Backend:
     """Return the backend that ``--backend`` means.
 
-    :param value: a YAML or JSON file with what stands under the backend's name in the master's configuration, or that name.
+    :param value: a YAML or JSON file with what stands under the backend's name in the master's configuration, or that name. A file may
+        also have ``conformance``, with ``types`` and ``refused``, each in the form of the configuration's ``types``; of a name, those
+        types are tried that have specs and whose volumes are on that backend.
     :param master_config: the master's configuration file.
     """
     path = Path(value)
@@ -34,7 +42,11 @@ def chosen(value: str, master_config: str) -> Backend:
         given = yaml.safe_load(path.read_text())
         if not isinstance(given, dict):
             raise pytest.UsageError(f"{value} must hold one mapping: provider, and the provider's options")
-        return Backend(str(given.pop("provider", DEFAULT_PROVIDER)), given)
+        specs = given.pop("conformance", None) or {}
+        if not isinstance(specs, dict) or not specs.keys() <= {"types", "refused"}:
+            raise pytest.UsageError(f"{value}: conformance must be a mapping with types, refused or both")
+        found = {key: _types(value, entries) for key, entries in specs.items()}
+        return Backend(str(given.pop("provider", DEFAULT_PROVIDER)), given, **found)
     if "/" in value or path.suffix:
         raise pytest.UsageError(f"there is no file {value}")
     if not Path(master_config).is_file():
@@ -46,4 +58,16 @@ def chosen(value: str, master_config: str) -> Backend:
         entry = config.backend(value)
     except StorageError as error:
         raise pytest.UsageError(f"{master_config}: {error.message}") from None
-    return Backend(entry.provider, entry.options, config.root_helper)
+    types = [kind for kind in config.types.values() if kind.specs and (kind.backend or config.default_backend) == value]
+    return Backend(entry.provider, entry.options, config.root_helper, types)
+
+
+def _types(file: str, entries: Any) -> list[TypeEntry]:
+    """Return types in the form of the configuration, once they are right."""
+    try:
+        found = ControllerConfig.from_opts({"storage": {"types": entries}}).types.values()
+    except StorageError as error:
+        raise pytest.UsageError(f"{file}: {error.message}") from None
+    if lacking := [kind.name for kind in found if not kind.specs]:
+        raise pytest.UsageError(f"{file}: the types {', '.join(lacking)} have no extra_specs or qos_specs")
+    return list(found)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from saltstorage.controller.config import TypeEntry
 from saltstorage.controller.providers.base import BackendConfig, Capability, Provider
 from saltstorage.controller.providers.registry import find_provider
 from tests.conftest import free_tcp_port
@@ -25,6 +26,13 @@ from tests.tgtd import Tgtd
 from . import world as worlds
 from .backend import Backend, chosen
 from .world import World
+
+#: The file drivers know no specs, and so must take any; each kind comes alone too, since the provider keeps them in different places.
+TYPES = (
+    TypeEntry(name="both", extra_specs={"conformance:tier": "gold", "ü": "<is> True"}, qos_specs={"maxIOPS": "500"}),
+    TypeEntry(name="extra", extra_specs={"conformance:tier": "gold"}),
+    TypeEntry(name="qos", qos_specs={"maxIOPS": "500", "maxBWS": "100"}),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +53,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return
     options = {"file_driver_path": str(tmp_path_factory.mktemp("volumes"))}
     if request.param == "file":
-        yield Backend("cinderlib", {**options, "volume_driver": "saltstorage.controller.drivers.file.FileDriver"})
+        yield Backend("cinderlib", {**options, "volume_driver": "saltstorage.controller.drivers.file.FileDriver"}, types=TYPES)
         return
     if os.geteuid() or not shutil.which("tgtd"):
         pytest.skip("needs root and the package tgt")
@@ -60,7 +68,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             "target_port": daemon.port,
         }
         try:
-            yield Backend("cinderlib", {**options, **iscsi})
+            yield Backend("cinderlib", {**options, **iscsi}, types=TYPES)
             assert not daemon.show(), "targets left over"
         finally:
             daemon.kill()
@@ -89,7 +97,7 @@ def provider(backend: Backend, backend_config: BackendConfig) -> Iterator[Provid
 
 @pytest.fixture
 def world(provider: Provider, backend: Backend) -> Iterator[World]:
-    made = World(provider)
+    made = World(provider, backend.types)
     folder = backend.options.get("file_driver_path")
     before = set(Path(folder).iterdir()) if folder else set()
     yield made
@@ -99,11 +107,13 @@ def world(provider: Provider, backend: Backend) -> Iterator[World]:
 
 
 @pytest.fixture
-def needs(provider: Provider) -> Callable[..., None]:
+def needs(provider: Provider, backend: Backend) -> Callable[..., None]:
     def check(*capabilities: Capability) -> None:
         lacking = [capability.value for capability in capabilities if capability not in provider.capabilities()]
         if lacking:
             pytest.skip(f"the backend does not have {', '.join(lacking)}")
+        if Capability.SPECS in capabilities and not backend.types:
+            pytest.skip("which specs may be tried is not said; see conformance:types in the guide for providers")
 
     return check
 

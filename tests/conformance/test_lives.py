@@ -101,6 +101,25 @@ def let_go_and_taken_over(world: World) -> None:
     assert world.provider.delete_volume(again) is True
 
 
+def with_specs(world: World) -> None:
+    """The specs are said when a volume is created, also when it is a copy, and never again."""
+    kind = world.types[0]
+    volume = world.volume(kind=kind)
+    assert world.provider.volume_size(volume) == volume.size
+    if world.can(Capability.EXTEND):
+        volume = replace(volume, size=world.provider.extend_volume(volume, volume.size + 1))
+    connection, _ = world.connect(volume, "host1")
+    world.disconnect(volume, connection, "host1")
+    if world.can(Capability.SNAPSHOT):
+        snapshot = world.snapshot(volume)
+        assert world.provider.delete_volume(world.volume(volume.size, source=snapshot, kind=kind)) is True
+        assert world.provider.delete_snapshot(snapshot) is True
+    if world.can(Capability.CLONE):
+        assert world.provider.delete_volume(world.volume(volume.size, source=volume, kind=kind)) is True
+    assert world.provider.delete_volume(volume) is True
+    assert world.provider.volume_size(volume) is None
+
+
 def all_in_one(world: World) -> None:
     can = world.provider.capabilities()
     volume = world.volume()
@@ -130,6 +149,7 @@ LIVES = {
     "revert": Life((Capability.SNAPSHOT, Capability.REVERT), reverted),
     "clone": Life((Capability.CLONE,), cloned),
     "take-over": Life((Capability.LIST, Capability.MANAGE), let_go_and_taken_over),
+    "specs": Life((Capability.SPECS,), with_specs),
     "all in one": Life((), all_in_one),
 }
 
@@ -147,8 +167,7 @@ def test_lives_at_the_same_time(world):
 
     Each has volumes of its own: the service never calls for one volume twice at once.
     """
-    can = world.provider.capabilities()
-    lives = [life for life in LIVES.values() if can.issuperset(life.needs)]
+    lives = [life for life in LIVES.values() if world.can(*life.needs)]
     start = threading.Barrier(PARALLEL)
 
     def caller(number: int) -> None:

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from saltstorage.controller.config import TypeEntry
 from saltstorage.controller.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume, reference_text
 
 
 @dataclass
 class World:
-    """Makes things on the backend, and takes them away in reverse order when the test ends."""
+    """Makes things on the backend, and takes them away in reverse order when the test ends.
+
+    :ivar types: types whose specs the backend takes.
+    """
 
     provider: Provider
+    types: Sequence[TypeEntry] = ()
     undo: list[Callable[[], Any]] = field(default_factory=list)
     volumes: list[ProviderVolume] = field(default_factory=list)
     snapshots: list[ProviderSnapshot] = field(default_factory=list)
 
-    def volume(self, size: int = 1, source: ProviderVolume | ProviderSnapshot | None = None) -> ProviderVolume:
-        """Create a volume and return it with the size that was delivered, GiB."""
-        volume = self.new(size)
+    def can(self, *capabilities: Capability) -> bool:
+        """Return whether the backend has these capabilities, and it is known how to try them."""
+        return self.provider.capabilities().issuperset(capabilities) and (Capability.SPECS not in capabilities or bool(self.types))
+
+    def volume(
+        self, size: int = 1, source: ProviderVolume | ProviderSnapshot | None = None, kind: TypeEntry | None = None
+    ) -> ProviderVolume:
+        """Create a volume and return it with the size that was delivered, GiB, and as the service names it from then on: without specs."""
+        volume = self.new(size, kind)
         delivered = self.provider.create_volume(volume, source=source)
         assert delivered >= size
-        return dataclasses.replace(volume, size=delivered)
+        return dataclasses.replace(volume, size=delivered, extra_specs={}, qos_specs={})
 
-    def new(self, size: int = 1) -> ProviderVolume:
+    def new(self, size: int = 1, kind: TypeEntry | None = None) -> ProviderVolume:
         """Return a volume that is not created, and delete it at the end all the same."""
-        volume = ProviderVolume(id=str(uuid.uuid4()), size=size, name="conformance – 测试")
+        specs = {"extra_specs": kind.extra_specs, "qos_specs": kind.qos_specs} if kind is not None else {}
+        volume = ProviderVolume(id=str(uuid.uuid4()), size=size, name="conformance – 测试", **specs)
         self.undo.append(lambda: self.provider.delete_volume(volume))
         self.volumes.append(volume)
         return volume

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from tests.integration.cluster import in_background
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.usefixtures("clean")]
 
 
-def test_the_runner_shows_progress(cluster, busy, heard):
+def test_g11_the_runner_shows_progress(cluster, busy, heard):
     with busy("slow"):
         cli = cluster.master.salt_run_cli(timeout=60)
         thread, results = in_background(cli.run, "storage.create", "slow", "owner=alpha", "size=1", "--out=nested")
@@ -51,3 +53,32 @@ def test_the_engine_fires_events_and_the_minion_logs(cluster, busy, heard):
     assert end["data"]["state"] == "done"
     assert next(iter(results[0].values()))["result"] is True
     assert "works on it for" in log.read_text(encoding="utf-8", errors="replace")
+
+
+def test_g11_a_long_step_of_a_minion_is_an_event_of_the_master(cluster, heard, tmp_path, monkeypatch):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    mkfs = tmp_path / "mkfs.ext4"
+    mkfs.write_text(f'#!/bin/sh\nread -r _ < {gate}\nexec {shutil.which("mkfs.ext4")} "$@"\n')
+    mkfs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    given = {"name": "slow step", "size": 1, "mount": str(cluster.root / "alpha" / "srv")}
+    thread, results = in_background(cluster.call, "alpha", "state.single", "storage_volume.mounted", **given)
+    event = _of(heard, "mkfs.ext4")
+    gate.write_text("\n")
+    thread.join()
+    assert next(iter(results[0].values()))["result"] is True
+    end = _of(heard, "mkfs.ext4")
+    while end["state"] == "running":
+        end = _of(heard, "mkfs.ext4")
+    assert (event["minion"], event["volume"], event["owner"], end["state"]) == ("alpha", "slow step", "alpha", "done")
+    assert event["volume_id"] == cluster.run("storage.volume", "slow step", "owner=alpha")["id"]
+    assert event["text"].startswith("mkfs.ext4 'slow step' of alpha: make a file system of type ext4 on ")
+
+
+def _of(heard, op):
+    """Return the next event of a program; of others there may be some, where all is slow."""
+    event = heard("storage/progress/", 60)["data"]
+    while event["op"] != op:
+        event = heard("storage/progress/", 60)["data"]
+    return event

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from saltstorage.controller.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
-from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, UnimplementedError
+from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from saltstorage.model import BackendStats
 
 
 class ScratchProvider(Provider):
-    """Options: ``folder``; ``leak``: nothing is ever deleted."""
+    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows; ``careless``: it looks at them too late."""
 
     def load(self) -> None:
         self.folder = Path(self.config.options["folder"])
         self.leak = bool(self.config.options.get("leak"))
+        self.specs = self.config.options.get("specs")
 
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset()
+        return frozenset() if self.specs is None else frozenset({Capability.SPECS})
 
     def stats(self) -> BackendStats:
         return BackendStats(name=self.config.name, protocol="scratch")
@@ -28,7 +29,11 @@ class ScratchProvider(Provider):
     def create_volume(self, volume: ProviderVolume, *, source: ProviderVolume | ProviderSnapshot | None = None) -> int:
         if self._file(volume).exists():
             raise AlreadyExistsError(f"volume {volume.id} exists")
-        self._write(volume, {"size": volume.size, "connections": {}})
+        unknown = sorted({*volume.extra_specs, *volume.qos_specs} - set(self.specs or ()))
+        if not unknown or self.config.options.get("careless"):
+            self._write(volume, {"size": volume.size, "connections": {}})
+        if unknown:
+            raise InvalidArgumentError(f"there are no specs {', '.join(unknown)}")
         return volume.size
 
     def delete_volume(self, volume: ProviderVolume) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.controller.providers.base import BackendConfig
+from saltstorage.controller.providers.base import BackendConfig, Capability
 from tests.conformance.backend import chosen
 from tests.conformance.world import World
 from tests.conftest import CHECKOUT
@@ -44,6 +45,73 @@ def test_one_command(tmp_path, leak):
     else:
         assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 15
         assert list((tmp_path / "volumes").iterdir()) == []
+
+
+SPECS = {"types": {"gold": {"extra_specs": {"tier": "gold"}}}, "refused": {"wrong": {"qos_specs": {"teir": 1}}}}
+
+
+@pytest.mark.parametrize(
+    ("options", "passed", "text"),
+    [
+        ({"conformance": SPECS}, 7, ""),
+        ({"conformance": {"types": SPECS["types"]}}, 6, "which specs the backend must refuse is not said"),
+        ({}, 2, "which specs may be tried is not said"),
+        # Such as a provider that asks the array only once the volume is there.
+        ({"conformance": SPECS, "careless": True}, 6, "the refused volume is there"),
+        # And one that does not know what it was said to know.
+        ({"conformance": SPECS, "specs": []}, 1, "there are no specs tier"),
+    ],
+)
+def test_specs_are_those_of_the_backends_file(tmp_path, options, passed, text):
+    (tmp_path / "volumes").mkdir()
+    file = tmp_path / "backend.yaml"
+    file.write_text(json.dumps({"provider": NAME, "folder": str(tmp_path / "volumes"), "specs": ["tier"], **options}))
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "temp"), "-rs"]
+    command += ["-k", "specs or same_time or test_stats or test_what_a_cut_off", "tests/conformance", "--backend", str(file)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == passed, done.stdout
+    assert text in done.stdout
+    assert done.returncode == (1 if "failed" in done.stdout else 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("conformance: gold", "mapping with types"),
+        ("conformance: {typs: {}}", "mapping with types"),
+        ("conformance: {types: {gold: {extra_spec: {a: b}}}}", "did you mean 'extra_specs'"),
+        ("conformance: {types: {gold: {extra_specs: {a: yes}}}}", "must be a text"),
+        ("conformance: {refused: {gold: {}}}", "gold have no extra_specs or qos_specs"),
+    ],
+)
+def test_specs_in_a_wrong_form(tmp_path, given, text):
+    file = tmp_path / "acme.yaml"
+    file.write_text(f"volume_driver: x.Y\n{given}\n")
+    with pytest.raises(pytest.UsageError, match=text):
+        chosen(str(file), "")
+
+
+def test_specs_of_the_masters_types(tmp_path):
+    """Those whose volumes come to the backend; a type without specs has nothing to try."""
+    types = (
+        "{gold: {backend: acme1, extra_specs: {a: b}}, any: {qos_specs: {c: 1}}, other: {backend: acme2, extra_specs: {a: b}}, none: {}}"
+    )
+    backends = "backends: {acme1: {volume_driver: x.Y}, acme2: {volume_driver: x.Y}}"
+    (tmp_path / "master").write_text(f"storage: {{default_backend: acme1, {backends}, types: {types}}}\n")
+    assert [kind.name for kind in chosen("acme1", str(tmp_path / "master")).types] == ["gold", "any"]
+    assert [kind.name for kind in chosen("acme2", str(tmp_path / "master")).types] == ["other"]
+
+
+def test_every_capability_is_tried():
+    """A test or a life needs it: to look whether it is there, or to say that it is not, does not count."""
+    needed = set()
+    for file in (CHECKOUT / "tests" / "conformance").glob("test_*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("needs", "Life"):
+                needed |= {
+                    part.attr for part in ast.walk(call) if isinstance(part, ast.Attribute) and ast.unparse(part.value) == "Capability"
+                }
+    assert needed == {capability.name for capability in Capability}
 
 
 def test_everything_is_undone_latest_first_whatever_fails(tmp_path):

@@ -27,6 +27,8 @@ import salt.crypt
 VERSION = 1
 REQUEST_TAG = "storage/request/"
 REPLY_TAG = "storage/reply/"
+#: What is no operation: with it a minion says how far a long step of its own has come. It is neither recorded nor answered.
+PROGRESS = "progress"
 #: Largest request, bytes of JSON: a connector description is about 1 KiB.
 MAX_REQUEST = 256 * 1024
 #: Largest reply, bytes of JSON. Encrypted and in base64 it stays below Salt's ``max_event_size`` of 1 MiB, above

@@ -85,9 +85,18 @@ class EventBus:
         :raises BusLostError: nobody serves the bus, or it did not take the event.
         :raises PermissionError: this user may not use it.
         """
-        self._probe()
-        with salt.utils.event.get_event(self._node, sock_dir=self._opts["sock_dir"], opts=self._opts, listen=False) as event:
+        with self._unsubscribed() as event:
             if not event.fire_event(data, tag, timeout=int(CONNECT_TIMEOUT * 1000)):
+                raise BusLostError
+
+    def pass_on(self, tag: str, data: dict[str, Any]) -> None:
+        """Do what :meth:`fire_master` does, without subscribing to the bus. May be called in any thread.
+
+        :raises BusLostError: nobody serves the bus, or it did not take the event.
+        :raises PermissionError: this user may not use it.
+        """
+        with self._unsubscribed() as event:
+            if not event.fire_master(data, tag, timeout=int(CONNECT_TIMEOUT * 1000)):
                 raise BusLostError
 
     def close(self) -> None:
@@ -95,6 +104,10 @@ class EventBus:
         event, self._event = self._event, None
         if event is not None:
             event.destroy()
+
+    def _unsubscribed(self) -> Any:
+        self._probe()
+        return salt.utils.event.get_event(self._node, sock_dir=self._opts["sock_dir"], opts=self._opts, listen=False)
 
     def _probe(self) -> None:
         """Raise at once when nobody serves the bus; Salt's client would retry in silence."""

@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol
 
-from ..controller.progress import Heartbeat, on_terminal
+from ..controller.progress import Heartbeat, Tell, on_terminal
 from ..errors import InvalidArgumentError
-from .client import BusClient
+from .client import BusClient, progress_reports
 from .faults import as_storage_error
 
 _CONTEXT_KEY = "saltstorage.bus.service"
@@ -37,6 +37,14 @@ def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | 
     :param context: ``__context__``; keeps connections and loaded drivers for further calls.
     """
     return LocalController(opts, context) if is_masterless(opts) else BusClient(opts, context)
+
+
+def progress_for(opts: Mapping[str, Any]) -> Tell:
+    """Return what tells how far a long step of this minion has come: its master, or without one the terminal.
+
+    :param opts: the minion's options.
+    """
+    return on_terminal if is_masterless(opts) else progress_reports(opts)
 
 
 class LocalController:

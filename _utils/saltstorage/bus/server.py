@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import logging
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 
 import salt.crypt
 
-from ..controller.progress import Heartbeat, Progress, Tell
+from ..controller.progress import Heartbeat, Progress, Tell, reported
 from ..errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -120,7 +121,8 @@ class Server:
         self._keys = MinionKeys(opts)
         self._master = salt.crypt.MasterKeys(opts)
         self._refusals = Refusals()
-        self._heartbeat = Heartbeat(tell or progress_events(opts))
+        self._tell = tell or progress_events(opts)
+        self._heartbeat = Heartbeat(self._tell)
         self._progress: dict[str, Progress] = {}
         self._own_publisher = Publisher(opts) if publish is None else None
         self._publish: Publish = publish or self._own_publisher  # type: ignore[assignment]
@@ -184,6 +186,9 @@ class Server:
             # What is read here is a stranger's: even a fault of this code must not let them fill the log.
             self._refusals.note(f"it could not be read ({type(exc).__name__})", None)
             return
+        if request.op == envelope.PROGRESS:
+            self._hear(request)
+            return
         with self._lock:
             active = self._active.setdefault(request.id, request)
         if active is not request:
@@ -202,6 +207,20 @@ class Server:
             )
             return
         heapq.heappush(self._due, (time.monotonic() + self._working_after, request.id))
+
+    def _hear(self, request: envelope.Request) -> None:
+        """Pass on what a minion says of a long step of its own, as far as it may say so."""
+        if request.version != envelope.VERSION or abs(request.time - time.time()) > self._max_age:
+            self._refusals.note("a report of progress that is too old, or of another version", request.minion)
+            return
+        try:
+            wire = reported(request.minion, request.args).to_wire()
+        except StorageError:
+            self._refusals.note("a malformed report of progress", request.minion)
+            return
+        # As with "working", it must get out while every worker is busy.
+        with contextlib.suppress(FullError):
+            self._replies.submit(request.minion, lambda: self._tell(wire))
 
     def _serve(self, request: envelope.Request) -> None:
         """Do all for one new or repeated request; runs in a worker thread."""

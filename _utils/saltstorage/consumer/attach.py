@@ -42,11 +42,11 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import validate
+from ..controller.progress import Tell
 from ..errors import (
     AlreadyExistsError,
     DataLossError,
@@ -57,7 +57,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..model import Volume
-from . import brick, devices, leftovers, links, loop, nvme, presence, records
+from . import alive, brick, devices, leftovers, links, loop, nvme, presence, records
 from .attachment import ABSENT, GONE, LOCKED, LOST, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
 from .config import ConsumerConfig
 from .encryption import Encryption
@@ -98,11 +98,20 @@ class Consumer:
 
     :param config: settings.
     :param secrets: reads passphrases of encrypted volumes; without it none can be opened.
+    :param tell: takes how far a step has come that takes long; without it nobody is told.
     :param on_step: called with the name of each step before it is done; for tests.
     """
 
-    def __init__(self, config: ConsumerConfig, *, secrets: Reader = no_secrets, on_step: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        *,
+        secrets: Reader = no_secrets,
+        tell: Tell | None = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
         self.config = config
+        self._tell = tell
         self.records = records.RecordStore(os.path.join(config.state_dir, "attachments"))
         self.links = links.DeviceLinks(config.device_dir)
         self._locks = VolumeLocks(os.path.join(config.state_dir, "locks"), config.lock_timeout)
@@ -118,12 +127,14 @@ class Consumer:
         """Return what the controller must know of this host; read once a process. See :meth:`.brick.Brick.connector_properties`."""
         return self._brick.connector_properties()
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
         """Hold the lock of a volume on this host; it may be taken again by the same thread.
 
         :raises AbortedError: another job has held it for longer than ``lock_timeout``.
         """
-        return self._locks.hold(name)
+        with self._locks.hold(name), alive.of(name, self.config.host, self._tell, self.records.load):
+            yield
 
     def attachments(self) -> tuple[list[Attachment], list[StorageError]]:
         """Return the attachments, sorted by name, and an error for each damaged record."""

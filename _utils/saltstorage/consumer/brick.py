@@ -28,7 +28,7 @@ from ..errors import (
     UnavailableError,
     UnimplementedError,
 )
-from . import iscsi, nvme, shares
+from . import alive, iscsi, nvme, shares
 from .config import ConsumerConfig
 
 _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encryption_key", re.IGNORECASE)
@@ -56,7 +56,7 @@ class Brick:
 
     def connect(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> dict[str, Any]:
         """Attach and return os-brick's ``device_info``, such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``."""
-        with translated("attach", connection_info):
+        with alive.shown("os-brick", "attach, and wait for the device"), translated("attach", connection_info):
             if nvme.is_nvme(connection_info):
                 nvme.check(connection_info["data"])
             data = {**connection_info["data"], "enforce_multipath": use_multipath and self.config.enforce_multipath}
@@ -70,7 +70,7 @@ class Brick:
 
         :param force: go on when data cannot be flushed, and lose it.
         """
-        with translated("detach", connection_info):
+        with alive.shown("os-brick", "detach"), translated("detach", connection_info):
             connector = self._connector(connection_info, use_multipath)
             if connection_info["driver_volume_type"] == "iscsi":
                 iscsi.restore_records(connection_info["data"])
@@ -100,7 +100,7 @@ class Brick:
 
     def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> None:
         """Let every path of an attached volume show the present size."""
-        with translated("read the new size", connection_info):
+        with alive.shown("os-brick", "read the new size"), translated("read the new size", connection_info):
             self._connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
 
     def _connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:

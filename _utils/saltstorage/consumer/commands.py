@@ -6,9 +6,12 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Collection, Sequence
 
+from ..controller import progress
 from ..errors import DeadlineExceededError, FailedPreconditionError, InternalError
+from . import alive
 
 #: Package that has a command, by the same name on Debian and Red Hat.
 PACKAGES = {
@@ -44,9 +47,9 @@ def find(command: str) -> str:
 
 
 def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int] = (0,), input: bytes = b"") -> tuple[int, str, str]:
-    """Run a command and return its exit code, output and error output.
+    """Run a command and return its exit code, output and error output; one that takes long is told of, see :mod:`.alive`.
 
-    :param step: what is being done, for the error: ``"make the file system"``.
+    :param step: what is being done, for the error and for who waits: ``"make the file system"``.
     :param timeout: seconds, after which the command is killed.
     :param ok: exit codes that are no error.
     :param input: what the command reads from a pipe; a secret has no other way.
@@ -58,15 +61,22 @@ def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int
     env = {**os.environ, "LC_ALL": "C", "PATH": SEARCH}
     stdin = subprocess.PIPE if input else subprocess.DEVNULL
     process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-    try:
-        out, err = process.communicate(input or None, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        # A process that waits for a dead device cannot be killed; it must not take us with it.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=2)
-        raise DeadlineExceededError(f"cannot {step}: {command[0]} did not end within {timeout:g} s") from None
-    if process.returncode not in ok:
-        text = (err or out).decode("utf-8", "replace").strip()[-500:]
-        raise InternalError(f"cannot {step}: {command[0]} failed with exit code {process.returncode}: {text}")
+    began = time.monotonic()
+    with contextlib.ExitStack() as shown:
+        try:
+            try:
+                out, err = process.communicate(input or None, timeout=min(timeout, progress.TELL_AFTER))
+            except subprocess.TimeoutExpired:
+                # Only now does it cost anything to show that it lives.
+                shown.enter_context(alive.shown(command[0], step, since=began))
+                out, err = process.communicate(timeout=began + timeout - time.monotonic())
+        except subprocess.TimeoutExpired:
+            process.kill()
+            # A process that waits for a dead device cannot be killed; it must not take us with it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=2)
+            raise DeadlineExceededError(f"cannot {step}: {command[0]} did not end within {timeout:g} s") from None
+        if process.returncode not in ok:
+            text = (err or out).decode("utf-8", "replace").strip()[-500:]
+            raise InternalError(f"cannot {step}: {command[0]} failed with exit code {process.returncode}: {text}")
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")

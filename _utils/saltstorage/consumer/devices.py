@@ -12,7 +12,7 @@ import stat
 import struct
 
 from ..errors import DataLossError, UnavailableError
-from . import commands, loop
+from . import alive, commands, loop
 from .records import Identity
 
 _BLKFLSBUF = 0x1261
@@ -201,8 +201,9 @@ def flush(path: str) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
-        fcntl.ioctl(fd, _BLKFLSBUF, 0)
+        with alive.shown("flush", f"write what is cached of {path}"):
+            os.fsync(fd)
+            fcntl.ioctl(fd, _BLKFLSBUF, 0)
     finally:
         os.close(fd)
 

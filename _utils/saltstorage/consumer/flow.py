@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .. import model, validate
-from ..bus.local import Controller, controller_for
+from ..bus.local import Controller, controller_for, progress_for
 from ..errors import (
     AlreadyExistsError,
     DataLossError,
@@ -95,7 +95,7 @@ class Flow:
     @functools.cached_property
     def consumer(self) -> Consumer:
         """The volumes of this host."""
-        return Consumer(ConsumerConfig.from_opts(self._opts), secrets=passphrases.reader(self._opts))
+        return Consumer(ConsumerConfig.from_opts(self._opts), secrets=passphrases.reader(self._opts), tell=progress_for(self._opts))
 
     @functools.cached_property
     def _together(self) -> Together:

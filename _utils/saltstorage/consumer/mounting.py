@@ -15,7 +15,7 @@ import struct
 import time
 
 from ..errors import FailedPreconditionError, InternalError
-from . import commands, mounts
+from . import alive, commands, mounts
 
 #: mount(8) and umount(8): "mount failure", which is every refusal by the kernel.
 _FAILED = 32
@@ -49,10 +49,11 @@ def _mounted_meanwhile(device: str, mount_point: str) -> bool:
     systemd does: since the host has booted it has waited for the device of what is in the table of file systems.
     """
     deadline = time.monotonic() + _MEANWHILE
-    while not mounts.state(mount_point, device).right:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
+    with alive.shown("mount", f"wait until {device} is mounted on {mount_point}"):
+        while not mounts.state(mount_point, device).right:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
     return True
 
 

@@ -21,12 +21,11 @@ def open_database(url: str) -> Engine:
 
     :raises InvalidArgumentError: the URL cannot be understood, or its Python driver is not installed.
     :raises UnavailableError: the database does not answer.
-    :raises FailedPreconditionError: the file cannot be written, or the catalog is of another version of the project.
+    :raises FailedPreconditionError: the file cannot be written, the tables cannot be made, or the catalog is of another version of the
+        project.
     """
     import sqlalchemy
     from sqlalchemy import exc
-
-    from . import schema
 
     try:
         parsed = sqlalchemy.make_url(url)
@@ -48,18 +47,38 @@ def open_database(url: str) -> Engine:
     if sqlite:
         _prepare_sqlite(engine)
     try:
-        with engine.begin() as connection:
-            schema.metadata.create_all(connection)
-            found = connection.execute(sqlalchemy.select(schema.meta.c.value).where(schema.meta.c.key == "schema")).scalar()
-            if found is None:
-                connection.execute(schema.meta.insert().values(key="schema", value=str(schema.SCHEMA_VERSION)))
-            elif found != str(schema.SCHEMA_VERSION):
-                raise FailedPreconditionError(
-                    f"the catalog has schema version {found}, this release needs {schema.SCHEMA_VERSION}; run the release that wrote it"
-                )
+        try:
+            _make_tables(engine)
+        except (exc.IntegrityError, exc.ProgrammingError):
+            # Where writers do not wait for each other before they write, another process may have made them at the same moment.
+            _make_tables(engine)
     except exc.OperationalError as error:
         raise UnavailableError(f"the catalog's database does not answer: {type(error.orig).__name__}: {error.orig}") from None
+    except exc.ProgrammingError as error:
+        raise FailedPreconditionError(
+            f"the catalog's tables cannot be made or read; its database says {type(error.orig).__name__}: {error.orig}"
+        ) from None
     return engine
+
+
+def _make_tables(engine: Engine) -> None:
+    """Make the tables that are missing; all of them or none.
+
+    :raises FailedPreconditionError: the catalog is of another version of the project.
+    """
+    import sqlalchemy
+
+    from . import schema
+
+    with engine.begin() as connection:
+        schema.metadata.create_all(connection)
+        found = connection.execute(sqlalchemy.select(schema.meta.c.value).where(schema.meta.c.key == "schema")).scalar()
+        if found is None:
+            connection.execute(schema.meta.insert().values(key="schema", value=str(schema.SCHEMA_VERSION)))
+        elif found != str(schema.SCHEMA_VERSION):
+            raise FailedPreconditionError(
+                f"the catalog has schema version {found}, this release needs {schema.SCHEMA_VERSION}; run the release that wrote it"
+            )
 
 
 def _make_private(path: str | None) -> None:

@@ -2,7 +2,7 @@
 
 Any code that an operation runs, providers included, says what it does right now with :func:`step`. Nothing needs to be passed to it:
 the operation of this thread is known. A :class:`Heartbeat` tells what was said, and of operations that say nothing how long they
-have been running.
+have been running. Steps on a host that take long are told of in the same form, see :mod:`saltstorage.consumer.alive`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import re
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from .. import validate
+from ..errors import InvalidArgumentError, PermissionDeniedError
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +29,16 @@ TELL_AFTER = 3.0
 TELL_EVERY = 5.0
 #: Longest text that is told, characters.
 MAX_TEXT = 200
+#: Longest time that a step on a host can have taken, seconds: a year.
+MAX_SECONDS = 366 * 86400.0
 
 RUNNING = "running"
 DONE = "done"
 FAILED = "failed"
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_VOLUME_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PROGRAM = re.compile(r"[a-z][a-z0-9._-]{0,31}")
 
 #: Takes what :meth:`Progress.to_wire` returns.
 Tell = Callable[[dict[str, Any]], None]
@@ -41,7 +51,7 @@ class Progress:
 
     :param op: its name, such as ``create``.
     :param caller: the minion that asked; None for the administrator on the master.
-    :param args: its parameters; only ``name`` and ``owner`` are shown, when they are short and printable.
+    :param args: its parameters; only ``name``, ``owner`` and ``volume_id`` are shown, when they are short and printable.
 
     >>> progress = Progress("migrate", None, {"name": "data", "owner": "db1"})
     >>> progress.step("copying", done=5, total=20)
@@ -55,6 +65,7 @@ class Progress:
         self.caller = caller
         self.name = _shown((args or {}).get("name"))
         self.owner = _shown((args or {}).get("owner")) or caller or ""
+        self.volume_id = _shown((args or {}).get("volume_id"))
         self.started = time.monotonic()
         self.state = RUNNING
         self.told = 0.0
@@ -82,8 +93,9 @@ class Progress:
     def to_wire(self) -> dict[str, Any]:
         """Return plain data without secrets.
 
-        :returns: ``id``, ``op``, ``minion`` (None: the administrator), ``volume``, ``owner``, ``state`` (running, done or failed),
-            ``seconds`` since the start, ``step``, ``percent`` (None: not known) and ``text``, one line with all of it.
+        :returns: ``id``, ``op``, ``minion`` (None: the administrator), ``volume``, ``owner``, ``volume_id`` (empty: not known),
+            ``state`` (running, done or failed), ``seconds`` since the start, ``step``, ``percent`` (None: not known) and ``text``, one
+            line with all of it.
         """
         seconds = round(time.monotonic() - self.started, 1)
         ending = {RUNNING: f" ({seconds:.0f} s)", DONE: f": done after {seconds:.0f} s", FAILED: f": failed after {seconds:.0f} s"}
@@ -93,12 +105,44 @@ class Progress:
             "minion": self.caller,
             "volume": self.name,
             "owner": self.owner,
+            "volume_id": self.volume_id,
             "state": self.state,
             "seconds": seconds,
             "step": self._step[0],
             "percent": self.percent,
             "text": self.text + ending[self.state],
         }
+
+
+def reported(minion: str, data: Mapping[str, Any]) -> Progress:
+    """Return what a minion says of a long step of its own, once everything in it has the form that it must have.
+
+    :param minion: who said so, proven; it can speak of its own and of shared volumes only.
+    :param data: what came, meant to be what :meth:`Progress.to_wire` returned there. Its texts for people are not taken, but made again.
+    :raises InvalidArgumentError: something has another form.
+    :raises PermissionDeniedError: the volume is another minion's.
+    """
+    forms = {"id": _ID, "op": _PROGRAM, "volume_id": _VOLUME_ID}
+    for key, form in forms.items():
+        value = data.get(key)
+        # Before its volume is known, a record has no id of it.
+        if not (isinstance(value, str) and (form.fullmatch(value) or (key == "volume_id" and not value))):
+            raise InvalidArgumentError(f"{key} is malformed", field=key)
+    seconds, state = data.get("seconds"), data.get("state")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < MAX_SECONDS:
+        raise InvalidArgumentError("seconds is malformed", field="seconds")
+    if state not in (RUNNING, DONE, FAILED):
+        raise InvalidArgumentError("state is malformed", field="state")
+    if data.get("owner") not in (minion, validate.SHARED_OWNER):
+        raise PermissionDeniedError("the volume is another minion's", field="owner")
+    progress = Progress(
+        data["op"], minion, {"name": validate.name(data.get("volume"), "volume"), "owner": data["owner"], "volume_id": data["volume_id"]}
+    )
+    progress.id = data["id"]
+    progress.started -= seconds
+    progress.state = state
+    progress.step(data.get("step") or "")
+    return progress
 
 
 def step(text: str, *, done: float | None = None, total: float | None = None) -> None:
@@ -115,6 +159,11 @@ def step(text: str, *, done: float | None = None, total: float | None = None) ->
     current = _current.get()
     if current is not None:
         current.step(text, done=done, total=total)
+
+
+def current() -> Progress | None:
+    """Return the operation that runs in this thread; None when there is none."""
+    return _current.get()
 
 
 class Heartbeat:
@@ -141,7 +190,12 @@ class Heartbeat:
 
         :param op: see :class:`Progress`, also for the others.
         """
-        progress = Progress(op, caller, args)
+        with self.watch(Progress(op, caller, args)) as progress:
+            yield progress
+
+    @contextlib.contextmanager
+    def watch(self, progress: Progress) -> Iterator[Progress]:
+        """Do the same with a progress that was made before, whose operation may have been running for a while."""
         token = _current.set(progress)
         self._begin(progress)
         try:

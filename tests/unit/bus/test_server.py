@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -152,6 +153,117 @@ def test_working_is_told_while_it_runs(rig: Rig) -> None:
     rig.wait(3)
     assert rig.reply(request).status == "done"
     assert len(rig.executed) == 1
+
+
+REPORT = {
+    "id": "a" * 32,
+    "op": "mkfs.xfs",
+    "minion": "alpha",
+    "volume": "data",
+    "owner": "alpha",
+    "volume_id": "11111111-1111-4111-8111-111111111111",
+    "state": "running",
+    "seconds": 12.5,
+    "step": "make the file system",
+    "percent": None,
+    "text": "whatever",
+}
+
+
+@pytest.fixture
+def told(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> Iterator[tuple[Rig, queue.Queue[dict[str, Any]]]]:
+    """A server, and what it tells whoever hears the master's bus."""
+    found: queue.Queue[dict[str, Any]] = queue.Queue()
+    rig = Rig(master_opts, pairs, tell=found.put)
+    yield rig, found
+    rig.server.close(5)
+
+
+@pytest.mark.parametrize("owner", ["alpha", "shared"])
+def test_g11_what_a_minion_says_of_a_long_step_is_passed_on(told: tuple[Rig, queue.Queue[dict[str, Any]]], owner: str) -> None:
+    """In the form of the controller's own operations; it is neither recorded nor answered."""
+    rig, found = told
+    rig.send(rig.request(op=envelope.PROGRESS, args={**REPORT, "owner": owner, "minion": "beta", "secret": "MARKER"}))
+    got = found.get(timeout=10)
+    assert got == {**REPORT, "owner": owner, "seconds": got["seconds"], "text": got["text"]}
+    assert got["seconds"] >= 12.5
+    assert got["text"] == f"mkfs.xfs 'data' of {owner}: make the file system ({got['seconds']:.0f} s)"
+    assert rig.ask(rig.request()).ok
+    assert [op for op, _, _ in rig.executed] == ["create"]
+    assert len(rig.journal.entries) == len(rig.published) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"owner": "beta"},
+        {"owner": ["alpha"]},
+        {"owner": None},
+        {"volume": "../x"},
+        {"volume": ""},
+        {"volume": None},
+        {"volume": "a\n"},
+        {"volume_id": "MARKER"},
+        {"volume_id": 1},
+        {"id": "../../x"},
+        {"id": "a" * 33},
+        {"id": None},
+        {"op": "create 'MARKER'"},
+        {"op": ""},
+        {"op": {}},
+        {"state": "gone"},
+        {"state": []},
+        {"seconds": -1},
+        {"seconds": True},
+        {"seconds": 1e300},
+        {"seconds": "1"},
+    ],
+)
+def test_what_is_malformed_or_of_another_is_not_passed_on(
+    told: tuple[Rig, queue.Queue[dict[str, Any]]], wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig, found = told
+    rig.send(rig.request(op=envelope.PROGRESS, args={**REPORT, **wrong}))
+    rig.send(rig.request(op=envelope.PROGRESS, args={**REPORT, "step": 7}))
+    assert found.get(timeout=10)["step"] == ""
+    assert found.empty()
+    assert "malformed report of progress" in caplog.text
+    assert "MARKER" not in caplog.text
+    assert rig.published == []
+
+
+def test_a_report_that_is_forged_or_old_is_not_passed_on(told: tuple[Rig, queue.Queue[dict[str, Any]]]) -> None:
+    rig, found = told
+    report = {"op": envelope.PROGRESS, "args": REPORT}
+    forged = envelope.seal_request(rig.pairs["stranger"].private, "alpha", envelope.PROGRESS, REPORT)
+    for each in (forged, rig.request(**report, now=time.time() - 400), rig.request("beta", **report)):
+        rig.send(each)
+    rig.send(rig.request(**{**report, "args": {**REPORT, "step": "a\x1b[2J" + "x" * 500}}))
+    got = found.get(timeout=10)
+    assert got["step"].startswith("a?[2Jx")
+    assert len(got["step"]) == progress.MAX_TEXT
+    assert found.empty()
+
+
+def test_reports_get_out_while_every_worker_is_busy_and_never_stop_the_engine(
+    master_opts: dict[str, Any], pairs: dict[str, KeyPair]
+) -> None:
+    gate, heard = threading.Event(), threading.Event()
+
+    def tell(data: dict[str, Any]) -> None:
+        heard.set()
+        raise OSError("MARKER")
+
+    rig = Rig(master_opts, pairs, tell=tell, workers=1)
+    rig.action = lambda: gate.wait(20) and {}
+    busy = rig.request()
+    rig.send(busy)
+    rig.send(rig.request(op=envelope.PROGRESS, args=REPORT))
+    assert heard.wait(10)
+    gate.set()
+    rig.wait()
+    assert rig.reply(busy).ok
+    rig.server.close(5)
 
 
 def test_an_engine_that_died_is_followed_by_one_that_carries_on(rig: Rig, master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:

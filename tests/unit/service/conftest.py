@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from saltstorage.controller.core import Caller
 from saltstorage.controller.service import Service
+from tests import postgres
+
+
+def pytest_generate_tests(metafunc):
+    """Run the tests of a module that names ``DATABASES``, as far as they use the catalog, on each of these."""
+    databases = getattr(metafunc.module, "DATABASES", ())
+    if databases and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", databases, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server."""
+    if why := postgres.missing():
+        pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="st-") as folder, postgres.running(Path(folder)) as server:
+        yield server
 
 
 @pytest.fixture
-def opts(tmp_path, metadata_dir):
+def database(request, tmp_path):
+    """URL of the catalog: the file that the controller makes unless told otherwise, or an empty database; see ``DATABASES``."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return request.getfixturevalue("postgresql").database()
+    return f"sqlite:///{tmp_path}/state/catalog.sqlite"
+
+
+@pytest.fixture
+def opts(tmp_path, metadata_dir, database):
     """Salt's options of a controller with one backend, ``local``."""
     return {
         "id": "web1",
         "storage": {
             "state_dir": str(tmp_path / "state"),
+            # A file of the default moves with the state_dir, where a test changes that.
+            **({} if database.startswith("sqlite:") else {"database": database}),
             "metadata_database": f"sqlite:///{metadata_dir}/cinderlib.sqlite",
             "lock_timeout": 1,
             "backends": {

@@ -2,13 +2,17 @@
 
 import os
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
+import sqlalchemy
 
 from saltstorage.controller.catalog import Catalog
-from saltstorage.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError, UnavailableError
 from saltstorage.model import Volume
 
+DATABASES = ("sqlite", "postgresql")
 LOOKUPS = (
     "storage_volumes WHERE owner='a' AND name='b'",
     "storage_volumes WHERE owner='a'",
@@ -36,21 +40,74 @@ def test_the_file_is_private(tmp_path):
     catalog.close()
 
 
-def test_names_differ_by_case_and_by_every_byte(tmp_path):
-    catalog = Catalog(f"sqlite:///{tmp_path}/c.sqlite")
+def test_names_differ_by_case_and_by_every_byte(database):
+    catalog = Catalog(database)
     for n, name in enumerate(["data", "Data", "e\u0301", "\u00e9"]):
         catalog.add(Volume(id=str(n), owner="web1", name=name, backend="local", size=1))
     assert [catalog.volume("web1", n).id for n in ("data", "Data", "e\u0301", "\u00e9")] == ["0", "1", "2", "3"]
+    assert [v.id for v in catalog.volumes()] == ["1", "0", "2", "3"], "ordered by bytes, whatever the database's language"
     catalog.close()
 
 
-def test_a_catalog_of_another_version_is_refused(tmp_path):
-    path = tmp_path / "c.sqlite"
-    Catalog(f"sqlite:///{path}").close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE storage_meta SET value = '99'")
+def test_it_is_kept_and_removed(database):
+    catalog = Catalog(database)
+    found = Volume(id="1", owner="web1", name="🐘", backend="local", size=16 * 2**20, labels={"ü": "'"}, source={"id": "x"}, retain=True)
+    catalog.add(found)
+    catalog.add(volume(2))
+    catalog.close()
+    catalog = Catalog(database)
+    assert catalog.volume("web1", "🐘") == found
+    assert (catalog.usage("web1"), catalog.allocated("local")) == ((2, 16 * 2**20 + 1), 16 * 2**20 + 1)
+    assert catalog.update(found, error="x", labels={}) == catalog.volume_by_id("1")
+    with pytest.raises(InternalError, match="already"):
+        catalog.add(Volume(id="3", owner="web1", name="🐘", backend="local", size=1))
+    with pytest.raises(AlreadyExistsError):
+        catalog.apply(remove=[volume(2)], add=[Volume(id="3", owner="web1", name="🐘", backend="local", size=1)])
+    assert catalog.volume_by_id("2") is not None, "all or none"
+    catalog.remove(found)
+    assert [v.id for v in catalog.volumes()] == ["2"]
+    catalog.set_backend_state("local", "up", capabilities=["extend"])
+    catalog.set_backend_state("local", "down", error="no")
+    assert (catalog.backend_states()["local"]["state"], catalog.backend_states()["local"]["capabilities"]) == ("down", [])
+    catalog.close()
+
+
+def test_it_is_made_once_by_several_at_once(database):
+    """As when the engine and a runner start with a new database."""
+    start = Barrier(4)
+
+    def open_it(number):
+        start.wait(60)
+        catalog = Catalog(database)
+        catalog.add(volume(number))
+        return catalog
+
+    with ThreadPoolExecutor(4) as pool:
+        catalogs = list(pool.map(open_it, range(4)))
+    assert [len(catalog.volumes()) for catalog in catalogs] == [4] * 4
+    for catalog in catalogs:
+        catalog.close()
+
+
+def test_a_user_who_may_not_make_tables_reads_so(postgresql):
+    """As every user but the owner of a database since PostgreSQL 15."""
+    url = postgresql.database()
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        connection.exec_driver_sql("CREATE ROLE guest LOGIN")
+    engine.dispose()
+    with pytest.raises(FailedPreconditionError, match="tables cannot be made or read; .*permission denied"):
+        Catalog(url.replace("test@", "guest@"))
+
+
+def test_a_catalog_of_another_version_is_refused(database):
+    catalog = Catalog(database)
+    with catalog.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE storage_meta SET value = '99'")
+    catalog.close()
     with pytest.raises(FailedPreconditionError, match="99"):
-        Catalog(f"sqlite:///{path}")
+        Catalog(database)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite://", "sqlite:///:memory:", "nodriver://user:hunter2@host/db"])

@@ -8,6 +8,8 @@ import pytest
 from saltstorage.controller.schema import requests
 from saltstorage.controller.service import Service
 
+DATABASES = ("sqlite", "postgresql")
+
 
 @pytest.fixture
 def begin(service):

@@ -8,6 +8,8 @@ from saltstorage.controller.listing import Filter, find
 from saltstorage.errors import InvalidArgumentError
 from saltstorage.model import Connection, Volume
 
+DATABASES = ("sqlite", "postgresql")
+
 
 @pytest.fixture
 def catalog(service):
@@ -108,6 +110,8 @@ def test_labels_as_written_on_the_command_line():
     ],
 )
 def test_the_indexes_are_used(catalog, wanted, indexes):
+    if catalog.engine.dialect.name != "sqlite":
+        pytest.skip("which index PostgreSQL uses depends on how much it has to search")
     query = listing._query(wanted, None if wanted.owner is None else [wanted.owner])
     text = str(query.compile(catalog.engine, compile_kwargs={"literal_binds": True}))
     with catalog.reading() as connection:

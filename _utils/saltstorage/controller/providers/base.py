@@ -126,6 +126,10 @@ class Provider(abc.ABC):
         The service has checked that ``volume.size`` is not below the source's. A volume of this id that an
         interrupted call left is removed by :meth:`delete_volume` before this is called again.
 
+        Specs come as they are configured, only here and only with the capability SPECS; every other call names the volume without
+        them. What they may be is between the configuration and the backend: one that it does not know, it may ignore or refuse.
+
+        :raises InvalidArgumentError: it refuses the specs; nothing may be left behind. Any other error may say so as well.
         :raises ResourceExhaustedError: no space or no more volumes possible; nothing may be left behind.
         :raises NotFoundError: there is no such source; nothing may be left behind.
         :raises AlreadyExistsError: there is a volume of this id, which stays as it is.
