@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from .guest import CHECKOUT
+from .guest import LOGS
 from .lab import FOLDER, Lab
 from .san import San
 from .verified import PARTS, Verified
 
-LOGS = CHECKOUT / "build" / "lab" / "logs"
 #: What runs, to save its logs.
 _RUNNING = pytest.StashKey[list[Lab | San]]()
 
