@@ -4,7 +4,7 @@ Nothing is read from or written to ``/etc/ceph``, ``/var/lib/ceph`` or ``/run/ce
 starts them.  Packages: ``ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd`` (all installed without their services running).
 
 >>> cluster = Ceph(Path("/var/tmp/lab/ceph"), "10.77.0.1")
->>> cluster.create()
+>>> cluster.start()
 >>> cluster.rbd("ls", "volumes")
 ''
 >>> cluster.stop()
@@ -13,6 +13,7 @@ starts them.  Packages: ``ceph-mon ceph-mgr ceph-osd ceph-common python3-rados p
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -124,7 +125,7 @@ class Ceph:
 
     # Life.
 
-    def create(self) -> None:
+    def start(self) -> None:
         """Make the cluster, start it, and wait until its pool can be used: 10 to 20 seconds."""
         for name in ("mon", "mgr", "osd", "run", "log", "crash", "client", "python"):
             (self.folder / name).mkdir(mode=0o700, parents=True)
@@ -145,11 +146,6 @@ class Ceph:
         self.rbd("pool", "init", POOL)
         self._make_client()
 
-    def start(self) -> None:
-        """Start the daemons of a cluster that was made and stopped."""
-        for kind in ("mon", "mgr", "osd"):
-            self._start(kind)
-
     def stop(self) -> None:
         """Stop the daemons, the OSD first; each is given 20 seconds to end by itself."""
         for kind in ("osd", "mgr", "mon"):
@@ -163,6 +159,10 @@ class Ceph:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+
+    def save_logs(self, folder: Path) -> None:
+        """Keep the daemons' logs in a folder, under ``ceph``."""
+        shutil.copytree(self.folder / "log", folder / "ceph", dirs_exist_ok=True)
 
     # Commands.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from .guest import BIN, CHECKOUT, Guest, LabError, wait_for
+from .qemu import QemuGuest
 
 #: Exit codes of ``iscsiadm --login`` when the target says no: for this initiator it is not there, or not with these credentials.
 LOGIN_REFUSED = (19, 24)
@@ -43,48 +46,74 @@ def active_paths(guest: Guest) -> int:
 
 
 class Writing:
-    """A file that is being written in a guest, slowly, and synced all the way.
+    """A file that is being written in a guest, block after block and each to the disk, until it is told to end; see ``writer.py``.
 
     :param path: of the file.
-    :param mib: its size in the end.
     """
 
-    def __init__(self, guest: Guest, path: str, mib: int) -> None:
+    def __init__(self, guest: Guest | QemuGuest, path: str) -> None:
         self.guest = guest
         self.path = path
-        self.result = f"/root/{path.replace('/', '_')}.sum"
-        self.log = f"{self.result}.log"
-        command = f"{BIN}/python -S {CHECKOUT}/tests/lab/writer.py {path} {mib} {self.result}"
-        # The log's first line is the writer's exit code, once it has ended.
-        ended = f"{command} >{self.log}.new 2>&1; (echo $?; cat {self.log}.new) >{self.log}"
-        guest.run(f"rm -f {self.result} {self.log}; setsid nohup sh -c '{ended}' >/dev/null 2>&1 </dev/null &")
-
-    def wait_for_some(self, mib: int) -> None:
-        """Return when this much is written, MiB."""
-        size = f"stat -c %s {self.path} 2>/dev/null || echo 0"
-        wait_for(lambda: int(self.guest.run(size)) >> 20 >= mib, f"{mib} MiB of {self.path}", 60)
+        self._state = f"/run/{path.strip('/').replace('/', '-')}"
+        writer = f"{BIN}/python -S {CHECKOUT}/tests/lab/writer.py {path} {self._state} >{self._state}.log 2>&1; echo $? >{self._state}.code"
+        guest.run(f"rm -f {self._state}.*; setsid nohup sh -c '{writer}' >/dev/null 2>&1 </dev/null &")
 
     @property
-    def done(self) -> bool:
-        """Whether all is written.
+    def blocks(self) -> int:
+        """How many blocks are on the disk.
 
-        :raises LabError: the writer ended before.
+        :raises LabError: the writer ended.
         """
-        # In this order: the result is there before the log.
-        found = self.guest.ran(f"cat {self.log} 2>/dev/null; test -e {self.result} && echo done").output
-        if found and not found.endswith("done\n"):
-            raise LabError(f"the writer of {self.path} ended: {found}")
-        return bool(found)
+        ended = f"if [ -e {self._state}.code ]; then cat {self._state}.log; exit 1; fi"
+        return int(self.guest.run(f"{ended}; cat {self._state}.blocks 2>/dev/null || true").strip() or 0)
 
-    def _why(self) -> str:
-        """Return what the kernel and the initiator said lately."""
-        return self.guest.run("dmesg | tail -n 30; journalctl --no-pager --unit iscsid --lines 30; iscsiadm -m session -P 1; true")
+    def goes_on(self, timeout: float = 240) -> None:
+        """Return when a block is on the disk that was not begun before this was called.
+
+        :raises LabError: none was within ``timeout`` seconds, or the writer ended.
+        """
+        # The next one may have been begun; the one after it was not.
+        enough = self.blocks + 2
+        self._wait(lambda: self.blocks >= enough, f"{self.path} to be written to", timeout)
+
+    def end(self) -> None:
+        """Tell the writer to end."""
+        self.guest.run(f"touch {self._state}.end")
 
     def finish(self, timeout: float = 240) -> None:
-        """Wait until all is written, and check it as it is on the disk."""
+        """Let the writer end, and check what it wrote as it is on the disk."""
+        self.end()
+        self._wait(lambda: self.guest.ran(f"test -e {self._state}.code").code == 0, f"the writer of {self.path} to end", timeout)
+        wrote = self.guest.run(f"cat {self._state}.log; cat {self._state}.sum").strip()
+        self.guest.run("sync; echo 3 >/proc/sys/vm/drop_caches")
+        assert self.guest.run(f"sha256sum {self.path}").split()[0] == wrote
+
+    def _wait(self, condition: Callable[[], bool], what: str, timeout: float) -> None:
         try:
-            wait_for(lambda: self.done, f"{self.path} to be written", timeout)
+            wait_for(condition, what, timeout)
         except LabError as error:
-            raise LabError(f"{self.guest.name}: {error}\n{self._why()}") from None
-        self.guest.run("echo 3 >/proc/sys/vm/drop_caches")
-        assert self.guest.run(f"sha256sum {self.path}").split()[0] == self.guest.run(f"cat {self.result}").strip()
+            # What the kernel and the initiator said lately.
+            why = "dmesg | tail -n 30; journalctl --no-pager --unit iscsid --lines 30; iscsiadm -m session -P 1; true"
+            raise LabError(f"{self.guest.name}: {error}\n{self.guest.run(why)}") from None
+
+
+@contextmanager
+def writing(*files: tuple[Guest | QemuGuest, str]) -> Iterator[list[Writing]]:
+    """Write files while something happens: each was written to before it and is after it, without an error, and its data is right.
+
+    :param files: guest, and path in it.
+    """
+    writers = [Writing(guest, path) for guest, path in files]
+    try:
+        for writer in writers:
+            writer.goes_on()
+        yield writers
+        for writer in writers:
+            writer.goes_on()
+    except BaseException:
+        for writer in writers:
+            with suppress(LabError, OSError):
+                writer.end()
+        raise
+    for writer in writers:
+        writer.finish()

@@ -23,6 +23,7 @@ from . import network
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = CHECKOUT / ".venv" / "bin"
+LOGS = CHECKOUT / "build" / "lab" / "logs"
 AGENT_PORT = 9000
 BOOT_TIMEOUT = 180
 #: The machine's services that have no business in a guest, or cost its boot seconds.

@@ -30,10 +30,10 @@ class Handler(socketserver.StreamRequestHandler):
 
     def _do(self, request: dict[str, Any]) -> Any:
         function, args, kwargs = request["function"], request["args"], request["kwargs"]
-        if "minion" in request:
+        if "minions" in request:
             # Made anew: it reads the key that the master makes when it starts.
             with salt.client.LocalClient(mopts=self.options) as client:
-                return client.cmd(request["minion"], function, args, timeout=request["timeout"], kwarg=kwargs)
+                return client.cmd(request["minions"], function, args, timeout=request["timeout"], kwarg=kwargs, tgt_type="list")
         return salt.runner.RunnerClient(self.options).cmd(function, args, kwarg=kwargs, print_event=False)
 
 

@@ -11,8 +11,8 @@ from . import network
 from .controller import Controller
 from .guest import Guest, LabError, wait_for
 
-#: Short, on a file system that only the lab's namespace has.
-FOLDER = Path("/mnt/lab")
+#: Short, on a file system that only the lab's namespace has, and named after the run; see ``leftovers.py``.
+FOLDER = Path("/mnt", network.RUN)
 #: File system of the file driver's volumes: XFS, which copies a volume that is in use at one moment.
 VOLUMES_GIB = 20
 

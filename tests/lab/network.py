@@ -6,6 +6,7 @@ All of it is in the namespace that ``run.sh`` made.
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 
 #: The first network carries Salt and storage, the second only storage.
@@ -13,6 +14,8 @@ NETWORKS = ("10.77.0", "10.77.1")
 #: Addresses of the machine outside of the guests.
 OUTSIDE = tuple(f"{network}.1" for network in NETWORKS)
 PREFIX = 24
+#: Name of the run, by which ``leftovers.py`` would know its devices.
+RUN = os.environ.get("LAB_RUN", "lab")
 
 
 def ip(*args: str) -> None:
@@ -27,7 +30,7 @@ def make() -> None:
         bridge = f"lab{number}"
         ip("link", "add", bridge, "type", "bridge")
         ip("address", "add", f"{address}/{PREFIX}", "dev", bridge)
-        ip("link", "set", bridge, "up")
+        ip("link", "set", bridge, "alias", RUN, "up")
         _no_offloads(bridge)
 
 
@@ -37,7 +40,7 @@ def add_taps(guest: str) -> list[str]:
     for number in range(len(NETWORKS)):
         name = f"{guest}-{number}"
         ip("tuntap", "add", name, "mode", "tap")
-        ip("link", "set", name, "master", f"lab{number}", "up")
+        ip("link", "set", name, "alias", RUN, "master", f"lab{number}", "up")
         # With offloads, TCP from the machine to a guest stalls.
         _no_offloads(name)
         names.append(name)

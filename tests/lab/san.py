@@ -1,4 +1,4 @@
-"""A storage machine in a guest, with a salt-master of its own: LVM, files, kernel targets (LIO) and an NFS server; and a consumer."""
+"""A storage machine in a guest, with a salt-master of its own: LVM, files, kernel targets (LIO) and an NFS server; and consumers."""
 
 from __future__ import annotations
 
@@ -65,19 +65,21 @@ EXPORTS = f"{FILES}/nfs {network.NETWORKS[0]}.0/24(rw,fsid=0,sync,no_subtree_che
 
 
 class San:
-    """The storage machine ``san1`` and its consumer ``db3``.
+    """The storage machine ``san1`` and its consumers ``db3`` and ``db4``.
 
     :ivar server: guest that is master, controller and storage.
-    :ivar consumer: guest that is its minion.
+    :ivar consumers: guests that are its minions.
+    :ivar consumer: the first of them.
     """
 
     def __init__(self, folder: Path) -> None:
         network.make()
-        self.guests = {}
-        for name, number, more in (("san1", 21, {"more_disks": (LVM_GIB, FILES_GIB), "memory": 2048}), ("db3", 23, {})):
+        self.guests: dict[str, Guest] = {}
+        for name, number, more in (("san1", 21, {"more_disks": (LVM_GIB, FILES_GIB), "memory": 2048}), ("db3", 23, {}), ("db4", 24, {})):
             (folder / name).mkdir(parents=True)
             self.guests[name] = Guest(name, number, folder / name, **more)  # type: ignore[arg-type]
-        self.server, self.consumer = self.guests.values()
+        self.server, *self.consumers = self.guests.values()
+        self.consumer = self.consumers[0]
         self._configure()
         files = folder / "san1" / "disk2"
         with files.open("wb") as file:
@@ -85,35 +87,32 @@ class San:
         # Here, since a guest takes a minute for it.
         subprocess.run(["mkfs.xfs", "-q", str(files)], check=True)
 
-    @property
-    def consumers(self) -> list[Guest]:
-        """The consumer ``db3``."""
-        return [self.consumer]
-
     def start(self) -> None:
-        """Start both and return when the consumer is ready to attach.
+        """Start all and return when the consumers are ready to attach.
 
-        The consumer boots while the controller loads Cinder, which takes a guest two minutes; its minion is patient with a master that is
-        too busy to answer.
+        They boot while the controller loads Cinder, which takes a guest two minutes; their minions are patient with a master that is too
+        busy to answer.
         """
         self.server.start()
         self.server.wait()
-        self.consumer.start()
-        self.consumer.wait()
+        for guest in self.consumers:
+            guest.start()
+        for guest in self.consumers:
+            guest.wait()
         wait_for(self._loaded, "the backends", 600)
         self.wait()
 
     def wait(self) -> None:
-        """Return when the master does jobs and its minion answers."""
-        wait_for(self._answers, "the minion of san1 to answer", 240)
+        """Return when the master does jobs and its minions answer."""
+        wait_for(self._answers, "the minions of san1 to answer", 240)
 
     def stop(self) -> None:
-        """Stop both."""
+        """Stop all."""
         for guest in self.guests.values():
             guest.kill()
 
     def save_logs(self, folder: Path) -> None:
-        """Keep the logs of both."""
+        """Keep the logs of all hosts."""
         for name, guest in self.guests.items():
             guest.save_logs(folder / name)
         for name, command in {
@@ -124,28 +123,34 @@ class San:
 
     # What is asked of the master.
 
-    def job(self, function: str, *args: Any, timeout: float = 900, **kwargs: Any) -> Any:
-        """Do what ``salt db3 FUNCTION …`` does and return what the minion returned."""
-        name = self.consumer.name
-        found = self._ask({"minion": name, "function": function, "args": args, "kwargs": kwargs, "timeout": timeout}, timeout + 30)
-        if name not in found:
-            raise LabError(f"no reply of {name} to {function}")
-        return found[name]
+    def jobs(self, guests: list[Guest], function: str, *args: Any, timeout: float = 900, **kwargs: Any) -> dict[str, Any]:
+        """Do what ``salt -L GUESTS FUNCTION …`` does and return what each minion returned."""
+        names = [guest.name for guest in guests]
+        request = {"minions": names, "function": function, "args": args, "kwargs": kwargs, "timeout": timeout}
+        found: dict[str, Any] = self._ask(request, timeout + 30)
+        if missing := set(names) - set(found):
+            raise LabError(f"no reply of {', '.join(sorted(missing))} to {function}")
+        return found
 
     def run(self, function: str, *args: Any, **kwargs: Any) -> Any:
         """Do what ``salt-run FUNCTION …`` does and return what it returned."""
         return self._ask({"function": function, "args": args, "kwargs": kwargs}, 300)
 
-    def apply(self, volumes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Write the pillar ``storage:volumes`` of the consumer, apply the SLS, and return the results of the states by volume.
+    def apply(self, volumes: dict[str, Any], guests: list[Guest] | None = None) -> dict[str, dict[str, Any]]:
+        """Write the pillar ``storage:volumes`` of all minions, apply the SLS, and return the results of the states by host and volume.
 
+        :param guests: where it is applied, by default on the first consumer.
         :raises LabError: a state failed.
         """
         self._pillar(volumes)
-        found = self.job("state.apply", "storage.volumes")
-        if not isinstance(found, dict) or not all(entry["result"] for entry in found.values()):
-            raise LabError(f"state.apply: {json.dumps(found, indent=1, default=str)}")
-        return {entry["name"]: entry for key, entry in found.items() if key.startswith("storage_volume_|")}
+        found = self.jobs(guests or [self.consumer], "state.apply", "storage.volumes")
+        for name, result in found.items():
+            if not isinstance(result, dict) or not all(entry["result"] for entry in result.values()):
+                raise LabError(f"state.apply on {name}: {json.dumps(result, indent=1, default=str)}")
+        return {
+            name: {entry["name"]: entry for key, entry in result.items() if key.startswith("storage_volume_|")}
+            for name, result in found.items()
+        }
 
     def targets(self) -> list[str]:
         """Return the names of the kernel's iSCSI targets on the storage machine."""
@@ -205,7 +210,8 @@ class San:
             key: [str(CHECKOUT / name)] for key, name in (("module_dirs", "_modules"), ("states_dirs", "_states"), ("utils_dirs", "_utils"))
         }
         patient = {"auth_timeout": 60, "auth_tries": 20}
-        self.consumer.minion({"master": ADDRESS, **patient, **dirs, "storage": {"consumer": {"answer_timeout": 60}}})
+        for guest in self.consumers:
+            guest.minion({"master": ADDRESS, **patient, **dirs, "storage": {"consumer": {"answer_timeout": 60}}})
 
     def _pillar(self, volumes: dict[str, Any]) -> None:
         storage = {"consumer": {"protocols": ["iscsi", "nfs"]}, "volumes": volumes}
@@ -221,7 +227,7 @@ class San:
 
     def _answers(self) -> bool:
         try:
-            return self.job("test.ping", timeout=20) is True
+            return all(answer is True for answer in self.jobs(self.consumers, "test.ping", timeout=20).values())
         except (OSError, LabError, ValueError):
             return False
 

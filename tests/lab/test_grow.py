@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .consumer import Writing, assert_nothing_attached, disks
+from .consumer import assert_nothing_attached, disks, writing
 from .lab import Lab
 from .verified import Verified
 
@@ -21,20 +21,19 @@ def pillar(**more: object) -> dict[str, dict[str, object]]:
 def test_grow_under_io(lab: Lab, verified: Verified) -> None:
     """Rows X6 and R21: every path, the map, and the file system have the size."""
     lab.apply(pillar(size=1))
-    writers = [Writing(host, f"{entry['mount']}/blob", 60) for host in lab.consumers for entry in VOLUMES.values()]
+    blobs = [(host, f"{entry['mount']}/blob") for host in lab.consumers for entry in VOLUMES.values()]
     with verified(
         "file, tgt", "iSCSI, CHAP, one path and multipath", "grow from 1 to 2 GiB, mounted and under I/O: ext4 and xfs; data intact"
     ):
-        lab.apply(pillar(size=2))
-        for host in lab.consumers:
-            sizes = disks(host)
-            assert len(sizes) == (2 if host.name == "db1" else 6), sizes
-            assert set(sizes.values()) == {2 * GIB}, sizes
-            for entry in VOLUMES.values():
-                size = int(host.run(f"findmnt --bytes --noheadings --output SIZE {entry['mount']}"))
-                assert size > 1.8 * GIB, size
-        for writing in writers:
-            writing.finish()
+        with writing(*blobs):
+            lab.apply(pillar(size=2))
+            for host in lab.consumers:
+                sizes = disks(host)
+                assert len(sizes) == (2 if host.name == "db1" else 6), sizes
+                assert set(sizes.values()) == {2 * GIB}, sizes
+                for entry in VOLUMES.values():
+                    size = int(host.run(f"findmnt --bytes --noheadings --output SIZE {entry['mount']}"))
+                    assert size > 1.8 * GIB, size
         assert lab.apply_again() == {}
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from . import network
-from .consumer import Writing, active_paths, assert_nothing_attached, disks, record
+from .consumer import active_paths, assert_nothing_attached, disks, record, writing
 from .guest import Guest, wait_for
 from .lab import Lab
 from .verified import Verified
@@ -36,16 +36,15 @@ def test_the_volume_is_the_map(lab: Lab, host: Guest, verified: Verified) -> Non
 def test_a_path_is_cut_while_it_is_written_to(lab: Lab, host: Guest, verified: Verified) -> None:
     with verified(BACKEND, PROTOCOL, "the path in use is cut in the middle of a checksummed write, which completes; the path comes back"):
         write_over(host, network.OUTSIDE[1])
-        writing = Writing(host, f"{MOUNT}/blob", 100)
-        writing.wait_for_some(5)
-        network.set_path(host.name, 1, up=False)
-        try:
-            assert not writing.done
-            writing.finish()
-            wait_for(lambda: active_paths(host) == 1, "the path to be given up", 60)
-        finally:
-            network.set_path(host.name, 1, up=True)
-        wait_for(lambda: active_paths(host) == 2, "the path to come back", 120)
+        with writing((host, f"{MOUNT}/blob")) as (blob,):
+            network.set_path(host.name, 1, up=False)
+            try:
+                # What is begun now is begun over the path that was cut.
+                blob.goes_on()
+                wait_for(lambda: active_paths(host) == 1, "the path to be given up", 60)
+            finally:
+                network.set_path(host.name, 1, up=True)
+            wait_for(lambda: active_paths(host) == 2, "the path to come back", 120)
         again = lab.controller.state(host, "storage_volume.mounted", "paths", size=1, mount=MOUNT, fstype="xfs")
         assert (again["result"], again["changes"]) == (True, {}), again
 

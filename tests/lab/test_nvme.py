@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import LOGS
+from .conftest import running
+from .consumer import writing
 from .guest import CHECKOUT, LabError
+from .lab import FOLDER as LAB
 from .qemu import Kernel, QemuGuest
 from .verified import Verified
 
-FOLDER = Path("/mnt/lab/nvme")
+FOLDER = LAB / "nvme"
 BACKEND = "lab provider (Linux nvmet, files)"
 PROTOCOL = "NVMe/TCP, two paths; masterless, one guest"
 PORTALS = [["127.0.0.1", 4420], ["127.0.0.2", 4420]]
 NVMET = "/sys/kernel/config/nvmet"
+CONTROLLERS = "/sys/class/nvme-fabrics/ctl/nvme*"
 NQN = "nqn.2014-08.org.nvmexpress:uuid:"
 OTHER = "00000000-1111-2222-3333-444444444444"
 MINION = {
@@ -113,14 +117,21 @@ class Host:
 
     def controllers(self) -> list[str]:
         """Return the state of each connected controller."""
-        return self.run("cat /sys/class/nvme-fabrics/ctl/nvme*/state 2>/dev/null || true").split()
+        return self.run(f"cat {CONTROLLERS}/state 2>/dev/null || true").split()
 
-    def save_logs(self) -> None:
-        """Keep the logs in the lab's folder."""
-        folder = LOGS / "nvme"
-        folder.mkdir(parents=True, exist_ok=True)
+    def writes(self) -> dict[str, int]:
+        """Return how many writes went over each path, by the address of its portal."""
+        lines = self.run(f"for path in {CONTROLLERS}; do echo $(cat $path/address) $(cat $path/nvme*c*n*/stat); done").splitlines()
+        return {line.removeprefix("traddr=").partition(",")[0]: int(line.split()[5]) for line in lines}
+
+    def stop(self) -> None:
+        """Switch the guest off."""
+        self.guest.kill()
+
+    def save_logs(self, folder: Path) -> None:
+        """Keep the logs in a folder."""
         for path in FOLDER.glob("*.log"):
-            (folder / path.name).write_bytes(path.read_bytes())
+            shutil.copy(path, folder / path.name)
         show = (
             f"dmesg; cat /run/lab/*.log; nvme list-subsys; find {NVMET}; ls -lR /dev/disk /dev/storage /volumes; lsblk -O; cat /etc/fstab"
         )
@@ -128,23 +139,16 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host(verified: Verified) -> Iterator[Host]:
-    """Yield the guest; its logs are kept, whatever happens."""
+def host(request: pytest.FixtureRequest, verified: Verified) -> Iterator[Host]:
+    """Yield the guest, with Salt loaded."""
     found = Host()
     verified.kernels.add(found.kernel)
-    try:
-        found.start()
+    with running(request.session, found):
         yield found
-    finally:
-        try:
-            found.save_logs()
-        finally:
-            found.guest.kill()
 
 
 MOUNTED = {"mount": "/srv/data", "fstype": "ext4"}
 WRITE = "dd if=/dev/urandom of=/srv/data/{0} bs=1M count=16 conv=fsync status=none && sha256sum /srv/data/{0} >/run/lab/{0}.sum"
-BUSY = "dd if=/dev/zero of=/srv/data/busy bs=1M count=4 conv=fsync status=none"
 CHECK = "sync && echo 3 >/proc/sys/vm/drop_caches && sha256sum --check --quiet /run/lab/*.sum"
 
 
@@ -184,21 +188,30 @@ def test_another_host_cannot_connect(host: Host, verified: Verified) -> None:
 
 def test_writing_goes_on_when_a_path_is_lost(host: Host, verified: Verified) -> None:
     subsystem = host.run(f"ls {NVMET}/subsystems").strip()
-    with verified(BACKEND, PROTOCOL, "a path is lost while writing: the write ends, the data is right, the path comes back"):
-        host.run(f"(sleep 1; rm {NVMET}/ports/1/subsystems/{subsystem}) & {WRITE.format('second')}; wait")
-        assert sorted(host.controllers()) == ["connecting", "live"]
+    with verified(BACKEND, PROTOCOL, "the path in use is lost while writing: the writes go on, the data is right, the path comes back"):
+        with writing((host.guest, "/srv/data/second")) as (file,):
+            before = host.writes()
+            file.goes_on()
+            done = {address: count - before[address] for address, count in host.writes().items()}
+            used = max(done, key=lambda address: done[address])
+            assert done[used] > 0, done
+            link = f"{NVMET}/ports/{[address for address, _ in PORTALS].index(used) + 1}/subsystems/{subsystem}"
+            host.run(f"rm {link}")
+            # What is begun now has one path.
+            file.goes_on()
+            host.run(f"until grep -q connecting {CONTROLLERS}/state; do sleep 0.5; done", timeout=120)
+            assert sorted(host.controllers()) == ["connecting", "live"]
+            host.run(f"ln -s {NVMET}/subsystems/{subsystem} {link}")
+            host.run(f"until [ $(cat {CONTROLLERS}/state | grep -c live) = 2 ]; do sleep 0.5; done", timeout=120)
         host.run(CHECK)
-        host.run(f"ln -s {NVMET}/subsystems/{subsystem} {NVMET}/ports/1/subsystems/")
-        host.run("until [ $(cat /sys/class/nvme-fabrics/ctl/nvme*/state | grep -c live) = 2 ]; do sleep 0.5; done", timeout=120)
 
 
 def test_grow_while_mounted_and_written(host: Host, verified: Verified) -> None:
     with verified(BACKEND, PROTOCOL, "grow online, mounted and written to: device and file system have the new size"):
-        host.run(f"(while [ ! -e /run/lab/stop ]; do {BUSY}; done) >/dev/null 2>&1 3<&- & echo $! >/run/lab/busy")
-        host.applied(data=("mounted", {"size": 2, **MOUNTED}))
-        host.run("touch /run/lab/stop; tail -f --pid=$(cat /run/lab/busy) /dev/null")
-        assert int(host.run("blockdev --getsize64 /dev/storage/data")) == 2 * 2**30
-        assert int(host.run("df --output=size -B1 /srv/data | tail -1")) > 1.8 * 2**30
+        with writing((host.guest, "/srv/data/busy")):
+            host.applied(data=("mounted", {"size": 2, **MOUNTED}))
+            assert int(host.run("blockdev --getsize64 /dev/storage/data")) == 2 * 2**30
+            assert int(host.run("df --output=size -B1 /srv/data | tail -1")) > 1.8 * 2**30
         host.run(CHECK)
 
 

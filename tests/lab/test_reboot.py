@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from .consumer import Writing, assert_nothing_attached
+from .consumer import assert_nothing_attached, writing
 from .guest import wait_for
 from .lab import Lab
 from .verified import Verified
@@ -54,19 +54,14 @@ def test_the_controller_boots_while_consumers_write(lab: Lab, verified: Verified
         "iSCSI, CHAP, one path and multipath",
         "tgtd, master and engine end and start anew: targets are restored and the consumers' writes go on",
     ):
-        writers = [Writing(host, f"{MOUNT}/blob", 60) for host in lab.consumers]
-        for writing in writers:
-            writing.wait_for_some(3)
-        lab.controller.stop()
-        lab.stop_tgtd()
-        assert not any(writing.done for writing in writers)
-        lab.start_tgtd(listen=False)
-        assert lab.targets() == []
-        lab.controller.start()
-        wait_for(lambda: len(lab.targets()) == 2, "the targets", 90)
-        lab.listen()
-        for writing in writers:
-            writing.finish()
+        with writing(*((host, f"{MOUNT}/blob") for host in lab.consumers)):
+            lab.controller.stop()
+            lab.stop_tgtd()
+            lab.start_tgtd(listen=False)
+            assert lab.targets() == []
+            lab.controller.start()
+            wait_for(lambda: len(lab.targets()) == 2, "the targets", 90)
+            lab.listen()
         lab.controller.wait_for_minions(lab.consumers)
         assert lab.apply_again() == {}
 
