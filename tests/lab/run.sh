@@ -49,7 +49,7 @@ if [ -z "${LAB_PART:-}" ]; then
         wait "$parts" || status=$?
     else
         # Two labs side by side, each with networks of its own: a guest has one processor, and much of its time is waiting.
-        own=$(printf 'tests/lab/test_%s.py ' nvme ceph multipath lvm nfs)
+        own=$(printf 'tests/lab/test_%s.py ' nvme ceph multipath grow lvm nfs)
         if [ -z "${LAB_LONG:-}" ]; then set -- -m "not long"; else set --; fi
         # shellcheck disable=SC2086
         part storage "$@" --durations=20 $own >build/lab/storage.out 2>&1 &

@@ -13,8 +13,6 @@ from .guest import LabError, wait_for
 from .lab import Lab
 from .verified import Verified
 
-pytestmark = pytest.mark.long
-
 BACKEND, PROTOCOL = "file, tgt", "iSCSI, CHAP"
 MOUNT = "/srv/failover"
 MOUNTED = {"owner": "shared", "mount": MOUNT, "fstype": "ext4"}

@@ -8,8 +8,6 @@ from .consumer import assert_nothing_attached, disks, writing
 from .lab import Lab
 from .verified import Verified
 
-pytestmark = pytest.mark.long
-
 GIB = 2**30
 VOLUMES = {"one": {"fstype": "ext4", "mount": "/srv/one"}, "two": {"fstype": "xfs", "mount": "/srv/two"}}
 

@@ -89,6 +89,7 @@ def load() -> type[Any]:
     with _lock, quiet(), fake_packages():
         try:
             _prefer_threads()
+            _import_eventlet()
             _put_back_moved_modules()
             from .cinder_backend import Backend
         except ModuleNotFoundError as error:
@@ -200,6 +201,29 @@ def _prefer_threads() -> None:
     # cotyledon, which the threading form needs, is an extra of oslo.service.
     if importlib.util.find_spec("cotyledon") is not None:
         backend.register_backend_default_hook(lambda: backend.BackendType.THREADING)
+
+
+def _import_eventlet() -> None:
+    """Import eventlet, as Cinder will, in a thread that nobody waits for.
+
+    It makes a second copy of the module threading, which takes the thread that it is made in for the main thread, and takes over what tells
+    that this thread has ended (before Python 3.13): who joins it waits for ever.
+    """
+    if "eventlet" in sys.modules or importlib.util.find_spec("eventlet") is None:
+        return
+    imported = threading.Event()
+
+    def run() -> None:
+        try:
+            os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # as Cinder does
+            importlib.import_module("eventlet")
+        except ImportError:
+            log.debug("storage: eventlet cannot be imported", exc_info=True)  # Cinder will say so
+        finally:
+            imported.set()
+
+    threading.Thread(target=run, name="storage-eventlet", daemon=True).start()
+    imported.wait()
 
 
 def _prepare_database(url: str) -> str:

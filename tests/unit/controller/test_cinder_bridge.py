@@ -63,6 +63,22 @@ def test_the_parts_of_cinderlib_that_are_replaced():
         assert list(inspect.signature(getattr(parent, name)).parameters) == parameters, f"cinderlib's {name} changed"
 
 
+def test_a_thread_that_has_loaded_it_ends():
+    """eventlet takes over what tells that the thread has ended in which it is imported; who joins that would wait for ever."""
+    code = """
+        import json, threading
+        from saltstorage.controller import cinder_bridge
+
+        loaded = []
+        thread = threading.Thread(target=lambda: loaded.append(cinder_bridge.load()), daemon=True)
+        thread.start()
+        thread.join(60)
+        print(json.dumps({"loaded": len(loaded), "alive": thread.is_alive()}))
+    """
+    done = run(code)
+    assert (done["loaded"], done["alive"]) == (1, False)
+
+
 SETUP = """
     import json, logging, os, signal, sys, threading, warnings
     import saltstorage.errors  # imports Salt, which sets an exception hook
