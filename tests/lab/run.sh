@@ -27,8 +27,10 @@ end() {
 if [ -z "${LAB_PART:-}" ]; then
     mkdir -p build/lab
     # One lab at a time: it is heavy, and the folder of its logs is one.
-    exec 8<&0 9>build/lab/lock
+    exec 9>build/lab/lock
     flock -n 9 || { echo "Another lab is running in this checkout" >&2; exit 1; }
+    # For the prompts of the shell; where no terminal is, there may be no input at all.
+    if (true 8<&0) 2>/dev/null; then exec 8<&0; else exec 8</dev/null; fi
     rm -rf build/lab/logs build/lab/parts
     # Inside, there is no network to load it from.
     .venv/bin/python -m tests.lab.qemu build/lab
