@@ -52,7 +52,8 @@ def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int
     :param step: what is being done, for the error and for who waits: ``"make the file system"``.
     :param timeout: seconds, after which the command is killed.
     :param ok: exit codes that are no error.
-    :param input: what the command reads from a pipe; a secret has no other way.
+    :param input: what the command reads from a pipe; a secret has no other way. No more than a pipe holds (64 KiB): the rest of more
+        would not be written once the command is told of.
     :raises DeadlineExceededError: it ran for too long.
     :raises FailedPreconditionError: it is not installed.
     :raises InternalError: any other exit code.

@@ -119,6 +119,21 @@ def locked(consumer, function, *args, **kwargs):
         return function(*args, **kwargs)
 
 
+def test_what_a_slow_command_reads_reaches_it(told, slow):
+    """As a passphrase must reach a cryptsetup that is told of."""
+    cat = slow("cat")
+    passphrase = b"x" * 512
+
+    def read():
+        with alive.of("data", "db1", told, lambda _: None):
+            return commands.run("read", ["cat"], timeout=60, input=passphrase)
+
+    with in_background(read) as results:
+        told.wait("cat")
+        cat.go_on()
+    assert results == [(0, passphrase.decode(), "")]
+
+
 def test_g11_a_slow_command_is_told_of_until_its_end(attached, slow, told):
     device = attached.device("data")
     mkfs = slow("mkfs.ext4")
