@@ -29,6 +29,7 @@ from typing import Any
 
 from ..errors import FailedPreconditionError
 from . import cinder_logging
+from .database import alone
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]
             url = _prepare_database(database_url)
             from .cinder_backend import DBPersistence
 
-            # Migrations of one database by two processes at once would collide.
-            with quiet(), fake_packages(), _exclusive(locks / "setup.lock"):
+            # Migrations of one database by two processes at once would collide. They may be of two hosts, if the database is no file.
+            with quiet(), fake_packages(), _exclusive(locks / "setup.lock"), alone(url, "metadata"):
                 backend_class.global_setup(
                     file_locks_path=str(locks),
                     root_helper=root_helper,

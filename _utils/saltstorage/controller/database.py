@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
@@ -12,6 +16,15 @@ if TYPE_CHECKING:
 
 #: How long a writer waits for another process's transaction, seconds.
 BUSY_TIMEOUT = 30
+#: How long one process waits for another that makes tables or brings them to a new version, seconds.
+ALONE_TIMEOUT = 300
+_PAUSE = 0.1
+#: Locks of the database itself, which end with the connection. SQLite needs none: its file is one host's, and its writers wait.
+_TRY_LOCK = {
+    "postgresql": "SELECT pg_try_advisory_lock(:key)",
+    "mysql": "SELECT GET_LOCK(CONCAT('saltstorage-', :key), 0)",
+    "mariadb": "SELECT GET_LOCK(CONCAT('saltstorage-', :key), 0)",
+}
 
 
 def open_database(url: str) -> Engine:
@@ -47,10 +60,7 @@ def open_database(url: str) -> Engine:
     if sqlite:
         _prepare_sqlite(engine)
     try:
-        try:
-            _make_tables(engine)
-        except (exc.IntegrityError, exc.ProgrammingError):
-            # Where writers do not wait for each other before they write, another process may have made them at the same moment.
+        with alone(url, "catalog"):
             _make_tables(engine)
     except exc.OperationalError as error:
         raise UnavailableError(f"the catalog's database does not answer: {type(error.orig).__name__}: {error.orig}") from None
@@ -59,6 +69,37 @@ def open_database(url: str) -> Engine:
             f"the catalog's tables cannot be made or read; its database says {type(error.orig).__name__}: {error.orig}"
         ) from None
     return engine
+
+
+@contextlib.contextmanager
+def alone(url: str, what: str) -> Iterator[None]:
+    """Keep other processes that say the same, on other hosts too, from working on the tables of a database meanwhile.
+
+    :param url: SQLAlchemy URL of the database.
+    :param what: what the tables are for: those of the catalog and of cinderlib's metadata do not wait for each other.
+    :raises UnavailableError: another one has been at it for ``ALONE_TIMEOUT`` seconds.
+
+    >>> with alone("postgresql+psycopg://storage@db/storage", "catalog"):
+    ...     make_tables()
+    """
+    import sqlalchemy
+    from sqlalchemy.pool import NullPool
+
+    parsed = sqlalchemy.make_url(url)
+    statement = _TRY_LOCK.get(parsed.get_backend_name())
+    if statement is None:
+        yield
+        return
+    # MySQL's locks are the whole server's, so that the name of the database belongs to the key.
+    key = zlib.crc32(f"saltstorage {parsed.database} {what}".encode())
+    engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, hide_parameters=True, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        deadline = time.monotonic() + ALONE_TIMEOUT
+        while not connection.execute(sqlalchemy.text(statement), {"key": key}).scalar():
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"another process has been making tables of the {what} for {ALONE_TIMEOUT} seconds; try again later")
+            time.sleep(_PAUSE)
+        yield
 
 
 def _make_tables(engine: Engine) -> None:

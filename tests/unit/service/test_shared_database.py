@@ -1,0 +1,93 @@
+"""A database that several controllers share, here PostgreSQL: what makes its tables does so alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+import sqlalchemy
+
+from saltstorage.controller import database as databases
+from saltstorage.controller.database import alone
+from saltstorage.errors import UnavailableError
+
+LIFE = """
+import json, sys
+from saltstorage.controller.core import Caller
+from saltstorage.controller.service import Service
+
+opts, name = json.loads(sys.argv[1]), sys.argv[2]
+service = Service(opts)
+service.call("create", {"owner": "web1", "name": name, "size": 1}, Caller())
+service.close()
+"""
+
+
+@pytest.fixture
+def url(postgresql):
+    return postgresql.database()
+
+
+def test_what_makes_tables_does_so_alone(url):
+    """The second waits for the first; one that makes other tables, or those of another database, does not."""
+    entered = Event()
+
+    def second():
+        with alone(url, "catalog"):
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with alone(url, "catalog"), alone(url, "metadata"):
+            waiting = pool.submit(second)
+            assert not entered.wait(0.5)
+        waiting.result(60)
+    assert entered.is_set()
+
+
+def test_who_waits_too_long_is_told(url, monkeypatch):
+    monkeypatch.setattr(databases, "ALONE_TIMEOUT", 0)
+    with (
+        alone(url, "catalog"),
+        pytest.raises(UnavailableError, match="another process has been making tables of the catalog"),
+        alone(url, "catalog"),
+    ):
+        pass
+
+
+def test_the_lock_goes_with_who_has_it(url):
+    """As when a controller is killed while it makes tables."""
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with alone(url, "catalog"):
+        with engine.connect() as connection:
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            assert connection.exec_driver_sql(ended).scalar() is True
+        with alone(url, "catalog"):
+            pass
+    engine.dispose()
+
+
+def test_controllers_that_start_with_a_new_database_at_once(url, tmp_path):
+    """Each makes the catalog's tables, or finds them made, and those of cinderlib's metadata, which Cinder's migrations make."""
+
+    def live(name):
+        backend = {"volume_driver": "saltstorage.controller.drivers.file.FileDriver", "file_driver_path": str(tmp_path / name)}
+        opts = {"id": name, "storage": {"state_dir": str(tmp_path / f"state-{name}"), "database": url, "backends": {"local": backend}}}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.run(
+            [sys.executable, "-c", LIFE, json.dumps(opts), name], capture_output=True, text=True, env=environment, check=False
+        )
+
+    names = ["a", "b", "c"]
+    with ThreadPoolExecutor(len(names)) as pool:
+        for ended in pool.map(live, names):
+            assert ended.returncode == 0, ended.stderr[-2000:]
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        for table in ("storage_volumes", "volumes"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == len(names)
+    engine.dispose()
