@@ -181,16 +181,16 @@ class Consumer:
             return Status(state=ABSENT)
         if record.state != ATTACHED or record.identity is None:
             return Status(state=PENDING, detail=f"the attachment is in the state {record.state}")
-        status = presence.look(record, record.identity, self.links.path(name), self._tag)
-        if not status.ok:
+        status = raw = presence.look(record, record.identity, self.links.path(name), self._tag)
+        if status.ok and record.encrypted:
+            status = self._encryption.status(record, raw)
+        if not raw.ok or status.state == LOCKED:
+            # A locked one comes to its size when it is opened.
             return status
-        if status.size != record.identity.size or status.size < (size or record.size) * devices.GIB:
-            detail = f"the device has {status.size} bytes, the volume {(size or record.size) * devices.GIB}"
-            device = self._encryption.device(record) if record.encrypted else status.device
-            return Status(state=SIZE, path=status.path, device=device, size=status.size, detail=detail)
-        if record.encrypted:
-            return self._encryption.status(record, status)
-        if self.links.target(name) != record.path:
+        if raw.size != record.identity.size or raw.size < (size or record.size) * devices.GIB:
+            detail = f"the device has {raw.size} bytes, the volume {(size or record.size) * devices.GIB}"
+            return Status(state=SIZE, path=raw.path, device=status.device, size=raw.size, detail=detail)
+        if not record.encrypted and self.links.target(name) != record.path:
             return Status(state=GONE, path=status.path, device=status.device, size=status.size, detail="its link is missing or wrong")
         return status
 

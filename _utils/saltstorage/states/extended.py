@@ -91,7 +91,8 @@ def _lagging(flow: Flow, volume: Volume) -> int | None:
 def _behind(flow: Flow, volume: Volume) -> Connection | None:
     """Return the mapping of an attached volume when the controller does not know yet that this host has followed."""
     attached = flow.consumer.attachment(volume.name)
-    if attached is None or attached.volume_id != volume.id:
+    if attached is None or attached.volume_id != volume.id or not flow.consumer.check(volume.name, size=volume.size).ok:
+        # What is gone or locked follows when it comes back, and says so then.
         return None
     return next((c for c in flow.inventory().connections_of(volume) if c.host == flow.minion and c.behind(volume)), None)
 

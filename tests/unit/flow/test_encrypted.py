@@ -596,6 +596,26 @@ def test_c10_closed_by_hand(host):
 
 
 @needs_mapper
+def test_x6_grown_while_it_was_not_open(host):
+    """It comes to its size when it is opened; until then, nothing here has followed."""
+    ok(mounted(host))
+    write(host)
+    ok(host.state("unmounted"))
+    subprocess.run(["cryptsetup", "close", opened(host)], check=True)
+    _, volume = host.flow.extend("web1", "data", 2)
+    for test in (True, False):
+        assert host.state("extended", size=2, test=test)["changes"] == {}
+    assert [c.behind(volume) for c in host.flow.inventory_now().connections_of(volume)] == [True]
+    dry = mounted(host, size=2, test=True)
+    assert dry["changes"]["path"]["new"] == str(host.folder / "dev" / "data"), dry
+    ok(mounted(host, size=2))
+    assert read(host) == "kept"
+    assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
+    assert [c.behind(volume) for c in host.flow.inventory_now().connections_of(volume)] == [False]
+    assert mounted(host, size=2)["changes"] == {}
+
+
+@needs_mapper
 @pytest.mark.alone  # a number is freed and taken again
 def test_a_mapping_over_a_device_that_has_gone(host):
     """As when the storage network was away for too long: a new device comes, and the mapping is still over the former one."""

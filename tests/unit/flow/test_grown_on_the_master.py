@@ -127,6 +127,18 @@ def test_x6_who_followed_and_could_not_say_so_says_it_with_the_next_run(host, ow
     assert behind(host) == []
 
 
+@pytest.mark.parametrize("owner", ["shared"], indirect=True)
+def test_x6_a_host_whose_device_has_gone_has_not_followed(host, owner):
+    done(host.state("connected", owner=owner))
+    grow(host, owner)
+    subprocess.run(["losetup", "--detach", host.flow.consumer.attachment("data").device], check=True)
+    assert done(host.state("extended", owner=owner, size=2)) == {}
+    assert behind(host) == ["web1"]
+    done(host.state("connected", owner=owner))
+    assert device_size(host) == 2 * GIB
+    assert behind(host) == []
+
+
 def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatch):
     done(host.state("mounted", owner=owner))
     grow(host, owner)
