@@ -1,18 +1,56 @@
-"""Cinder's LVM driver, made to finish an extension that was cut off.
+"""Cinder's LVM driver, made to finish an extension that was cut off, and to list while others are at work.
 
 ``lvextend`` fails when the logical volume has the size already.  So an extension that is repeated after the controller was killed, or
 after the target could not be told of the new size, failed for ever (seen with Cinder 29).
+
+To list, Cinder asks for each logical volume by its name, and fails when one was deleted since it asked for the names.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from cinder.volume.drivers import lvm
 
 
+class Report:
+    """What one command says of the logical volumes of a group; asked as Cinder's driver asks the group.
+
+    :param group: Cinder's ``LVM``.
+    """
+
+    def __init__(self, group: Any) -> None:
+        columns = ["--noheadings", "--unit=g", "--nosuffix", "--separator=|", "-o", "lv_name,lv_size,lv_attr,origin"]
+        found, _ = group._run_lvm_command([*group.LVM_CMD_PREFIX, "lvs", *columns, group.vg_name])
+        self._rows = {name: tuple(rest) for name, *rest in (line.strip().split("|") for line in found.splitlines() if line.strip())}
+
+    def get_volumes(self) -> list[dict[str, str]]:
+        """Return names and sizes in GiB."""
+        return [{"name": name, "size": size} for name, (size, _, _) in self._rows.items()]
+
+    def lv_is_snapshot(self, name: str) -> bool:
+        """Return whether it is a snapshot that is not thin."""
+        return self._rows[name][1].startswith("s")
+
+    def lv_is_open(self, name: str) -> bool:
+        """Return whether somebody has its device open."""
+        return self._rows[name][1][5] == "o"
+
+    def lv_get_origin(self, name: str) -> str | None:
+        """Return the name of what it is a snapshot of."""
+        return self._rows[name][2] or None
+
+
 class LVMVolumeDriver(lvm.LVMVolumeDriver):
-    """Extends a logical volume only when it is smaller than wanted, and tells its target either way."""
+    """Extends a logical volume only when it is smaller than wanted, and tells its target either way; lists as of one moment."""
+
+    def _get_manageable_resource_info(self, *args: Any) -> list[dict[str, Any]]:
+        """List what can be taken over, by what there is at one moment."""
+        # The group is for all threads: what answers from the report must be a driver of this call's own.
+        at_one_moment = copy.copy(self)
+        at_one_moment.vg = Report(self.vg)
+        return super(LVMVolumeDriver, at_one_moment)._get_manageable_resource_info(*args)  # type: ignore[no-any-return]
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grow the logical volume unless it has the size already, and have the target show it."""

@@ -53,6 +53,45 @@ def test_cinders_driver_loads_the_projects_target_helper():
     assert "self.target_mapping = {" in Path(driver.__file__).read_text()
 
 
+class Group:
+    """A volume group of which only one thing can be asked, and whose volumes may have gone by then: all else is an AttributeError."""
+
+    LVM_CMD_PREFIX = ("env", "LC_ALL=C")
+    vg_name = "storage"
+
+    def _run_lvm_command(self, command):
+        assert command[:3] == ["env", "LC_ALL=C", "lvs"]
+        assert command[-1] == "storage"
+        # As LVM 2.03 says it.
+        return (
+            "  data|1.00|-wi-a-----|\n"
+            "  storage-pool|19.00|twi-aotz--|\n"
+            "  volume-5f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10|2.50|Vwi-aotz--|volume-x\n"
+            "  _snapshot-6f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10|1.00|swi-a-s---|data\n"
+            "  used|1.00|-wi-ao----|\n",
+            "",
+        )
+
+
+def test_a_list_is_of_one_moment():
+    """A volume that another caller deletes meanwhile is no error: all is known from one command."""
+    from saltstorage.controller import cinder_lvm
+
+    driver = cinder_lvm.LVMVolumeDriver.__new__(cinder_lvm.LVMVolumeDriver)
+    driver.vg = group = Group()
+    known = {"id": "5f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10"}
+    found = driver.get_manageable_volumes([known], None, 100, 0, ["size"], ["asc"])
+    assert {entry["reference"]["source-name"]: (entry["size"], entry["reason_not_safe"]) for entry in found} == {
+        "data": (1, None),
+        "storage-pool": (19, "volume in use"),
+        "volume-5f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10": (3, "already managed"),
+        "used": (1, "volume in use"),
+    }
+    [snapshot] = driver.get_manageable_snapshots([], None, 100, 0, ["size"], ["asc"])
+    assert (snapshot["source_reference"], snapshot["safe_to_manage"]) == ({"source-name": "data"}, True)
+    assert driver.vg is group
+
+
 @pytest.mark.parametrize(
     ("name", "taken"),
     [
