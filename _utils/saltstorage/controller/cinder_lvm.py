@@ -23,7 +23,8 @@ class Report:
     def __init__(self, group: Any) -> None:
         columns = ["--noheadings", "--unit=g", "--nosuffix", "--separator=|", "-o", "lv_name,lv_size,lv_attr,origin"]
         found, _ = group._run_lvm_command([*group.LVM_CMD_PREFIX, "lvs", *columns, group.vg_name])
-        self._rows = {name: tuple(rest) for name, *rest in (line.strip().split("|") for line in found.splitlines() if line.strip())}
+        rows = (line.strip().split("|") for line in str(found).splitlines() if line.strip())
+        self._rows: dict[str, list[str]] = {name: rest for name, *rest in rows}
 
     def get_volumes(self) -> list[dict[str, str]]:
         """Return names and sizes in GiB."""
