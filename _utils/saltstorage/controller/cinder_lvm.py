@@ -3,15 +3,21 @@
 ``lvextend`` fails when the logical volume has the size already.  So an extension that is repeated after the controller was killed, or
 after the target could not be told of the new size, failed for ever (seen with Cinder 29).
 
-To list, Cinder asks for each logical volume by its name, and fails when one was deleted since it asked for the names.
+To list, Cinder asks for each logical volume by its name, and fails when one was deleted since it asked for the names.  It takes the
+snapshots of thin volumes for volumes, and a pool that nothing has open for one that can be taken over, which would rename it.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
+from cinder import exception
 from cinder.volume.drivers import lvm
+
+#: How Cinder's snapshots begin: LVM keeps ``snapshot`` for itself.
+_SNAPSHOT = "_snapshot-"
 
 
 class Report:
@@ -31,12 +37,16 @@ class Report:
         return [{"name": name, "size": size} for name, (size, _, _) in self._rows.items()]
 
     def lv_is_snapshot(self, name: str) -> bool:
-        """Return whether it is a snapshot that is not thin."""
-        return self._rows[name][1].startswith("s")
+        """Return whether it is a snapshot. Only its name tells a thin one from a thin volume that was made from another."""
+        return name.startswith(_SNAPSHOT) or self._rows[name][1].startswith("s")
 
     def lv_is_open(self, name: str) -> bool:
-        """Return whether somebody has its device open."""
-        return self._rows[name][1][5] == "o"
+        """Return whether somebody has its device open, or it is a pool, which is there to be used."""
+        return self._rows[name][1][5] == "o" or self.is_pool(name)
+
+    def is_pool(self, name: str) -> bool:
+        """Return whether thin volumes are made in it."""
+        return self._rows[name][1].startswith("t")
 
     def lv_get_origin(self, name: str) -> str | None:
         """Return the name of what it is a snapshot of."""
@@ -52,6 +62,22 @@ class LVMVolumeDriver(lvm.LVMVolumeDriver):
         at_one_moment = copy.copy(self)
         at_one_moment.vg = Report(self.vg)
         return super(LVMVolumeDriver, at_one_moment)._get_manageable_resource_info(*args)  # type: ignore[no-any-return]
+
+    def manage_existing_get_size(self, volume: Any, existing_ref: Mapping[str, Any]) -> int:
+        """Return the size in GiB of what is to be taken over, which renames it; refuse what must keep its name.
+
+        :raises cinder.exception.ManageExistingInvalidReference: it is not there, or is a snapshot or a pool.
+        """
+        size = int(super().manage_existing_get_size(volume, existing_ref))
+        name = existing_ref["source-name"]
+        report = Report(self.vg)
+        if report.is_pool(name):
+            reason = "it is a pool of thin volumes"
+        elif report.lv_is_snapshot(name):
+            reason = "it is a snapshot; rename it first if it is to be a volume and nothing else knows it"
+        else:
+            return size
+        raise exception.ManageExistingInvalidReference(existing_ref=name, reason=reason)
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grow the logical volume unless it has the size already, and have the target show it."""

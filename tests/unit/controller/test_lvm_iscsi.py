@@ -59,15 +59,20 @@ class Group:
     LVM_CMD_PREFIX = ("env", "LC_ALL=C")
     vg_name = "storage"
 
+    def get_volume(self, name):
+        return {"name": name, "size": "1.50"}
+
     def _run_lvm_command(self, command):
         assert command[:3] == ["env", "LC_ALL=C", "lvs"]
         assert command[-1] == "storage"
         # As LVM 2.03 says it.
         return (
             "  data|1.00|-wi-a-----|\n"
-            "  storage-pool|19.00|twi-aotz--|\n"
+            "  storage-pool|19.00|twi-a-tz--|\n"
             "  volume-5f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10|2.50|Vwi-aotz--|volume-x\n"
             "  _snapshot-6f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10|1.00|swi-a-s---|data\n"
+            "  _snapshot-7f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10|1.00|Vwi---tz-k|thin\n"
+            "  copy-of-thin|1.00|Vwi-a-tz--|thin\n"
             "  used|1.00|-wi-ao----|\n",
             "",
         )
@@ -85,11 +90,40 @@ def test_a_list_is_of_one_moment():
         "data": (1, None),
         "storage-pool": (19, "volume in use"),
         "volume-5f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10": (3, "already managed"),
+        "copy-of-thin": (1, None),
         "used": (1, "volume in use"),
     }
-    [snapshot] = driver.get_manageable_snapshots([], None, 100, 0, ["size"], ["asc"])
-    assert (snapshot["source_reference"], snapshot["safe_to_manage"]) == ({"source-name": "data"}, True)
+    snapshots = driver.get_manageable_snapshots([], None, 100, 0, ["size"], ["asc"])
+    assert {entry["reference"]["source-name"]: (entry["source_reference"], entry["safe_to_manage"]) for entry in snapshots} == {
+        "_snapshot-6f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10": ({"source-name": "data"}, True),
+        "_snapshot-7f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10": ({"source-name": "thin"}, True),
+    }
     assert driver.vg is group
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("storage-pool", "pool"),
+        ("_snapshot-6f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10", "snapshot"),
+        ("_snapshot-7f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10", "snapshot"),
+        ("data", ""),
+        ("copy-of-thin", ""),
+    ],
+)
+def test_what_must_keep_its_name_is_not_taken_over(name, reason):
+    """To take over is to rename: the pool would be lost to every thin volume, and a snapshot to what knows it."""
+    from cinder import exception
+
+    from saltstorage.controller import cinder_lvm
+
+    driver = cinder_lvm.LVMVolumeDriver.__new__(cinder_lvm.LVMVolumeDriver)
+    driver.vg = Group()
+    if not reason:
+        assert driver.manage_existing_get_size(None, {"source-name": name}) == 2
+        return
+    with pytest.raises(exception.ManageExistingInvalidReference, match=reason):
+        driver.manage_existing_get_size(None, {"source-name": name})
 
 
 @pytest.mark.parametrize(
