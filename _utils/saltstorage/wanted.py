@@ -90,9 +90,10 @@ class Wanted:
             differs["type"] = [volume.type, self.type]
         if self.source is not None:
             have = volume.source or {}
-            same_name = (have.get("kind"), have.get("name")) == (self.source["kind"], self.source["name"])
-            # The source may be gone since; another one of its name is not the same source.
-            if not same_name or (source is not None and source.id != have.get("id")):
+            # By what it was made of, also when that has another name by now; when the name means nothing any more, by the name.
+            by = "name" if source is None else "id"
+            asked = (self.source["kind"], self.source["name"] if source is None else source.id)
+            if (have.get("kind"), have.get(by)) != asked:
                 differs["source"] = [dict(have) or None, self.source]
         if self.size > volume.size and not self.resize:
             differs["size"] = [volume.size, self.size]
