@@ -46,7 +46,15 @@ def find(command: str) -> str:
     return path
 
 
-def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int] = (0,), input: bytes = b"") -> tuple[int, str, str]:
+def run(
+    step: str,
+    command: Sequence[str],
+    *,
+    timeout: float,
+    ok: Collection[int] = (0,),
+    input: bytes = b"",
+    folder: str | None = None,
+) -> tuple[int, str, str]:
     """Run a command and return its exit code, output and error output; one that takes long is told of, see :mod:`.alive`.
 
     :param step: what is being done, for the error and for who waits: ``"make the file system"``.
@@ -54,6 +62,7 @@ def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int
     :param ok: exit codes that are no error.
     :param input: what the command reads from a pipe; a secret has no other way. No more than a pipe holds (64 KiB): the rest of more
         would not be written once the command is told of.
+    :param folder: where the command runs; None is where this process does.
     :raises DeadlineExceededError: it ran for too long.
     :raises FailedPreconditionError: it is not installed.
     :raises InternalError: any other exit code.
@@ -61,7 +70,7 @@ def run(step: str, command: Sequence[str], *, timeout: float, ok: Collection[int
     argv = [find(command[0]), *command[1:]]
     env = {**os.environ, "LC_ALL": "C", "PATH": SEARCH}
     stdin = subprocess.PIPE if input else subprocess.DEVNULL
-    process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=folder)
     began = time.monotonic()
     with contextlib.ExitStack() as shown:
         try:

@@ -7,6 +7,7 @@ The caller holds the volume's lock.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import mmap
 import os
 from collections.abc import Callable
@@ -126,10 +127,12 @@ class Encryption:
             # Nothing was ever linked here, so nobody can have written to it but whoever opened it by hand.
             self._finish(mapping.path)
             record = record.replace(encrypting=False)
+        # Before anybody is led to it: what is written from then on must never be taken for what is left of a making.
+        self._step("record opened")
+        record = self.records.save(record)
         self._step("link")
         self.links.make(record.name, mapping.path)
-        self._step("record opened")
-        return self.records.save(record)
+        return record
 
     def make(self, record: AttachmentRecord, device: str, *, resume: bool) -> None:
         """Encrypt an empty volume.  Its record and the controller say already that this is being done.
@@ -195,7 +198,14 @@ class Encryption:
         if probe(path, timeout=self.config.step_timeout).kind in (FILESYSTEM, OTHER):
             return
         self._step("zero")
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            # O_EXCL: not while it is mounted, or part of another device.
+            fd = os.open(path, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            users = describe(find_holders(path)) or "a process that has ended by now"
+            raise FailedPreconditionError(f"{path} was encrypted a moment ago, and is in use already: {users}; stop that first") from None
         try:
             with mmap.mmap(-1, _ZEROED) as zeros:
                 os.pwrite(fd, zeros, 0)

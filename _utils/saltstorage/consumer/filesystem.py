@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,19 +34,24 @@ _KINDS = {
     "vfat": _Kind("-n", 11, ("-I",), ()),
 }
 FSTYPES = tuple(_KINDS)
+#: Options that name another device or file beside the volume, and any path: mkfs.btrfs takes one for a further device, and wipes that.
+_ELSEWHERE = re.compile(r"/|(?:device|logdev|rtdev|name|file)\s*=")
 _EXT = ("ext2", "ext3", "ext4")
 
 
 def check(fstype: str, options: Sequence[str] = (), label: str | None = None) -> None:
     """Check what :func:`make` would be given, before anything is done.
 
-    :raises InvalidArgumentError: an unknown type, a label that is too long, or options that are no list of strings.
+    :raises InvalidArgumentError: an unknown type, a label that is too long, or options that are no list of strings or name something
+        else than the volume.
     :raises FailedPreconditionError: the command is not installed; the package is named.
     """
     if fstype not in _KINDS:
         raise InvalidArgumentError(f"fstype {fstype!r} is not known; one of {', '.join(_KINDS)}", field="fstype")
     if isinstance(options, str) or not all(isinstance(option, str) for option in options):
         raise InvalidArgumentError("mkfs options must be a list of strings", field="mkfs_options")
+    if any(_ELSEWHERE.search(option) for option in options):
+        raise InvalidArgumentError("mkfs_options may name no path and no other device: only the volume is written to", field="mkfs_options")
     if label is not None and (not label or len(label.encode()) > _KINDS[fstype].label_bytes):
         raise InvalidArgumentError(f"label {label!r} must have 1 to {_KINDS[fstype].label_bytes} bytes for {fstype}", field="label")
     commands.find(f"mkfs.{fstype}")
@@ -81,10 +87,12 @@ def make(
     kind = _KINDS[fstype]
     force = tuple(option for option in kind.force if left_over and option not in kind.quiet)
     labels = (kind.label, label) if label is not None else ()
+    # In the root, where no devices are: an option may be a name, and who calls may be in /dev.
     commands.run(
         f"make a file system of type {fstype} on {device}",
-        [f"mkfs.{fstype}", *kind.quiet, *force, *labels, *options, device],
+        [f"mkfs.{fstype}", *kind.quiet, *force, *labels, *options, os.path.abspath(device)],
         timeout=timeout,
+        folder="/",
     )
     devices.flush(device)
     made = probe(device)

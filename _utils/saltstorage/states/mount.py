@@ -35,9 +35,6 @@ class Mount:
         if not isinstance(mkfs_options, list | None) or not all(isinstance(o, str) for o in mkfs_options or ()):
             raise InvalidArgumentError("mkfs_options must be a list of strings, such as ['-m', '0']", field="mkfs_options")
         self.mkfs_options = list(mkfs_options or ())
-        if any(o.startswith("/") for o in self.mkfs_options):
-            # mkfs.btrfs would take it for a further device, and wipe that.
-            raise InvalidArgumentError("mkfs_options may hold no path", field="mkfs_options")
         filesystem.check(self.fstype or DEFAULT_FSTYPE, self.mkfs_options)
         given = ",".join(options) if isinstance(options, list) and all(isinstance(o, str) for o in options) else options
         if not isinstance(given, str) or not given or not given.isprintable() or " " in given:

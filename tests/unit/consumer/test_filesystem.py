@@ -8,7 +8,14 @@ import pytest
 
 from saltstorage.consumer import commands, devices, filesystem, holders, loop, mounts
 from saltstorage.consumer.probe import probe
-from saltstorage.errors import AlreadyExistsError, DeadlineExceededError, FailedPreconditionError, InvalidArgumentError, UnavailableError
+from saltstorage.errors import (
+    AlreadyExistsError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    UnavailableError,
+)
 
 from .helpers import GIB
 
@@ -174,6 +181,14 @@ def test_options_reach_mkfs(device, mounted):
     assert facts.f_files < 10000
 
 
+def test_options_name_nothing_where_the_caller_is(device, tmp_path, monkeypatch):
+    """As in /dev, where every name is a device: here mke2fs would fill the file system from a folder."""
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InternalError, match="other"):
+        filesystem.make(device, "ext4", options=["-d", "other"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
@@ -181,6 +196,11 @@ def test_options_reach_mkfs(device, mounted):
         ({"fstype": "ext4; rm"}, "fstype"),
         ({"fstype": "ext4", "options": "-m 0"}, "mkfs_options"),
         ({"fstype": "ext4", "options": [0]}, "mkfs_options"),
+        ({"fstype": "btrfs", "options": ["-f", "/dev/other"]}, "mkfs_options"),
+        ({"fstype": "btrfs", "options": ["-f", "dev/other"]}, "mkfs_options"),
+        ({"fstype": "ext4", "options": ["-Jdevice=LABEL=journal"]}, "mkfs_options"),
+        ({"fstype": "xfs", "options": ["-l", "size=64m,logdev=other"]}, "mkfs_options"),
+        ({"fstype": "xfs", "options": ["-d", "file = 1, name = other"]}, "mkfs_options"),
         ({"fstype": "ext4", "label": "x" * 17}, "label"),
         ({"fstype": "xfs", "label": "ä" * 7}, "label"),
         ({"fstype": "ext4", "label": ""}, "label"),

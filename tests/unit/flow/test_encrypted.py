@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import salt.config
 
-from saltstorage.consumer import commands, flow, luks, passphrase
+from saltstorage.consumer import commands, devices, flow, luks, passphrase
 from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.links import DeviceLinks
 from saltstorage.errors import InvalidArgumentError
 from saltstorage.model import Volume
 
@@ -226,6 +227,25 @@ def test_a_wrong_passphrase_and_the_right_one(host):
 
 
 @needs_mapper
+def test_c9_killed_when_others_see_it(host, monkeypatch):
+    """Row C9: what somebody wrote to it by then has no signature to know it by, and is kept."""
+    make = DeviceLinks.make
+
+    def die(links, name, device):
+        make(links, name, device)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeviceLinks, "make", die)
+        with pytest.raises(KilledError):
+            connected(host)
+    written = b"raw data" * 512
+    Path(opened(host)).write_bytes(written)
+    ok(connected(host))
+    assert devices.read(opened(host), 0, len(written)) == written
+
+
+@needs_mapper
 @pytest.mark.parametrize("function", ["connected", "mounted"])
 def test_c13_data_that_is_not_encrypted_stays_so(host, function):
     ok(host.mounted(fstype="ext4"))
@@ -330,7 +350,7 @@ def test_u7_who_uses_what_is_open_keeps_it(host):
     assert host.flow.consumer.attachments() == ([], [])
 
 
-STEPS = ["record attached", "encrypt", "open", "zero", "link", "record opened"]
+STEPS = ["record attached", "encrypt", "open", "zero", "record opened", "link"]
 
 
 @needs_mapper
