@@ -6,6 +6,8 @@ same database. Every look-up that the service makes has an index.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -21,18 +23,32 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator
 
 #: Raised when the tables change; a catalog of another version is refused, not guessed at.
 SCHEMA_VERSION = 1
 
 metadata = MetaData()
 
-# Names are compared byte by byte everywhere. Left to themselves, MySQL takes no regard of case, and PostgreSQL orders by a language.
-_name = (
-    String(255)
-    .with_variant(mysql.VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
-    .with_variant(String(255, collation="C"), "postgresql")
-)
+
+class _Utf8(TypeDecorator[str]):
+    """Text as the bytes of its UTF-8."""
+
+    impl = mysql.VARBINARY
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Any) -> bytes | None:
+        """Return what the database gets."""
+        return None if value is None else value.encode()
+
+    def process_result_value(self, value: bytes | None, _dialect: Any) -> str | None:
+        """Return what the database gave."""
+        return None if value is None else bytes(value).decode()
+
+
+# Names are compared byte by byte everywhere. Left to themselves, MySQL takes no regard of case, nor, with most collations that are binary,
+# of blanks at the end, and PostgreSQL orders by a language.
+_name = String(255).with_variant(_Utf8(255), "mysql", "mariadb").with_variant(String(255, collation="C"), "postgresql")
 _text = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4"), "mysql", "mariadb")
 _id = String(36)
 _blob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")

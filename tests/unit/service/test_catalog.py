@@ -7,7 +7,9 @@ from threading import Barrier
 
 import pytest
 import sqlalchemy
+from sqlalchemy.dialects import mysql
 
+from saltstorage.controller import schema
 from saltstorage.controller.catalog import Catalog
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError, UnavailableError
 from saltstorage.model import Volume
@@ -42,11 +44,22 @@ def test_the_file_is_private(tmp_path):
 
 def test_names_differ_by_case_and_by_every_byte(database):
     catalog = Catalog(database)
-    for n, name in enumerate(["data", "Data", "e\u0301", "\u00e9"]):
+    for n, name in enumerate(names := ["data", "Data", "e\u0301", "\u00e9", "data "]):
         catalog.add(Volume(id=str(n), owner="web1", name=name, backend="local", size=1))
-    assert [catalog.volume("web1", n).id for n in ("data", "Data", "e\u0301", "\u00e9")] == ["0", "1", "2", "3"]
-    assert [v.id for v in catalog.volumes()] == ["1", "0", "2", "3"], "ordered by bytes, whatever the database's language"
+    assert [catalog.volume("web1", n).id for n in names] == ["0", "1", "2", "3", "4"]
+    assert [v.id for v in catalog.volumes()] == ["1", "0", "4", "2", "3"], "ordered by bytes, whatever the database's language"
     catalog.close()
+
+
+def test_mysql_gets_names_as_bytes():
+    """Of its collations for UTF-8, those that every version has take no regard of blanks at the end."""
+    dialect = mysql.dialect()
+    for column in schema.volumes.c.owner, schema.volumes.c.name, schema.labels.c.value:
+        assert column.type.compile(dialect=dialect) == "VARBINARY(255)"
+        kind = column.type.dialect_impl(dialect)
+        stored = kind.process_bind_param("größe ", dialect)
+        assert stored == "größe ".encode()
+        assert kind.process_result_value(stored, dialect) == "größe "
 
 
 def test_it_is_kept_and_removed(database):
