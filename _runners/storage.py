@@ -109,7 +109,8 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
     backend : None
         Only volumes on this backend.
     state : None
-        Only volumes in this state: creating, available, extending, deleting, adopting, releasing, migrating or error.
+        Only volumes in this state: creating, available, extending, deleting, reverting, adopting, releasing,
+        migrating or error.
     host : None
         Only volumes that are connected to this minion.
     labels : None
@@ -138,7 +139,11 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
         from saltstorage.controller.listing import Filter, find
 
         wanted = Filter.from_user(owner=owner, backend=backend, state=state, host=host, labels=labels, type=type, limit=limit, after=after)
-        return [report.volume(found, hosts) for found, hosts in find(service.catalog, wanted)]
+        result = [report.volume(found, hosts) for found, hosts in find(service.catalog, wanted)]
+        if not result and backend is not None:
+            # A mistyped one would read as one without volumes; a former one may have some still.
+            service.core.config.backend(backend)
+        return result
 
     return _run(read)
 

@@ -21,6 +21,7 @@ ERROR = "error"
 ADOPTING = "adopting"
 RELEASING = "releasing"
 MIGRATING = "migrating"
+VOLUME_STATES = (CREATING, AVAILABLE, EXTENDING, DELETING, REVERTING, ADOPTING, RELEASING, MIGRATING, ERROR)
 
 # What a connection is doing.
 CONNECTING = "connecting"

@@ -119,6 +119,8 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     assert [found["name"] for found in call("storage.volumes")[1]] == ["data"], "it is one of this minion's"
     assert "ALREADY_EXISTS: " in refused("manage", "data", "owner=min", "reference=other.img")
     assert "NOT_FOUND: " in refused("volume", "nothing", "owner=min")
+    assert admin("volumes", "backend=fast") == []
+    assert "'fats' is not configured" in refused("volumes", "backend=fats")
     assert admin("migrate", "min", "data", "backend=fast")["volume"]["backend"] == "fast"
     assert {found["kind"] for found in admin("check")} == {"moved", "unattached"}
     assert admin("migrate_finish", "min", "data")["removed"]

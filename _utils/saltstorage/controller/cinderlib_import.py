@@ -39,6 +39,9 @@ class _Row:
         return str(self.values["host"] or "").rpartition("@")[2].partition("#")[0]
 
 
+_RENAME = "give others by their ids in names"
+
+
 class Import:
     """The administrator's import.
 
@@ -73,12 +76,19 @@ class Import:
             raise UnimplementedError(f"backend {entry.name!r} is not driven by cinderlib", field="backend")
         ids = {f.id for f in provider.list_volumes()} - {""} if Capability.LIST in provider.capabilities() else set()
         answers = []
+        taken: set[tuple[str, str]] = set()
         for row in rows:
             volume, snapshots = self._records(row, owner, entry.name, given)
             answer: dict[str, Any] = {"id": volume.id, "name": volume.name, "size": volume.size, "snapshots": [s.name for s in snapshots]}
             reason = self._obstacle(row, volume, snapshots)
             if not reason and ids and volume.id not in ids:
                 reason = f"backend {entry.name!r} does not have it: is it the right one?"
+            wanted = {("volume", volume.name), *(("snapshot", s.name) for s in snapshots)}
+            if not reason and wanted & taken:
+                # The catalog does not know of it before it is taken over, which a dry run does not do.
+                reason = f"it or a snapshot of it has the name of another one of this database; {_RENAME}"
+            if not reason:
+                taken |= wanted
             if not reason and apply:
                 try:
                     self._take_over(provider, row, volume, snapshots)
@@ -138,7 +148,7 @@ class Import:
         taken = catalog.volume(volume.owner, volume.name) if known is None else None
         clash = [s.name for s in snapshots if (have := catalog.snapshot(s.owner, s.name)) is not None and have.id != s.id]
         if taken is not None or clash or len({s.name for s in snapshots}) < len(snapshots):
-            return f"{volume.owner} has {'snapshots' if clash else 'a volume or snapshots'} of its names; give others by their ids in names"
+            return f"{volume.owner} has {'snapshots' if clash else 'a volume or snapshots'} of its names; {_RENAME}"
         return ""
 
     def _take_over(self, provider: Any, row: _Row, volume: Volume, snapshots: list[Snapshot]) -> None:

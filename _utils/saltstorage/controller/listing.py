@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .. import validate
+from .. import model, validate
 from ..errors import InvalidArgumentError
 from ..model import Volume
 from . import paging, schema
@@ -55,6 +55,8 @@ class Filter:
         for key, value in equal.items():
             if value is not None:
                 validate.name(value, key)
+        if equal.get("state") not in (None, *model.VOLUME_STATES):
+            raise InvalidArgumentError(f"there is no state {equal['state']!r}; one of {', '.join(model.VOLUME_STATES)}", field="state")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise InvalidArgumentError(f"limit must be a whole number of at least 1, not {limit!r}", field="limit")
         return cls(labels=_labels(labels), limit=limit, after=_after(after), **equal)

@@ -79,3 +79,17 @@ def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(hos
     assert host.state("present", size=1)["result"] is True
     refused = host.state("present", "a", size=1, source=of["a"])
     assert (refused["result"], "source" in refused["comment"]) == (False, True)
+
+
+def test_p10_a_copy_of_what_was_renamed(host):
+    """Row P10: it is one of the same source; by the former name, which now means another volume, it is not."""
+    assert host.state("present", size=1)["result"] is True
+    assert host.state("present", "copy", size=1, source={"volume": "data"})["result"] is True
+    host.service.giving.give(owner="web1", name="data", new_owner="web1", new_name="old")
+    for name in ("old", "data"):
+        done = host.state("present", "copy", size=1, source={"volume": name})
+        assert (done["result"], done["changes"]) == (True, {}), (name, done)
+    assert host.state("present", size=1)["result"] is True
+    refused = host.state("present", "copy", size=1, source={"volume": "data"})
+    assert (refused["result"], "source" in refused["comment"]) == (False, True)
+    assert host.state("present", "copy", size=1, source={"volume": "old"})["changes"] == {}

@@ -115,6 +115,17 @@ def test_names_that_are_taken(service, theirs):
     assert service.catalog.snapshot("db1", "cut2").volume == "data2"
 
 
+def test_two_of_one_name_are_told_by_a_dry_run(service, theirs):
+    url, made = theirs
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("update volumes set display_name = 'data' where id = ?", (made["unnamed"],))
+    both = {made["data"], made["unnamed"]}
+    [refused] = [a for a in service.importing.run(url=url, owner="db1") if a["id"] in both and "reason" in a]
+    assert "names" in refused["reason"]
+    names = {refused["id"]: "other"}
+    assert {a["id"] for a in service.importing.run(url=url, owner="db1", names=names, apply=True) if a["done"]} == both
+
+
 def test_what_cannot_be_read_is_told(service, opts, theirs, tmp_path):
     url, _ = theirs
     (tmp_path / "empty.sqlite").touch()

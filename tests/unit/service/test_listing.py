@@ -87,6 +87,7 @@ def test_after_a_volume_that_is_gone(catalog):
         ({"labels": {"env": 7}}, "labels:env"),
         ({"owner": 7}, "owner"),
         ({"backend": ""}, "backend"),
+        ({"state": "avialable"}, "state"),
     ],
 )
 def test_wrong_filters(wrong, field):
