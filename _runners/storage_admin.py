@@ -205,14 +205,14 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
     return _change("import_cinderlib", take, **given)
 
 
-def give(owner, name, new_owner, new_name=None, force=False):
+def give(name, owner, new_owner, new_name=None, force=False):
     """
     Give a volume, with its snapshots, to another minion, or another name to a volume. It must not be connected.
 
-    owner
-        Minion that it belongs to, or ``shared``.
     name
         Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
     new_owner
         Minion that it will belong to, or ``shared``. This master must have accepted its key, or whoever gets that id later would own the
         data. The policy must let it use the backend, and own that much.
@@ -228,14 +228,14 @@ def give(owner, name, new_owner, new_name=None, force=False):
 
     .. code-block:: bash
 
-        salt-run storage.give db1 data db2
-        salt-run storage.give db1 data new_owner=db2 new_name=data-of-db1
+        salt-run storage.give data db1 db2
+        salt-run storage.give data db1 new_owner=db2 new_name=data-of-db1
     """
-    given = {"owner": owner, "name": name, "new_owner": new_owner, "new_name": new_name, "force": force}
+    given = {"name": name, "owner": owner, "new_owner": new_owner, "new_name": new_name, "force": force}
     return _change("give", lambda service, **args: service.giving.give(**args, known=_known()), **given)
 
 
-def migrate(owner, name, backend, delete_old=False):
+def migrate(name, owner, backend, delete_old=False):
     """
     Move a volume that no host is connected to, and that has no snapshots, to another backend.
 
@@ -243,10 +243,10 @@ def migrate(owner, name, backend, delete_old=False):
     compared with the original before anything is switched, and the original is kept until it is told to be removed. Interrupted at any
     point, the volume is as it was, or moved. The volume's id changes.
 
-    owner
-        Minion that it belongs to, or ``shared``.
     name
         Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
     backend
         Name of the backend to move it to.
     delete_old : False
@@ -259,20 +259,20 @@ def migrate(owner, name, backend, delete_old=False):
 
     .. code-block:: bash
 
-        salt-run storage.migrate db1 data backend=fast
+        salt-run storage.migrate data db1 backend=fast
     """
-    given = {"owner": owner, "name": name, "backend": backend, "delete_old": delete_old}
+    given = {"name": name, "owner": owner, "backend": backend, "delete_old": delete_old}
     return _change("migrate", lambda service, **args: service.moves.migrate(**args), **given)
 
 
-def migrate_finish(owner, name):
+def migrate_finish(name, owner):
     """
     Delete the original that :py:func:`migrate` left on the former backend.
 
-    owner
-        Minion that the volume belongs to, or ``shared``.
     name
         Name of the volume.
+    owner
+        Minion that it belongs to, or ``shared``.
 
     Returns ``removed``: what is deleted, None when there was nothing.
 
@@ -280,6 +280,6 @@ def migrate_finish(owner, name):
 
     .. code-block:: bash
 
-        salt-run storage.migrate_finish db1 data
+        salt-run storage.migrate_finish data db1
     """
-    return _change("migrate_finish", lambda service, **args: service.moves.finish(**args), owner=owner, name=name)
+    return _change("migrate_finish", lambda service, **args: service.moves.finish(**args), name=name, owner=owner)

@@ -121,10 +121,10 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     assert "NOT_FOUND: " in refused("volume", "nothing", "owner=min")
     assert admin("volumes", "backend=fast") == []
     assert "'fats' is not configured" in refused("volumes", "backend=fats")
-    assert admin("migrate", "min", "data", "backend=fast")["volume"]["backend"] == "fast"
+    assert admin("migrate", "data", "min", "backend=fast")["volume"]["backend"] == "fast"
     assert {found["kind"] for found in admin("check")} == {"moved", "unattached"}
-    assert admin("migrate_finish", "min", "data")["removed"]
-    assert admin("give", "min", "data", "min", "new_name=renamed")["volume"]["name"] == "renamed"
+    assert admin("migrate_finish", "data", "min")["removed"]
+    assert admin("give", "data", "min", "min", "new_name=renamed")["volume"]["name"] == "renamed"
     assert [found["name"] for found in admin("volumes", "owner=m*", "state=available")] == ["renamed"]
     assert admin("snapshot_create", "cut", "owner=min", "volume=renamed")["snapshot"]["name"] == "cut"
     assert [found["name"] for found in admin("snapshots")] == ["cut"]

@@ -53,15 +53,15 @@ def test_adopt_give_move_and_release(run: Any, tmp_path: Path) -> None:
     assert (code, answer["new"]) == (0, True)
     code, answer = run("storage.manage", "data", "owner=db1", "reference=other.img")
     assert (code, answer["code"]) == (1, "ALREADY_EXISTS")
-    code, answer = run("storage.give", "db1", "data", "db22")
+    code, answer = run("storage.give", "data", "db1", "db22")
     assert (code, answer["code"]) == (1, "NOT_FOUND")
-    assert run("storage.give", "db1", "data", "db22", "force=True")[0] == 0
-    assert run("storage.give", "db22", "data", "db2")[0] == 0
-    code, answer = run("storage.migrate", "db2", "data", "backend=fast")
+    assert run("storage.give", "data", "db1", "db22", "force=True")[0] == 0
+    assert run("storage.give", "data", "db22", "db2")[0] == 0
+    code, answer = run("storage.migrate", "data", "db2", "backend=fast")
     assert (code, answer["volume"]["backend"]) == (0, "fast")
     code, findings = run("storage.check", "kinds=[moved, orphan, gone]")
     assert (code, [(f["kind"], f["owner"], f["size_gib"]) for f in findings]) == (0, [("moved", "db2", 1)])
-    assert run("storage.migrate_finish", "db2", "data")[0] == 0
+    assert run("storage.migrate_finish", "data", "db2")[0] == 0
     code, answer = run("storage.unmanage", "data", "owner=db2")
     assert (code, (tmp_path / "fast" / answer["array_name"]).read_bytes()[:8]) == (0, b"precious")
     orphan = answer["old"]["id"]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 import time
 import uuid
 from collections.abc import Callable
@@ -72,7 +73,7 @@ class Moves:
             if left is not None:
                 raise FailedPreconditionError(
                     f"volume {name!r} of {owner} was moved before, and {left.source_backend!r} still has the former one;"
-                    f" salt-run storage.migrate_finish {owner} {name} deletes it"
+                    f" salt-run storage.migrate_finish {shlex.join([name, owner])} deletes it"
                 )
             self.volumes.check_unused(old)
             kind = self.core.config.type(old.type) if old.type else None

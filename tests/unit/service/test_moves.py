@@ -96,7 +96,7 @@ def test_a_volume_moves_and_the_former_one_stays_until_told(pair, tmp_path):
     assert pair.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")["connection_info"]["data"]["device_path"] == str(copy)
     again = move(pair)
     assert (again["checksum"], again["move"]["source_id"]) == (None, before.id)
-    with pytest.raises(FailedPreconditionError, match="migrate_finish web1 data"):
+    with pytest.raises(FailedPreconditionError, match="migrate_finish data web1"):
         pair.moves.migrate(owner="web1", name="data", backend="local")
     assert pair.moves.finish(owner="web1", name="data")["removed"]["source_id"] == before.id
     assert pair.moves.finish(owner="web1", name="data") == {"removed": None}
