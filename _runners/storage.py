@@ -438,8 +438,8 @@ def snapshot_revert(name, owner, confirm=False):
     """
     Set a volume back to its latest snapshot. What was written to it since is lost.
 
-    The volume must not be connected to any host. It keeps its size, and the snapshot stays. To look at a snapshot without losing
-    anything, make a new volume of it.
+    The volume must not be connected to any host, and must have the size still that it had then. The snapshot stays. To look at a snapshot
+    without losing anything, or when the volume has grown since, make a new volume of it.
 
     name
         Name of the snapshot.

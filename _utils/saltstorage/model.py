@@ -23,6 +23,10 @@ RELEASING = "releasing"
 MIGRATING = "migrating"
 VOLUME_STATES = (CREATING, AVAILABLE, EXTENDING, DELETING, REVERTING, ADOPTING, RELEASING, MIGRATING, ERROR)
 
+# Where a volume comes from that was not created here: from a backend, or from the database of another cinderlib.
+ARRAY = "array"
+IMPORTED = "cinderlib"
+
 # What a connection is doing.
 CONNECTING = "connecting"
 CONNECTED = "connected"
@@ -64,7 +68,7 @@ class Volume(Record):
     size: int  #: Size that the backend delivers, GiB.
     state: str = AVAILABLE  #: creating, available, extending, reverting, deleting, adopting, releasing, migrating or error.
     source: Mapping[str, str] | None = None
-    """``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from; ``{"kind": "array", "name": …}``: adopted."""
+    """``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from; kind ``array`` or ``cinderlib``: adopted."""
     type: str | None = None  #: Type in the controller's configuration that it was created with; None for none.
     labels: Mapping[str, str] = field(default_factory=dict)  #: What the owner wrote on it, for people and for filters.
     description: str = ""  #: What the owner wrote about it.
@@ -75,6 +79,11 @@ class Volume(Record):
     #: one that was adopted, or its copy.
     created: float = 0.0  #: When it was created.
     error: str = ""  #: Why the state is ``error``.
+
+    @property
+    def adopted(self) -> bool:
+        """Whether others made it, so that its size in GiB may be rounded up."""
+        return (self.source or {}).get("kind") in (ARRAY, IMPORTED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,7 +187,7 @@ class Consumer:
         if not raw.ok or status.state == LOCKED:
             # A locked one comes to its size when it is opened.
             return status
-        if raw.size != record.identity.size or raw.size < (size or record.size) * devices.GIB:
+        if raw.size != record.identity.size or raw.size < devices.least(size or record.size, adopted=record.adopted):
             detail = f"the device has {raw.size} bytes, the volume {(size or record.size) * devices.GIB}"
             return Status(state=SIZE, path=raw.path, device=status.device, size=raw.size, detail=detail)
         if not record.encrypted and self.links.target(name) != record.path:
@@ -286,6 +286,7 @@ class Consumer:
                 state=ATTACHING,
                 volume_id=volume.id,
                 size=volume.size,
+                adopted=volume.adopted,
                 connection_id=connection_id,
                 connector=dict(properties),
                 connection_info=info,
@@ -334,7 +335,7 @@ class Consumer:
                     record.replace(identity=dataclasses.replace(identity, size=found), size=max(record.size, found // devices.GIB))
                 )
             self._encryption.grow(record, device)
-            if size is not None and found < size * devices.GIB:
+            if size is not None and found < devices.least(size, adopted=record.adopted):
                 raise UnavailableError(
                     f"the device {device} of the volume {name!r} still shows {found / devices.GIB:g} GiB and not {size} GiB; "
                     "check the paths to the storage"

@@ -99,7 +99,7 @@ class Status:
 
         :param attached: its attachment.
         """
-        return min(self.size // 2**30, attached.size)
+        return min(-(-self.size // 2**30), attached.size)
 
     def error(self, name: str) -> StorageError:
         """Return the error for a device that is refused."""

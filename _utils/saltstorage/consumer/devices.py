@@ -162,18 +162,30 @@ def read(path: str, offset: int, length: int, *, direct: bool = False) -> bytes:
         os.close(fd)
 
 
-def check_size(path: str, size_gib: int, *, grown: bool = False) -> int:
+def least(size_gib: int, *, adopted: bool) -> int:
+    """Return how many bytes the device of a volume of ``size_gib`` GiB has at least.
+
+    :param adopted: whether it was made by others: their sizes are any, and Cinder's drivers count them in GiB, rounded up.
+
+    >>> least(2, adopted=False) / GIB
+    2.0
+    """
+    return (size_gib - 1) * GIB + 1 if adopted else size_gib * GIB
+
+
+def check_size(path: str, size_gib: int, *, grown: bool = False, adopted: bool = False) -> int:
     """Return the size of a device in bytes when it can be a volume of ``size_gib`` GiB.
 
     A loop device has exactly the size of its volume.  Arrays may round up.
 
     :param grown: whether it may be larger, since the identity proves that it is the volume.
+    :param adopted: see :func:`least`.
     :raises DataLossError: it is smaller, or larger than rounding explains: it is another volume, or an old size.
     """
     found = size(path)
     expected = size_gib * GIB
     step = 1 if loop.status(path) is not None else LARGEST_STEP
-    if found < expected or (found >= expected + step and not grown):
+    if found < least(size_gib, adopted=adopted) or (found >= expected + step and not grown):
         raise DataLossError(
             f"the device {path} has {found} bytes and the volume {expected}: it may be another volume; "
             "look for a stale device of the same LUN, and disconnect and connect the volume",

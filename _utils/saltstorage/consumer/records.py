@@ -61,6 +61,7 @@ class AttachmentRecord:
     state: str = INTENT  #: One of :data:`STATES`.
     volume_id: str = ""  #: UUID of the volume; empty before the controller answered.
     size: int = 0  #: Size of the volume, GiB.
+    adopted: bool = False  #: Whether it was made by others, so that its size may be rounded up.
     connection_id: str = ""  #: UUID of the connection.
     connector: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: What os-brick said of this host.
     connection_info: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: How to attach, in Cinder's format; secret.

@@ -102,7 +102,7 @@ class Steps:
                 "it was not linked. Look for a stale device of the same LUN on this host"
             )
         # One that has proven who it is may have grown while this host was down.
-        devices.check_size(record.device, record.size, grown=record.identity is not None)
+        devices.check_size(record.device, record.size, grown=record.identity is not None, adopted=record.adopted)
         return found
 
     def _let_go(self, record: AttachmentRecord) -> None:

@@ -24,10 +24,6 @@ from .volumes import Volumes
 
 log = logging.getLogger(__name__)
 
-#: Kinds of source: a volume of the backend, and a row of another cinderlib database.
-ARRAY = "array"
-IMPORTED = "cinderlib"
-
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -153,7 +149,7 @@ class Adoption:
     def settle_adopting(self, volume: Volume) -> Volume | None:
         """Finish an adoption that was cut off; when that is not possible, forget it: the array's volume stays."""
         provider = self.core.provider(volume.backend)
-        if (volume.source or {}).get("kind") == IMPORTED:
+        if (volume.source or {}).get("kind") == model.IMPORTED:
             # All rows are written in one transaction, so one of them says that all are there.
             size = provider.volume_size(as_provider_volume(volume))
             if size is not None:
@@ -242,4 +238,4 @@ def _reference(value: Any) -> dict[str, Any]:
 
 
 def _source(text: str) -> dict[str, str]:
-    return {"kind": ARRAY, "name": text}
+    return {"kind": model.ARRAY, "name": text}

@@ -12,7 +12,6 @@ from typing import Any
 from .. import model, validate
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, StorageError, UnavailableError, UnimplementedError
 from ..model import Snapshot, Volume
-from .adoption import IMPORTED
 from .core import Caller, Core
 from .providers.base import Capability
 from .volumes import Volumes
@@ -107,7 +106,7 @@ class Import:
             backend=backend,
             size=int(row.values["size"] or 0),
             state=model.ADOPTING,
-            source={"kind": IMPORTED, "name": volume_id},
+            source={"kind": model.IMPORTED, "name": volume_id},
             formatted=True,
             encrypted=None,
             created=now,

@@ -202,7 +202,10 @@ class Moves:
     def _attach(self, consumer: Consumer, move: Move, backend: str, end: ProviderVolume, *, read_only: bool) -> str:
         connection_id = _connection_id(move, end)
         info = self.core.provider(backend).connect(end, connection_id, move.connector)
-        volume = Volume(id=end.id, owner=_CONTROLLER, name=end.id, backend=backend, size=end.size)
+        known = self.core.catalog.volume_by_id(end.id)
+        volume = Volume(
+            id=end.id, owner=_CONTROLLER, name=end.id, backend=backend, size=end.size, source=known.source if known is not None else None
+        )
         return consumer.attach(
             volume, connection_id=connection_id, connection_info=info, connector=move.connector, read_only=read_only
         ).path

@@ -32,7 +32,7 @@ class Reverts:
         :param name: name of the snapshot.
         :param confirm: True, to say that it may be lost.
         :returns: ``volume`` and ``snapshot`` as they are now.
-        :raises FailedPreconditionError: it is not confirmed, the volume is connected, or there are later snapshots.
+        :raises FailedPreconditionError: it is not confirmed, the volume is connected or has grown since, or there are later snapshots.
         :raises UnimplementedError: the backend cannot do this.
         """
         name = validate.name(name)
@@ -79,6 +79,12 @@ class Reverts:
         # Where the volume is usable, a snapshot that is marked is one whose return is done, or was not begun.
         if snapshot.state not in (model.AVAILABLE, model.REVERTING):
             raise FailedPreconditionError(f"snapshot {snapshot.name!r} is {snapshot.state}")
+        if snapshot.size != volume.size:
+            # As Cinder has it: some arrays give the volume the snapshot's size then, and some refuse half way.
+            raise FailedPreconditionError(
+                f"volume {volume.name!r} has {volume.size} GiB by now, and had {snapshot.size} when {snapshot.name!r} was taken, so it"
+                f" cannot be set back to that; make a new one with source: {{snapshot: {snapshot.name}}} and size: {volume.size}GiB"
+            )
         hosts = [c.host for c in self.core.catalog.connections(volume_id=volume.id)]
         if hosts:
             raise FailedPreconditionError(f"volume {volume.name!r} is connected to {', '.join(hosts)}; disconnect it there first")

@@ -374,11 +374,9 @@ def test_revert_sets_the_volume_back(faulty):
         snapshots.revert(faulty.flow, "cut", confirm=False)
     with pytest.raises(NotFoundError):
         snapshots.revert(faulty.flow, "none", confirm=True)
-    # It keeps the size that it has by now.
-    done(faulty.state("extended", size=2))
     volume, snapshot = snapshots.revert(faulty.flow, "cut", confirm=True)
-    assert (volume.size, volume.state, snapshot.state) == (2, model.AVAILABLE, model.AVAILABLE)
-    done(faulty.mounted(size=2))
+    assert (volume.size, volume.state, snapshot.state) == (1, model.AVAILABLE, model.AVAILABLE)
+    done(faulty.mounted())
     assert Path(faulty.mount_point, "file").read_text() == "before"
 
 
@@ -389,6 +387,16 @@ def test_revert_only_to_the_latest(volume):
         snapshots.revert(volume.flow, "one", confirm=True)
     done(volume.state("snapshot_absent", "two"))
     snapshots.revert(volume.flow, "one", confirm=True)
+
+
+def test_revert_of_what_has_grown(volume):
+    """Ceph would give it its former size, whatever the records say."""
+    done(volume.state("snapshot_present", "one"))
+    done(volume.state("extended", size=2))
+    with pytest.raises(FailedPreconditionError, match=r"has 2 GiB by now, and had 1 .*size: 2GiB"):
+        snapshots.revert(volume.flow, "one", confirm=True)
+    assert volume.service.catalog.volume("web1", "data").state == model.AVAILABLE
+    assert volume.service.catalog.snapshot("web1", "one").state == model.AVAILABLE
 
 
 def test_revert_where_the_driver_cannot(hosts, hooks):

@@ -171,7 +171,7 @@ class Provider(abc.ABC):
     def revert_volume(self, volume: ProviderVolume, snapshot: ProviderSnapshot) -> None:
         """Set a volume that no host uses back to its latest snapshot, and keep both; with ``REVERT`` among the capabilities.
 
-        The volume keeps its size, ``volume.size``, which may be larger than the snapshot's. Called again after it was interrupted.
+        It has the snapshot's size still. Called again after it was interrupted.
 
         :raises FailedPreconditionError: the backend refused and did nothing.
         """
