@@ -93,6 +93,8 @@ def _take_frozen(flow: Flow, args: dict[str, str], timeout: float) -> Taken:
         # To freeze is to write all that is cached.
         flow.refuse_fenced(flow.minion, args["volume"], "frozen")
         attached = flow.consumer.attachment(args["volume"])
+        # A controller that begins with this run, or an hour ago, loads the backend now: not while writers wait.
+        flow.request("snapshot_ready", {"volume": args["volume"]})
         with freeze.frozen([path], seconds=timeout, patience=flow.consumer.config.step_timeout) as hold:
             # Not tried again: writers wait.
             reply = flow.request("snapshot_create", {**args, "frozen": True}, timeout=timeout, retry=False)

@@ -24,6 +24,16 @@ class Snapshots:
         self.core = core
         self.volumes = volumes
 
+    def ready(self, caller: Caller, *, volume: Any, owner: Any = None) -> dict[str, Any]:
+        """Wait until the backend of a volume is loaded, and check that it can take snapshots; for who holds writers up meanwhile.
+
+        :returns: ``backend``.
+        """
+        name = validate.name(volume, "volume")
+        found = self.core.volume(self.core.owner(caller, owner, name, change=True), name)
+        require(self.core.provider(found.backend), Capability.SNAPSHOT, found.backend, "take snapshots")
+        return {"backend": found.backend}
+
     def create(self, caller: Caller, *, name: Any, volume: Any, owner: Any = None, frozen: Any = False, series: Any = "") -> dict[str, Any]:
         """Make sure that a snapshot of a volume exists.
 

@@ -78,6 +78,28 @@ def test_frozen_while_it_is_cut_and_whole(mounted, hooks):
     done(mounted.state("disconnected", "copy"))
 
 
+def test_the_backend_is_loaded_before_writers_wait(mounted, monkeypatch):
+    """As in a new salt-call: nothing is loaded but what this run loads."""
+    mounted.close()
+    mounted.context.clear()
+    loaded, real = [], freeze.frozen
+
+    def frozen(*args, **given):
+        kept = mounted.context.get("saltstorage.bus.service")
+        loaded.append(kept is not None and kept[1].core.backends["local"].loaded() is not None)
+        return real(*args, **given)
+
+    monkeypatch.setattr(freeze, "frozen", frozen)
+    done(cut(mounted))
+    assert loaded == [True]
+
+
+def test_g6_what_the_backend_cannot_do_is_refused_before_writers_wait(mounted, monkeypatch):
+    monkeypatch.setattr(mounted.service.core.provider("local"), "capabilities", frozenset)
+    monkeypatch.setattr(freeze, "frozen", lambda *args, **given: pytest.fail("it was frozen"))
+    refused(cut(mounted), "UNIMPLEMENTED")
+
+
 def test_not_mounted_is_refused_before_the_cut(faulty):
     done(faulty.state("connected", size=1))
     for test in (True, False):
