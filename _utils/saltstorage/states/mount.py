@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from .. import validate
-from ..consumer import filesystem, mounting, mounts, probe
+from ..consumer import filesystem, growing, mounting, mounts, probe
 from ..consumer.flow import Flow
 from ..consumer.fstab import Entry, Fstab, boot_options
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
@@ -119,8 +119,7 @@ def unmount_own(flow: Flow, name: str) -> Changes:
 
 def live(flow: Flow, name: str) -> list[mounts.Mount]:
     """Return the mounts of the file system on a volume, by whomever they were made."""
-    device = flow.consumer.mountable(name)
-    return mounts.of_device(device) if device and os.path.exists(device) else []
+    return growing.live(flow.consumer, name)
 
 
 def grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Changes) -> None:
