@@ -38,6 +38,8 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
         changes["size"] = change(volume.size, size)
     elif (shown := growth.lagging(flow, volume)) is not None:
         changes["size"] = change(shown, volume.size)
+    if changes:
+        growth.refuse_locked_out(flow, volume)
     for mounted in _mounts(flow, volume):
         if short:
             # Before the volume grows: what cannot follow it would stay behind for good.

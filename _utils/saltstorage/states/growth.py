@@ -18,6 +18,19 @@ def lagging(flow: Flow, volume: Volume) -> int | None:
     return status.had(attached) if status.state == attach.SIZE else None
 
 
+def refuse_locked_out(flow: Flow, volume: Volume) -> None:
+    """Refuse before anything grows what could not be grown in the end: what is open of an encrypted volume grows with its passphrase only.
+
+    :raises FailedPreconditionError: there is none where the record says, or cryptsetup is missing.
+    """
+    attached = flow.consumer.attachment(volume.name)
+    if attached is None or attached.volume_id != volume.id or not attached.encrypted:
+        return
+    # One that is not open grows when it is opened.
+    if flow.consumer.check(volume.name, size=volume.size).state in (attach.OK, attach.SIZE):
+        flow.consumer.passphrase(volume.name, attached.passphrase)
+
+
 def untold(flow: Flow, volume: Volume) -> Connection | None:
     """Return the mapping of an attached volume when it has followed, with what is on it, and the controller does not know that yet."""
     attached = flow.consumer.attachment(volume.name)

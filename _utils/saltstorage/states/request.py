@@ -215,7 +215,7 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["mapping"] = change(None, flow.minion)
     if attached is not None and live and attached.passphrase != request.passphrase:
         changes["passphrase"] = change(attached.passphrase, request.passphrase)
-    if status.state != attach.OK:
+    if status.state != attach.OK or volume.size < size:
         _refuse_locked_out(flow, request)
     there = status.state in (attach.OK, attach.SIZE)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
@@ -231,7 +231,7 @@ def _rid_of_stale(flow: Flow, request: Request, stale: list[str], test: bool, wh
 
 
 def _refuse_locked_out(flow: Flow, request: Request) -> None:
-    """Refuse at once what could not be opened in the end: its passphrase is missing, or cryptsetup is."""
+    """Refuse at once what could not be opened, or grown, in the end: its passphrase is missing, or cryptsetup is."""
     if request.passphrase:
         flow.consumer.passphrase(request.name, request.passphrase)
 
