@@ -74,7 +74,11 @@ def rotated(name, volume=None, keep=7, every="1d", freeze=False, timeout=60, **k
     Make sure that the newest snapshot of a series is not older than a time, and that there are not more than a number of them.
 
     Takes a snapshot when the newest one is too old, and then deletes the oldest ones beyond ``keep``. Apply it as often as you like,
-    such as from Salt's scheduler. The snapshots are named ``<name>-<time>``, such as ``pg-data-20260131T020000Z`` (UTC).
+    such as from Salt's scheduler. The snapshots are named ``<name>-<time>``, such as ``pg-data-20260131T020000Z`` (UTC); a name that
+    another volume's series has taken already gets the next second that is free.
+
+    Nothing is deleted before the new one is known to be ready. When it is not within ``timeout``, the comment says ``ready: False``, and
+    the next apply deletes what is too many then.
 
     Only what this state took for this series is ever deleted: that is recorded with each snapshot, whatever its name. What is in use
     stays, and the comment says so.

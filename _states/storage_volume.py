@@ -291,6 +291,8 @@ def mounted(
     passphrase : None
         Where the passphrase is, as with :py:func:`connected`.
 
+    One that was unmounted by hand and is wanted elsewhere gets a new line in fstab instead of the old one; lines that others wrote stay.
+
     Changes have ``mount``, ``filesystem`` and ``fstab``, and what :py:func:`connected` has.
 
     .. code-block:: yaml

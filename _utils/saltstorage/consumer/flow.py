@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..model import Connection, Snapshot, Volume
 from ..wanted import Wanted
-from . import attach, filesystem, records
+from . import attach, filesystem, growing, records
 from . import passphrase as passphrases
 from .attach import Attachment, Consumer
 from .config import ConsumerConfig
@@ -53,6 +53,8 @@ class Connected:
     :ivar attachment: the attachment as it is now.
     :ivar encrypted: whether it was encrypted now.
     :ivar lagged: GiB that its attached device had before it followed the volume, which now it does; None when it had not stayed behind.
+    :ivar follows: whether what is mounted from it has its size too, or is going to; else the controller is not told that this host has
+        followed.
     """
 
     volume: Volume
@@ -64,6 +66,7 @@ class Connected:
     attachment: Attachment
     encrypted: bool
     lagged: int | None
+    follows: bool
 
 
 class Flow:
@@ -240,8 +243,9 @@ class Flow:
             if consumer.check(name, size=volume.size).state == attach.SIZE:
                 # It was attached and has been grown since.
                 consumer.resize(name, size=volume.size)
-            if not mounts:
-                # Else the file system has to follow first.
+            # A file system has to follow first: one that is going to be mounted does so then, and others have done so, or not.
+            follows = mounts or not growing.lags(consumer, name)
+            if follows and not mounts:
                 self.followed(volume, connection)
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
         return Connected(
@@ -254,6 +258,7 @@ class Flow:
             attachment=attachment,
             encrypted=encrypted,
             lagged=lagged,
+            follows=follows,
         )
 
     def followed(self, volume: Volume, connection: Connection) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ..errors import FailedPreconditionError
@@ -62,7 +62,7 @@ class Fstab:
 
     def find(self, mount_point: str) -> Entry | None:
         """Return the entry of a mount point, or None. Of several, the last one counts, as for mount(8) -a."""
-        found = [entry for line in self._lines() if (entry := parse(line)) and _same(entry.mount_point, mount_point)]
+        found = [entry for line in self._lines() if (entry := parse(line)) and same(entry.mount_point, mount_point)]
         return found[-1] if found else None
 
     def all(self) -> list[Entry]:
@@ -73,14 +73,15 @@ class Fstab:
         """Return the entries of a device, as it is written."""
         return [entry for entry in self.all() if entry.device == device]
 
-    def set(self, entry: Entry) -> bool:
+    def set(self, entry: Entry, former: Collection[Entry] = ()) -> bool:
         """Make ``entry`` the only one of its mount point; return whether the file was changed.
 
+        :param former: entries of other mount points that it replaces, as :meth:`of_device` returned them.
         :raises FailedPreconditionError: another device has the mount point, or the file cannot be written.
         :raises AbortedError: another job has worked on the table for too long.
         """
         with self._locked():
-            return self._set(entry)
+            return self._set(entry, former)
 
     def remove(self, mount_point: str, device: str) -> bool:
         """Remove the entries of this device at this mount point; return whether there were any.
@@ -90,14 +91,16 @@ class Fstab:
         """
         with self._locked():
             lines = self._lines()
-            kept = [line for line in lines if not ((e := parse(line)) and _same(e.mount_point, mount_point) and e.device == device)]
+            kept = [line for line in lines if not ((e := parse(line)) and same(e.mount_point, mount_point) and e.device == device)]
             return self._write(lines, kept)
 
-    def _set(self, entry: Entry) -> bool:
+    def _set(self, entry: Entry, former: Collection[Entry]) -> bool:
         lines, kept, at = self._lines(), [], None
         for line in lines:
             found = parse(line)
-            if found is None or not _same(found.mount_point, entry.mount_point):
+            if found in former:
+                continue
+            if found is None or not same(found.mount_point, entry.mount_point):
                 kept.append(line)
                 continue
             if found.device != entry.device:
@@ -108,8 +111,8 @@ class Fstab:
             if at is None:
                 at = len(kept)
                 # A line that says the same is kept as its owner wrote it.
-                same = dataclasses.replace(found, mount_point=entry.mount_point) == entry
-                kept.append(line if same else entry.line() + "\n")
+                equal = dataclasses.replace(found, mount_point=entry.mount_point) == entry
+                kept.append(line if equal else entry.line() + "\n")
         if at is None:
             if kept and not kept[-1].endswith("\n"):
                 kept[-1] += "\n"
@@ -198,7 +201,12 @@ def boot_options(options: str) -> str:
     return ",".join([*have, *(o for o in ours if o not in have)])
 
 
-def _same(one: str, other: str) -> bool:
+def is_own(entry: Entry) -> bool:
+    """Return whether an entry has what :func:`boot_options` adds, so that it is one of ours and nobody's of his own."""
+    return {"_netdev", f"x-systemd.after={REATTACH_UNIT}"} <= set(entry.options.split(","))
+
+
+def same(one: str, other: str) -> bool:
     """Return whether two mount points are the same as written; ``/srv/x/`` is ``/srv/x``."""
     return one == other or (
         one[:1] == other[:1] == "/" and os.path.normpath(f"/{one.lstrip('/')}") == os.path.normpath(f"/{other.lstrip('/')}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 
 from .. import model
@@ -93,10 +94,19 @@ def _take_frozen(flow: Flow, args: dict[str, str], timeout: float) -> Taken:
         # To freeze is to write all that is cached.
         flow.refuse_fenced(flow.minion, args["volume"], "frozen")
         attached = flow.consumer.attachment(args["volume"])
-        with freeze.frozen([path], seconds=timeout, patience=flow.consumer.config.step_timeout) as hold:
-            # Not tried again: writers wait.
-            reply = flow.request("snapshot_create", {**args, "frozen": True}, timeout=timeout, retry=False)
-            held = hold.thaw()
+        # A controller that begins with this run, or an hour ago, loads the backend now: not while writers wait.
+        ready = flow.request("snapshot_ready", {"volume": args["volume"]})
+        ahead = ready["time"] - time.monotonic()
+        try:
+            with freeze.frozen([path], seconds=timeout, patience=flow.consumer.config.step_timeout) as hold:
+                # Not tried again: writers wait.
+                asked = {**args, "frozen": True, "until": ahead + time.monotonic() + timeout}
+                reply = flow.request("snapshot_create", asked, timeout=timeout, retry=False)
+                held = hold.thaw()
+        except DeadlineExceededError as error:
+            if not error.answered:
+                _discard_unheard(flow, args["name"])
+            raise
         taken = _taken(flow, reply)
         if not taken.new and taken.snapshot.frozen:
             return taken
@@ -122,6 +132,17 @@ def _taken(flow: Flow, reply: dict[str, object]) -> Taken:
     snapshot = Snapshot.from_wire(reply["snapshot"])  # type: ignore[arg-type]
     flow.put(snapshot)
     return Taken(snapshot, new=reply["old"] is None)
+
+
+def _discard_unheard(flow: Flow, name: str) -> None:
+    """Delete a snapshot that was taken in time, and of which this host heard too late. One that is being taken, the controller removes."""
+    try:
+        found = flow.inventory_now().snapshot(flow.minion, name)
+    except StorageError as error:
+        log.warning("storage: whether there is a snapshot %r that was not taken frozen is not known: %s", name, error)
+        return
+    if found is not None and found.state == model.AVAILABLE and found.frozen is None:
+        _discard(flow, found)
 
 
 def _discard(flow: Flow, snapshot: Snapshot) -> None:

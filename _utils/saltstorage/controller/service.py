@@ -87,6 +87,7 @@ class Service:
             "disconnect": self.connections.disconnect,
             "followed": self.connections.followed,
             "mark_formatted": self.connections.mark_formatted,
+            "snapshot_ready": self.snapshots.ready,
             "snapshot_create": self.snapshots.create,
             "snapshot_mark_frozen": self.snapshots.mark_frozen,
             "snapshot_delete": self.snapshots.delete,

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .. import model, validate
-from ..errors import AlreadyExistsError, FailedPreconditionError, NotFoundError, StorageError
+from ..errors import AlreadyExistsError, DeadlineExceededError, FailedPreconditionError, NotFoundError, StorageError
 from ..model import Snapshot, Volume
 from .core import Caller, Core, as_provider_snapshot, new_id, require
 from .locks import owner_key
@@ -24,17 +24,33 @@ class Snapshots:
         self.core = core
         self.volumes = volumes
 
-    def create(self, caller: Caller, *, name: Any, volume: Any, owner: Any = None, frozen: Any = False, series: Any = "") -> dict[str, Any]:
+    def ready(self, caller: Caller, *, volume: Any, owner: Any = None) -> dict[str, Any]:
+        """Wait until the backend of a volume is loaded, and check that it can take snapshots; for who holds writers up meanwhile.
+
+        :returns: ``backend``; ``time``: now, seconds since the epoch, by the clock that ``until`` of :meth:`create` counts by.
+        """
+        name = validate.name(volume, "volume")
+        found = self.core.volume(self.core.owner(caller, owner, name, change=True), name)
+        require(self.core.provider(found.backend), Capability.SNAPSHOT, found.backend, "take snapshots")
+        return {"backend": found.backend, "time": time.time()}
+
+    def create(
+        self, caller: Caller, *, name: Any, volume: Any, owner: Any = None, frozen: Any = False, until: Any = None, series: Any = ""
+    ) -> dict[str, Any]:
         """Make sure that a snapshot of a volume exists.
 
         :param frozen: the caller holds the volume's file systems still, and will say with :meth:`mark_frozen` that it did so until the
             end. One that was never confirmed so is taken anew.
+        :param until: when the caller holds them no more, seconds since the epoch, see :meth:`ready`: one that is taken later is not kept,
+            since nobody waits for it, or could confirm it.
         :param series: the series that it is taken for.
         :returns: ``snapshot`` as it is now; ``old`` as it was before, None when it was taken.
+        :raises DeadlineExceededError: it was not taken before ``until``.
         """
         name = validate.name(name)
         volume_name = validate.name(volume, "volume")
         frozen = validate.boolean(frozen, "frozen")
+        until = None if until is None else validate.seconds(until, "until")
         series = validate.name(series, "series") if series != "" else ""
         owner = self.core.owner(caller, owner, volume_name, change=True)
         with self.core.held(caller, "snapshot", (owner, volume_name)):
@@ -55,6 +71,7 @@ class Snapshots:
                 return {"snapshot": old.to_wire(), "old": old.to_wire()}
             provider = self.core.provider(parent.backend)
             require(provider, Capability.SNAPSHOT, parent.backend, "take snapshots")
+            _refuse_late(until)
             snapshot = Snapshot(
                 id=new_id(),
                 owner=owner,
@@ -76,6 +93,7 @@ class Snapshots:
                 self.core.catalog.add(snapshot)
             try:
                 provider.create_snapshot(as_provider_snapshot(snapshot))
+                _refuse_late(until)
             except BaseException:
                 self._undo(snapshot)
                 raise
@@ -157,3 +175,11 @@ class Snapshots:
             self.remove(snapshot)
         except Exception as error:
             log.error("storage: snapshot %s was not taken and cannot be cleaned up yet: %s", snapshot.id, type(error).__name__)
+
+
+def _refuse_late(until: float | None) -> None:
+    if until is not None and time.time() > until:
+        raise DeadlineExceededError(
+            "the snapshot was not taken while the file system was held frozen, and is not kept. Raise timeout, or take it without freeze",
+            field="timeout",
+        )

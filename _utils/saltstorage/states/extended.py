@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach, filesystem, mounts
+from ..consumer import filesystem, growing, mounts
 from ..consumer.flow import Flow, check_usable
 from ..errors import InvalidArgumentError, NotFoundError, OutOfRangeError
-from ..model import Connection, Volume
-from . import mount
+from ..model import Volume
+from . import growth, mount
 from .request import others_behind
 from .skeleton import Changes, Plan, change
 from .volume import refuse_shared
@@ -36,8 +36,10 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
     if short or volume.state == model.EXTENDING:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
         changes["size"] = change(volume.size, size)
-    elif (shown := _lagging(flow, volume)) is not None:
+    elif (shown := growth.lagging(flow, volume)) is not None:
         changes["size"] = change(shown, volume.size)
+    if changes:
+        growth.refuse_locked_out(flow, volume)
     for mounted in _mounts(flow, volume):
         if short:
             # Before the volume grows: what cannot follow it would stay behind for good.
@@ -45,7 +47,7 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
         follows = "size" in changes and mounted.fstype in filesystem.GROW_MOUNTED
         if follows or filesystem.can_grow(_device(flow, name), mounted.fstype, mounted.path):
             changes["filesystem"] = dict(mount.GROWS)
-    if not changes and (mine := _behind(flow, volume)) is not None:
+    if not changes and (mine := growth.untold(flow, volume)) is not None:
         # It has followed, and could not say so, or did by itself.
         changes["size"] = change(mine.size, volume.size)
     if not changes:
@@ -61,14 +63,13 @@ def _extend(flow: Flow, volume: Volume, size: int) -> tuple[Changes, str]:
         if old.size != volume.size:
             changes["size"] = change(old.size, volume.size)
     with flow.consumer.lock(volume.name):
-        shown = _lagging(flow, volume)
+        shown = growth.lagging(flow, volume)
         if shown is not None:
             flow.consumer.resize(volume.name, size=volume.size)
             changes.setdefault("size", change(shown, volume.size))
         for mounted in _mounts(flow, volume):
             mount.grow(flow, _device(flow, volume.name), mounted.fstype, mounted.path, changes)
-        if (mine := _behind(flow, volume)) is not None:
-            flow.followed(volume, mine)
+        if (mine := growth.tell(flow, volume)) is not None:
             changes = changes or {"size": change(mine.size, volume.size)}
     if not changes:
         return {}, f"Volume {volume.name!r} has {volume.size} GiB."
@@ -77,33 +78,10 @@ def _extend(flow: Flow, volume: Volume, size: int) -> tuple[Changes, str]:
     return changes, f"Volume {volume.name!r} has {volume.size} GiB; grown: {grown}.{others_behind(flow, volume)}"
 
 
-def _lagging(flow: Flow, volume: Volume) -> int | None:
-    """Return the GiB that the volume has had here so far, when its device does not follow it yet."""
-    attached = flow.consumer.attachment(volume.name)
-    if attached is None or attached.volume_id != volume.id:
-        return None
-    status = flow.consumer.check(volume.name, size=volume.size)
-    if status.refused:
-        raise status.error(volume.name)
-    return status.had(attached) if status.state == attach.SIZE else None
-
-
-def _behind(flow: Flow, volume: Volume) -> Connection | None:
-    """Return the mapping of an attached volume when the controller does not know yet that this host has followed."""
-    attached = flow.consumer.attachment(volume.name)
-    if attached is None or attached.volume_id != volume.id or not flow.consumer.check(volume.name, size=volume.size).ok:
-        # What is gone or locked follows when it comes back, and says so then.
-        return None
-    return next((c for c in flow.inventory().connections_of(volume) if c.host == flow.minion and c.behind(volume)), None)
-
-
 def _mounts(flow: Flow, volume: Volume) -> list[mounts.Mount]:
-    """Return the mount by which the file system on the volume can be grown here; none when it is not mounted for writing."""
+    """Return the mount by which the file system on the volume can be grown here."""
     attached = flow.consumer.attachment(volume.name)
-    if attached is None or attached.volume_id != volume.id or attached.read_only:
-        return []
-    found = [m for m in mount.live(flow, volume.name) if mounts.state(m.path).top == m]
-    return [m for m in found if not m.read_only][:1]
+    return growing.writable(flow.consumer, volume.name) if attached is not None and attached.volume_id == volume.id else []
 
 
 def _device(flow: Flow, name: str) -> str:

@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from .. import validate
-from ..consumer import filesystem, mounting, mounts, probe
+from ..consumer import filesystem, growing, mounting, mounts, probe
 from ..consumer.flow import Flow
-from ..consumer.fstab import Entry, Fstab, boot_options
+from ..consumer.fstab import Entry, Fstab, boot_options, is_own, same
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
 from ..model import Volume
 from . import fenced
@@ -116,8 +116,7 @@ def unmount_own(flow: Flow, name: str) -> Changes:
 
 def live(flow: Flow, name: str) -> list[mounts.Mount]:
     """Return the mounts of the file system on a volume, by whomever they were made."""
-    device = flow.consumer.mountable(name)
-    return mounts.of_device(device) if device and os.path.exists(device) else []
+    return growing.live(flow.consumer, name)
 
 
 def grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Changes) -> None:
@@ -145,8 +144,9 @@ def _apply(flow: Flow, request: Request, wanted: Mount, found: Look) -> tuple[Ch
     with flow.consumer.lock(name):
         device = flow.consumer.check(name).device
         fstype = _mount(flow, request, wanted, device, volume, changes)
-        if _fstab(flow).set(_entry(flow, name, wanted, fstype, volume)):
-            changes.setdefault("fstab", change(None, wanted.path))
+        former = _former(flow, name, wanted)
+        if _fstab(flow).set(_entry(flow, name, wanted, fstype, volume), former):
+            changes.setdefault("fstab", _moved(former, wanted))
         if _may_grow(request, wanted):
             grow(flow, device, fstype, wanted.path, changes)
         if connection is not None:
@@ -211,9 +211,10 @@ def _compare(flow: Flow, request: Request, wanted: Mount, seen: Look) -> Changes
     fstype = state.top.fstype
     entry = _entry(flow, request.name, wanted, fstype, seen.volume)
     have = _fstab(flow).find(wanted.path)
-    if have is None:
-        changes["fstab"] = change(None, wanted.path)
-    elif have.device == entry.device and have.options != entry.options:
+    former = _former(flow, request.name, wanted)
+    if have is None or former:
+        changes["fstab"] = _moved(former, wanted)
+    if have is not None and have.device == entry.device and have.options != entry.options:
         raise AlreadyExistsError(
             f"{wanted.path} is mounted with the options {have.options}, asked for is {entry.options}; apply storage_volume.unmounted first",
             field="mount_options",
@@ -294,6 +295,17 @@ def _entry(flow: Flow, name: str, wanted: Mount, fstype: str, volume: Volume | N
     read_only = attached is not None and attached.read_only
     options = boot_options(_options(wanted, fstype, volume, read_only))
     return Entry(device=flow.consumer.links.path(name), mount_point=wanted.path, fstype=fstype, options=options)
+
+
+def _former(flow: Flow, name: str, wanted: Mount) -> list[Entry]:
+    """Return our entries for other mount points of a volume that it is not mounted on: unmounted by hand, it would be back at boot."""
+    here = {m.path for m in live(flow, name)} - {os.path.realpath(wanted.path)}
+    others = [e for e in own_mounts(flow, name) if is_own(e) and not same(e.mount_point, wanted.path)]
+    return [e for e in others if os.path.realpath(e.mount_point) not in here]
+
+
+def _moved(former: list[Entry], wanted: Mount) -> dict[str, Any]:
+    return change(", ".join(e.mount_point for e in former) or None, wanted.path)
 
 
 def _options(wanted: Mount, fstype: str, volume: Volume | None, read_only: bool) -> str:

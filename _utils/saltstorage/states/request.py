@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach
+from ..consumer import attach, growing
 from ..consumer.attach import Attachment
 from ..consumer.flow import Connected, Flow, check_usable
 from ..consumer.together import Ask
@@ -162,7 +162,7 @@ def connect_changes(name: str, done: Connected) -> Changes:
     elif done.lagged is not None:
         # Somebody else grew the volume, and its device here only now.
         changes["size"] = change(done.lagged, done.volume.size)
-    elif not done.attached and done.connection.behind(done.volume):
+    elif not done.attached and done.follows and done.connection.behind(done.volume):
         # Its device has followed, by itself or before it could be told.
         changes["size"] = change(done.connection.size, done.volume.size)
     if done.attached:
@@ -201,7 +201,10 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["size"] = change(volume.size, size)
     elif status.state == attach.SIZE and attached is not None:
         changes["size"] = change(status.had(attached), volume.size)
-    elif status.state == attach.OK and mine is not None and mine.behind(volume):
+    elif (
+        status.state == attach.OK and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name))
+    ):
+        # Without a mount of its own, this state lets no file system follow, and tells the controller only when none has to.
         changes["size"] = change(mine.size, volume.size)
     if status.state not in (attach.OK, attach.SIZE):
         changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
@@ -212,7 +215,7 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["mapping"] = change(None, flow.minion)
     if attached is not None and live and attached.passphrase != request.passphrase:
         changes["passphrase"] = change(attached.passphrase, request.passphrase)
-    if status.state != attach.OK:
+    if status.state != attach.OK or volume.size < size:
         _refuse_locked_out(flow, request)
     there = status.state in (attach.OK, attach.SIZE)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
@@ -228,7 +231,7 @@ def _rid_of_stale(flow: Flow, request: Request, stale: list[str], test: bool, wh
 
 
 def _refuse_locked_out(flow: Flow, request: Request) -> None:
-    """Refuse at once what could not be opened in the end: its passphrase is missing, or cryptsetup is."""
+    """Refuse at once what could not be opened, or grown, in the end: its passphrase is missing, or cryptsetup is."""
     if request.passphrase:
         flow.consumer.passphrase(request.name, request.passphrase)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from .. import model, validate
 from ..consumer import snapshots
 from ..consumer.flow import Flow, check_usable
+from ..consumer.inventory import Inventory
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
 from ..model import Snapshot, Volume
 from .skeleton import Changes, Plan, change
@@ -68,7 +70,7 @@ def rotated(flow: Flow, name: Any, volume: Any, keep: Any, every: Any, freeze: A
         raise FailedPreconditionError(f"{text} first", field="keep")
     inventory = flow.inventory()
     series = sorted((s for s in inventory.snapshots_of(parent) if s.series == name), key=lambda s: s.created)
-    # What is being taken counts: it is there soon. What was to be frozen and was not confirmed is of no use.
+    # What is being taken counts for the age: it is there soon. What was to be frozen and was not confirmed is of no use.
     good = [
         s
         for s in series
@@ -78,10 +80,12 @@ def rotated(flow: Flow, name: Any, volume: Any, keep: Any, every: Any, freeze: A
     new = ""
     # A little early is on time: a schedule's runs are never exactly as far apart as its period.
     if keep and (not good or now - good[-1].created >= age * 0.99):
-        new = name + datetime.datetime.fromtimestamp(now, datetime.UTC).strftime(_STAMP)
+        new = _free(inventory, flow.minion, name, now)
         if freeze:
             snapshots.mount_point(flow, parent.name)
-    surplus = good[: max(0, len(good) + bool(new) - keep)]
+    # For the number it does not count: it may fail yet.
+    there = [s for s in good if s.state != model.CREATING]
+    surplus = there[: max(0, len(there) + bool(new) - keep)]
     old = [s for s in series if s not in good or (s in surplus and s.state == model.AVAILABLE)]
     changes: Changes = {s.name: change(_shown(s), None) for s in old}
     if new:
@@ -154,9 +158,12 @@ def _rotate(flow: Flow, name: str, parent: Volume, new: str, old: Sequence[Snaps
     said: list[str] = []
     if new:
         # Before any is deleted, so that there are never fewer than were asked for.
-        taken = snapshots.take(flow, new, parent.name, freezing=freeze, timeout=timeout, series=name)
-        changes[new] = change(None, _shown(taken.snapshot))
-        said.append(f"Snapshot {new!r} was taken" + ("." if taken.snapshot.state == model.AVAILABLE else ", and is not ready yet."))
+        snapshot = _take_next(flow, name, parent, new, freeze, timeout)
+        changes[snapshot.name] = change(None, _shown(snapshot))
+        if snapshot.state != model.AVAILABLE:
+            kept = " The old ones are kept until it is: apply again." if old else ""
+            return changes, f"Snapshot {snapshot.name!r} is being taken, and not ready yet (ready: False).{kept}"
+        said.append(f"Snapshot {snapshot.name!r} was taken.")
     deleted = 0
     for snapshot in old:
         try:
@@ -174,6 +181,28 @@ def _rotate(flow: Flow, name: str, parent: Volume, new: str, old: Sequence[Snaps
     if deleted:
         said.append(f"{deleted} old one{'s were' if deleted > 1 else ' was'} deleted.")
     return changes, " ".join(said)
+
+
+def _take_next(flow: Flow, name: str, parent: Volume, new: str, freeze: bool, timeout: float) -> Snapshot:
+    """Take the next snapshot of a series, under another name when one that another job took meanwhile has this one."""
+    while True:
+        try:
+            return snapshots.take(flow, new, parent.name, freezing=freeze, timeout=timeout, series=name).snapshot
+        except AlreadyExistsError:
+            now = flow.inventory_now()
+            free = _free(now, flow.minion, name, now.now())
+            if free == new:
+                raise
+            new = free
+
+
+def _free(inventory: Inventory, minion: str, series: str, now: float) -> str:
+    """Return the name of a series' next snapshot: of this second, or of the next one that is free.
+
+    A minion's snapshots have one space of names, and another volume may have a series of the same name.
+    """
+    stamps = (datetime.datetime.fromtimestamp(now + later, datetime.UTC).strftime(_STAMP) for later in itertools.count())
+    return next(found for stamp in stamps if inventory.snapshot(minion, found := series + stamp) is None)
 
 
 def _shown(snapshot: Snapshot) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..consumer.inventory import Inventory
 from ..errors import NotFoundError, PermissionDeniedError
 from ..model import Volume
 from ..wanted import Attributes, Wanted
+from . import growth
 from .skeleton import Changes, Plan, change
 
 #: Keys of changes other than a volume's name.
@@ -39,6 +40,7 @@ def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
     wanted.check(volume, source_now(inventory, owner, wanted))
     if volume.size < wanted.size or volume.state == model.EXTENDING:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
+        growth.refuse_locked_out(flow, volume)
         changes = {"size": change(volume.size, wanted.size), **written(volume, wanted)}
         return Plan(f"Volume {name!r} would be grown to {wanted.size} GiB.", changes, lambda: _create(flow, owner, name, wanted))
     if changes := written(volume, wanted):
@@ -46,7 +48,12 @@ def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
         text = f"{_listed(changes)} of volume {name!r} would be changed."
         return Plan(text, changes, lambda: _create(flow, owner, name, wanted), lambda: flow.ask_create(owner, name, wanted))
     if _lags(flow, volume):
+        growth.refuse_locked_out(flow, volume)
         return Plan(f"The device of volume {name!r} would be grown.", {"size": change(None, volume.size)}, lambda: _resize(flow, volume))
+    if (mine := growth.untold(flow, volume)) is not None:
+        # It has followed, and could not say so, or did by itself.
+        changes = {"size": change(mine.size, volume.size)}
+        return Plan(f"The controller would be told that volume {name!r} has grown here.", changes, lambda: _tell(flow, volume))
     return Plan(f"Volume {name!r} is present: {volume.size} GiB on backend {volume.backend!r}, id {volume.id}.")
 
 
@@ -134,6 +141,7 @@ def _create(flow: Flow, owner: str, name: str, wanted: Wanted) -> tuple[Changes,
         ), f"Volume {name!r} was created with {volume.size} GiB on backend {volume.backend!r}."
     if _lags(flow, volume):
         flow.consumer.resize(name, size=volume.size)
+    growth.tell(flow, volume)
     changes = written_changes(old, volume)
     if old.size == volume.size:
         # Somebody else may have done it meanwhile.
@@ -158,4 +166,11 @@ def _plain(value: Any) -> Any:
 
 def _resize(flow: Flow, volume: Volume) -> tuple[Changes, str]:
     flow.consumer.resize(volume.name, size=volume.size)
+    growth.tell(flow, volume)
     return {"size": change(None, volume.size)}, f"The device of volume {volume.name!r} was grown to {volume.size} GiB."
+
+
+def _tell(flow: Flow, volume: Volume) -> tuple[Changes, str]:
+    mine = growth.tell(flow, volume)
+    changes = {"size": change(mine.size, volume.size)} if mine is not None else {}
+    return changes, f"Volume {volume.name!r} has {volume.size} GiB here, and the controller knows that."

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltstorage.consumer.fstab import Entry, Fstab, boot_options, parse
+from saltstorage.consumer.fstab import Entry, Fstab, boot_options, is_own, parse
 from saltstorage.errors import FailedPreconditionError
 
 SYSTEM = "# <file system> <mount point>\nUUID=1-2 / ext4 errors=remount-ro 0 1\n\n/dev/sr0\t/media/cdrom0 udf,iso9660 user,noauto\n"
@@ -56,6 +56,19 @@ def test_a_mount_point_of_another_device_is_refused_and_kept(table):
     with pytest.raises(FailedPreconditionError, match="UUID=1-2 at /"):
         table.set(entry(mount_point="/"))
     assert read(table) == before
+
+
+def test_set_replaces_the_entries_of_former_mount_points(table):
+    before = table.all()
+    options = boot_options("defaults")
+    old = Entry(device="/dev/storage/x", mount_point="/srv/old", fstype="xfs", options=options)
+    assert is_own(old)
+    assert not any(is_own(entry) for entry in before)
+    new = Entry(device="/dev/storage/x", mount_point="/srv/new", fstype="xfs", options=options)
+    table.set(old)
+    assert table.set(new, [old])
+    assert table.all() == [*before, new]
+    assert not table.set(new, [old])
 
 
 def test_remove_takes_only_our_line(table):

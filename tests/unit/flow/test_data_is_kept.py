@@ -152,6 +152,28 @@ def test_a_line_of_another_device_in_fstab_is_refused_first_and_always(host):
     assert not os.path.ismount(host.mount_point)
 
 
+def test_c12_unmounted_by_hand_and_wanted_elsewhere_is_mounted_there_alone(host):
+    """At the next boot, too."""
+    assert host.mounted()["result"]
+    table, elsewhere = Path(host.folder, "fstab"), str(host.folder / "elsewhere")
+    # Somebody's own, of another part of the file system; and a place that is still in use.
+    theirs = f"{host.folder}/dev/data {host.folder}/theirs xfs noauto 0 0\n"
+    table.write_text(theirs + table.read_text())
+    refused = host.mounted(mount=elsewhere)
+    assert refused["comment"].startswith("ALREADY_EXISTS"), refused
+    subprocess.run(["umount", host.mount_point], check=True)
+    assert host.mounted(mount=elsewhere, test=True)["changes"] == {"mount": {"old": None, "new": elsewhere}}
+    done = host.mounted(mount=elsewhere)
+    assert done["changes"]["fstab"] == {"old": host.mount_point, "new": elsewhere}
+    assert [line.split()[1] for line in table.read_text().splitlines()] == [f"{host.folder}/theirs", elsewhere]
+    assert host.mounted(mount=elsewhere)["changes"] == {}
+    # What an earlier version left is found, too.
+    table.write_text(table.read_text() + table.read_text().splitlines()[1].replace(elsewhere, host.mount_point) + "\n")
+    for test in (True, False):
+        assert host.mounted(mount=elsewhere, test=test)["changes"] == {"fstab": {"old": host.mount_point, "new": elsewhere}}
+    assert [line.split()[1] for line in table.read_text().splitlines()] == [f"{host.folder}/theirs", elsewhere]
+
+
 def test_in_use_is_refused_before_anything_is_unmounted(host):
     assert host.mounted()["result"]
     with open(Path(host.mount_point, "file"), "w"):

@@ -309,6 +309,38 @@ def test_x6_mapping_and_file_system_grow_while_mounted(host):
     assert read(host) == "kept"
 
 
+@pytest.fixture
+def taken_for_open(host, monkeypatch):
+    """A volume that is connected, and taken for an encrypted one that is open, also by a kernel without a device mapper."""
+    ok(host.state("connected", size=1))
+    device = raw(host)
+    records = host.flow.consumer.records
+    records.save(records.load("data").replace(encrypted=True, passphrase="pillar://storage:passphrases:data"))
+    service = host.flow.controller._service(start=False)
+    service.catalog.update(service.catalog.volume("web1", "data"), encrypted=True, formatted=True)
+    mapping = luks.Mapping(device, "CRYPT-LUKS2-x", frozenset({devices.number(device)}))
+    monkeypatch.setattr(luks, "find", lambda name: mapping)
+    monkeypatch.setattr(luks, "require", lambda: None)
+    yield host
+    monkeypatch.undo()
+    records.save(records.load("data").replace(encrypted=False, passphrase=""))
+
+
+@pytest.mark.parametrize("function", ["present", "connected", "extended"])
+def test_x6_without_its_passphrase_nothing_of_an_encrypted_volume_grows(taken_for_open, function):
+    host = taken_for_open
+    given = {"size": 2, **({"encrypted": True} if function == "connected" else {})}
+    say(host, None)
+    for test in (True, False):
+        comment = refused(host.state(function, test=test, **given), "FAILED_PRECONDITION")
+        assert "pillar://storage:passphrases:data" in comment
+    assert host.flow.inventory().volume("web1", "data").size == 1
+    # What does not grow needs none.
+    assert host.state(function, **{**given, "size": 1})["changes"] == {}
+    say(host, SECRET)
+    assert host.state(function, test=True, **given)["changes"] == {"size": {"old": 1, "new": 2}}
+
+
 @needs_mapper
 def test_x7_killed_before_the_mapping_grew(host, monkeypatch):
     ok(mounted(host))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -13,9 +14,9 @@ import pytest
 
 from saltstorage import model
 from saltstorage.consumer import freeze
-from saltstorage.errors import UnavailableError
+from saltstorage.errors import DeadlineExceededError, UnavailableError
 
-from .test_snapshots import done, fail, files, nothing, refused
+from .test_snapshots import Impatient, done, fail, files, nothing, refused
 
 pytestmark = pytest.mark.root
 
@@ -78,6 +79,28 @@ def test_frozen_while_it_is_cut_and_whole(mounted, hooks):
     done(mounted.state("disconnected", "copy"))
 
 
+def test_the_backend_is_loaded_before_writers_wait(mounted, monkeypatch):
+    """As in a new salt-call: nothing is loaded but what this run loads."""
+    mounted.close()
+    mounted.context.clear()
+    loaded, real = [], freeze.frozen
+
+    def frozen(*args, **given):
+        kept = mounted.context.get("saltstorage.bus.service")
+        loaded.append(kept is not None and kept[1].core.backends["local"].loaded() is not None)
+        return real(*args, **given)
+
+    monkeypatch.setattr(freeze, "frozen", frozen)
+    done(cut(mounted))
+    assert loaded == [True]
+
+
+def test_g6_what_the_backend_cannot_do_is_refused_before_writers_wait(mounted, monkeypatch):
+    monkeypatch.setattr(mounted.service.core.provider("local"), "capabilities", frozenset)
+    monkeypatch.setattr(freeze, "frozen", lambda *args, **given: pytest.fail("it was frozen"))
+    refused(cut(mounted), "UNIMPLEMENTED")
+
+
 def test_not_mounted_is_refused_before_the_cut(faulty):
     done(faulty.state("connected", size=1))
     for test in (True, False):
@@ -114,6 +137,50 @@ def test_a_snapshot_that_was_not_frozen_until_the_end_is_not_kept(mounted, hooks
     assert files(mounted) == ["volume"]
     hooks.clear()
     assert done(cut(mounted))["changes"]["cut"]["new"]["frozen"] is True
+
+
+@pytest.fixture
+def impatient(mounted, monkeypatch):
+    """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on."""
+    made = Impatient(mounted.flow.controller)
+    monkeypatch.setattr("saltstorage.consumer.flow.Flow.controller", made)
+    yield mounted
+    made.pool.shutdown()
+
+
+def test_n5_a_snapshot_that_is_taken_when_nobody_waits_any_more_is_not_kept(impatient, hooks):
+    service, go_on = impatient.service, threading.Event()
+    hooks["create_snapshot"] = lambda: go_on.wait(30)
+    refused(cut(impatient, timeout=1), "DEADLINE_EXCEEDED")
+    assert service.catalog.snapshot("web1", "cut").state == model.CREATING
+    go_on.set()
+    impatient.flow.controller.pool.shutdown()
+    assert service.catalog.snapshot("web1", "cut") is None
+    assert files(impatient) == ["volume"]
+
+
+def test_n5_a_snapshot_of_which_the_host_hears_too_late_is_not_kept(impatient, monkeypatch):
+    """The controller took it in time, and its answer comes when the host waits no more."""
+    operations, answered = impatient.service.operations, threading.Event()
+    real = operations["snapshot_create"]
+
+    @functools.wraps(real)
+    def late(caller, **args):
+        reply = real(caller, **args)
+        answered.wait(30)
+        return reply
+
+    monkeypatch.setitem(operations, "snapshot_create", late)
+    refused(cut(impatient, timeout=1), "DEADLINE_EXCEEDED")
+    answered.set()
+    assert found(impatient) is None
+
+
+def test_n5_none_is_taken_when_the_time_is_over(mounted, hooks):
+    hooks["create_snapshot"] = lambda: pytest.fail("it was taken")
+    with pytest.raises(DeadlineExceededError):
+        mounted.flow.request("snapshot_create", {"name": "cut", "volume": "data", "frozen": True, "until": time.time() - 1})
+    assert found(mounted) is None
 
 
 def test_the_master_dies_after_the_cut(mounted, monkeypatch):

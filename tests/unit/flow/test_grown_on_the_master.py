@@ -151,6 +151,56 @@ def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatc
     assert [c.size for c in service.catalog.connections()] == [2]
 
 
+@pytest.fixture
+def by_hand(host, owner):
+    """A volume whose file system somebody else mounted, and which then has grown."""
+    done(host.state("mounted", owner=owner))
+    done(host.state("unmounted", owner=owner))
+    os.makedirs(host.mount_point, exist_ok=True)
+    subprocess.run(["mount", str(host.folder / "dev" / "data"), host.mount_point], check=True)
+    grow(host, owner)
+    return host
+
+
+def known(host):
+    """The size that the controller has for this host."""
+    return [c.size for c in host.flow.controller._service(start=False).catalog.connections()]
+
+
+@pytest.mark.parametrize("function", ["connected", "present", "connect"])
+@pytest.mark.parametrize("owner", ["web1"], indirect=True)
+def test_x6_a_host_whose_file_system_is_mounted_by_others_and_did_not_grow_has_not_followed(by_hand, owner, function):
+    if function == "connect":
+        by_hand.flow.connect(owner, "data")
+    else:
+        assert foretold(by_hand, function, **({"size": 2} if function == "present" else {})).keys() == {"size"}
+    assert (device_size(by_hand), fs_size(by_hand) < GIB) == (2 * GIB, True)
+    assert known(by_hand) == [1]
+    assert [f.host for f in by_hand.service.check().findings(kinds="behind")] == ["web1"]
+    # Nobody can make it grow but who mounted it; then it is seen to have followed.
+    subprocess.run(["xfs_growfs", by_hand.mount_point], check=True, capture_output=True)
+    function, given = ("present", {"size": 2}) if function == "present" else ("connected", {})
+    assert foretold(by_hand, function, **given) == {"size": SIZE}
+    assert known(by_hand) == [2]
+
+
+def test_x6_what_is_mounted_read_only_by_others_needs_not_follow(by_hand, owner):
+    subprocess.run(["mount", "-o", "remount,ro", by_hand.mount_point], check=True)
+    assert foretold(by_hand, "connected", owner=owner) == {"size": SIZE}
+    assert known(by_hand) == [2]
+
+
+@pytest.mark.parametrize("owner", ["web1"], indirect=True)
+@pytest.mark.parametrize("by", ["admin", "state"])
+def test_x6_present_says_that_it_has_followed(host, owner, by):
+    done(host.state("connected"))
+    if by == "admin":
+        grow(host, owner)
+    assert set(foretold(host, "present", size=2)) == {"size"}
+    assert device_size(host) == 2 * GIB
+    assert known(host) == [2]
+
+
 def unanswered(*args, **given):
     raise UnavailableError("no answer")
 
@@ -219,7 +269,7 @@ def test_c4_the_device_follows_first_and_the_file_system_later(host, owner):
     grow(host, owner)
     assert foretold(host, "connected", owner=owner) == {"size": SIZE}
     assert (device_size(host), fs_size(host) < GIB) == (2 * GIB, True)
-    assert set(foretold(host, "mounted", owner=owner)) == {"filesystem"}
+    assert set(foretold(host, "mounted", owner=owner)) == {"size", "filesystem"}
     assert fs_size(host) > 1.8 * GIB
 
 

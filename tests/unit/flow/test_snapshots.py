@@ -12,8 +12,10 @@ from cinder import exception
 
 from saltstorage import model
 from saltstorage.consumer import snapshots
+from saltstorage.consumer.inventory import Inventory
 from saltstorage.controller.core import Caller
 from saltstorage.errors import DeadlineExceededError, FailedPreconditionError, NotFoundError, UnimplementedError
+from saltstorage.states import snapshot as states
 
 BOTH = pytest.mark.parametrize("test", [True, False])
 
@@ -353,6 +355,90 @@ def test_rotated_deletes_nothing_when_none_can_be_taken(faulty, hooks):
     hooks["create_snapshot"] = fail
     refused(faulty.state("snapshot_rotated", "daily", keep=1), "INTERNAL")
     assert series(faulty) == names
+
+
+def test_n5_rotated_keeps_the_old_ones_until_the_new_one_is_there(impatient, hooks):
+    names = aged(impatient, 2, keep=2)
+    age(impatient, 86400)
+    go_on, fails = threading.Event(), [True]
+    begun = impatient.flow.controller.begun = threading.Event()
+
+    def slow():
+        begun.set()
+        go_on.wait(60)
+        if fails:
+            fail()
+
+    hooks["create_snapshot"] = slow
+    first = done(impatient.state("snapshot_rotated", "daily", keep=2, timeout=1))
+    assert "ready: False" in first["comment"]
+    assert "old ones are kept" in first["comment"]
+    # To the next apply it is not there either.
+    nothing(impatient.state("snapshot_rotated", "daily", keep=2, timeout=1))
+    assert series(impatient)[:2] == names
+    go_on.set()
+    deadline = time.monotonic() + 20
+    while len(series(impatient)) > 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert series(impatient) == names, "the new one failed, and none of the old ones is missing"
+    fails.clear()
+    assert set(done(impatient.state("snapshot_rotated", "daily", keep=2))["changes"]) > {names[0]}
+    assert series(impatient)[0] == names[1]
+    assert len(series(impatient)) == 2
+
+
+def test_n5_rotated_deletes_the_old_ones_once_the_new_one_is_there(impatient, hooks):
+    names = aged(impatient, 1, keep=1)
+    age(impatient, 86400)
+    go_on = threading.Event()
+    begun = impatient.flow.controller.begun = threading.Event()
+    hooks["create_snapshot"] = lambda: (begun.set(), go_on.wait(60))
+    result = done(impatient.state("snapshot_rotated", "daily", keep=1, timeout=1))
+    [new] = result["changes"]
+    assert "ready: False" in result["comment"]
+    nothing(impatient.state("snapshot_rotated", "daily", keep=1))
+    go_on.set()
+    deadline = time.monotonic() + 20
+    while impatient.service.catalog.snapshot("web1", new).state != model.AVAILABLE and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(done(impatient.state("snapshot_rotated", "daily", keep=1))["changes"]) == set(names)
+    assert series(impatient) == [new]
+
+
+@pytest.fixture
+def other(volume, monkeypatch):
+    """A second volume, and a controller whose clock stands still."""
+    done(volume.state("present", "other", size=1))
+    monkeypatch.setattr(Inventory, "now", lambda inventory: 1769904000.0)
+    return volume
+
+
+def test_rotated_two_volumes_in_one_second(other):
+    """Their series have one name, and each keeps what is its own."""
+    for at in ("00", "02"):
+        for second, name in enumerate(("data", "other")):
+            [new] = [n for n, c in done(other.state("snapshot_rotated", "daily", volume=name, keep=2))["changes"].items() if c["new"]]
+            assert new == f"daily-20260201T0000{int(at) + second:02}Z"
+        age(other, 2_000_000_000)
+    found = other.service.catalog.snapshots(owner="web1")
+    assert sorted(s.volume for s in found) == ["data", "data", "other", "other"]
+    done(other.state("snapshot_rotated", "daily", keep=0))
+    assert {s.volume for s in other.service.catalog.snapshots(owner="web1")} == {"other"}
+
+
+def test_rotated_two_volumes_by_two_jobs_at_once(other, monkeypatch):
+    """Each job chose the name before the other one had taken it."""
+    real, asked = states._free, []
+
+    def early(inventory, *args):
+        asked.append(inventory)
+        return "daily-20260201T000000Z" if len(asked) <= 2 else real(inventory, *args)
+
+    monkeypatch.setattr(states, "_free", early)
+    for name in ("data", "other"):
+        done(other.state("snapshot_rotated", "daily", volume=name))
+    found = {s.volume: s.name for s in other.service.catalog.snapshots(owner="web1")}
+    assert found == {"data": "daily-20260201T000000Z", "other": "daily-20260201T000001Z"}
 
 
 # Setting back
