@@ -220,6 +220,15 @@ class Connections:
         refuse_barred(volume, others, read_only=read_only, mounts=mounts)
         new = mine is None
         granted = mine is None or mine.mounts != mounts
+        if mine is not None:
+            joined = provider.joined(as_provider_volume(volume), mine.id, mine.connector, connector)
+            if joined is None:
+                # As after a new installation. The old initiators go before the record of them does.
+                log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", host, volume.id)
+                self.unmap(volume, mine)
+                mine = None
+            else:
+                connector = joined
         if mine is None:
             mine = Connection(
                 id=new_id(),
@@ -236,7 +245,7 @@ class Connections:
             )
             self.core.catalog.add(mine)
         else:
-            # A repeat, perhaps by a host that was installed anew: what is unmapped one day is what was mapped last.
+            # Before the driver is asked, and with every initiator that it was ever asked for: all of them are unmapped one day.
             mine = self.core.catalog.update(mine, connector=connector, read_only=read_only, mounts=mounts)
         try:
             info = provider.connect(as_provider_volume(volume), mine.id, connector, read_only=read_only)

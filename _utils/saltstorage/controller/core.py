@@ -15,6 +15,7 @@ from ..model import Snapshot, Volume
 from .backends import Backends
 from .catalog import Catalog
 from .config import ControllerConfig, TypeEntry
+from .initiators import MAX_ITEMS
 from .locks import Locks, volume_key
 from .policy import Rule
 from .providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
@@ -136,7 +137,7 @@ def plain_connector(value: Any) -> Mapping[str, Any]:
         raise InvalidArgumentError("connector has too many keys", field="connector")
     for key, item in given.items():
         items = item if isinstance(item, list) else [item]
-        if len(items) > 256 or not all(entry is None or isinstance(entry, str | int | float | bool) for entry in items):
+        if len(items) > MAX_ITEMS or not all(entry is None or isinstance(entry, str | int | float | bool) for entry in items):
             raise InvalidArgumentError(f"connector:{key} is not a plain value", field=f"connector:{key}")
         if any(isinstance(entry, str) and (len(entry) > 1024 or not entry.isprintable()) for entry in items):
             raise InvalidArgumentError(f"connector:{key} has a value that is too long or not printable", field=f"connector:{key}")
