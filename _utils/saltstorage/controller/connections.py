@@ -66,6 +66,8 @@ class Connections:
         owner = self.core.owner(caller, owner, name, change=wanted is not None and not shared)
         sources = self.volumes.source_lock(owner, wanted) if wanted else []
         with self.core.held(caller, "connection", (owner, name), *sources):
+            if wanted is not None:
+                self.volumes.check_source_lock(owner, wanted, sources)
             self._refuse_other_encryption(owner, name, wanted, encrypted)
             old: Volume | None
             if wanted is not None and not shared:
@@ -218,8 +220,6 @@ class Connections:
             )
         mounts = mounts or (mine is not None and mine.mounts)
         refuse_barred(volume, others, read_only=read_only, mounts=mounts)
-        new = mine is None
-        granted = mine is None or mine.mounts != mounts
         if mine is not None:
             joined = provider.joined(as_provider_volume(volume), mine.id, mine.connector, connector)
             if joined is None:
@@ -229,6 +229,8 @@ class Connections:
                 mine = None
             else:
                 connector = joined
+        new = mine is None
+        granted = mine is None or mine.mounts != mounts
         if mine is None:
             mine = Connection(
                 id=new_id(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import validate
-from ..errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, UnimplementedError
+from ..errors import AbortedError, InvalidArgumentError, NotFoundError, PermissionDeniedError, UnimplementedError
 from ..model import Snapshot, Volume
 from .backends import Backends
 from .catalog import Catalog
@@ -106,6 +106,17 @@ def require(provider: Provider, capability: Capability, backend: str, doing: str
     """Raise UnimplementedError unless the backend has the capability."""
     if capability not in provider.capabilities():
         raise UnimplementedError(f"backend {backend!r} cannot {doing}")
+
+
+def refuse_renamed(held: str, volume: str) -> None:
+    """Refuse to go on under the lock of a name that is not the volume's any more: somebody else may hold the right one.
+
+    :param held: name whose lock is held, which was looked up before.
+    :param volume: the volume's name, looked up since.
+    :raises AbortedError: they differ.
+    """
+    if volume != held:
+        raise AbortedError(f"volume {held!r} was renamed meanwhile; try again")
 
 
 def new_id() -> str:
