@@ -66,6 +66,8 @@ class Connections:
         owner = self.core.owner(caller, owner, name, change=wanted is not None and not shared)
         sources = self.volumes.source_lock(owner, wanted) if wanted else []
         with self.core.held(caller, "connection", (owner, name), *sources):
+            if wanted is not None:
+                self.volumes.check_source_lock(owner, wanted, sources)
             self._refuse_other_encryption(owner, name, wanted, encrypted)
             old: Volume | None
             if wanted is not None and not shared:
@@ -218,6 +220,15 @@ class Connections:
             )
         mounts = mounts or (mine is not None and mine.mounts)
         refuse_barred(volume, others, read_only=read_only, mounts=mounts)
+        if mine is not None:
+            joined = provider.joined(as_provider_volume(volume), mine.id, mine.connector, connector)
+            if joined is None:
+                # As after a new installation. The old initiators go before the record of them does.
+                log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", host, volume.id)
+                self.unmap(volume, mine)
+                mine = None
+            else:
+                connector = joined
         new = mine is None
         granted = mine is None or mine.mounts != mounts
         if mine is None:
@@ -236,7 +247,7 @@ class Connections:
             )
             self.core.catalog.add(mine)
         else:
-            # A repeat, perhaps by a host that was installed anew: what is unmapped one day is what was mapped last.
+            # Before the driver is asked, and with every initiator that it was ever asked for: all of them are unmapped one day.
             mine = self.core.catalog.update(mine, connector=connector, read_only=read_only, mounts=mounts)
         try:
             info = provider.connect(as_provider_volume(volume), mine.id, connector, read_only=read_only)

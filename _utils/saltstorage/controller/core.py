@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import validate
-from ..errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, UnimplementedError
+from ..errors import AbortedError, InvalidArgumentError, NotFoundError, PermissionDeniedError, UnimplementedError
 from ..model import Snapshot, Volume
 from .backends import Backends
 from .catalog import Catalog
 from .config import ControllerConfig, TypeEntry
+from .initiators import MAX_ITEMS
 from .locks import Locks, volume_key
 from .policy import Rule
 from .providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
@@ -107,6 +108,17 @@ def require(provider: Provider, capability: Capability, backend: str, doing: str
         raise UnimplementedError(f"backend {backend!r} cannot {doing}")
 
 
+def refuse_renamed(held: str, volume: str) -> None:
+    """Refuse to go on under the lock of a name that is not the volume's any more: somebody else may hold the right one.
+
+    :param held: name whose lock is held, which was looked up before.
+    :param volume: the volume's name, looked up since.
+    :raises AbortedError: they differ.
+    """
+    if volume != held:
+        raise AbortedError(f"volume {held!r} was renamed meanwhile; try again")
+
+
 def new_id() -> str:
     """Return a UUID for something that does not exist yet."""
     return str(uuid.uuid4())
@@ -136,7 +148,7 @@ def plain_connector(value: Any) -> Mapping[str, Any]:
         raise InvalidArgumentError("connector has too many keys", field="connector")
     for key, item in given.items():
         items = item if isinstance(item, list) else [item]
-        if len(items) > 256 or not all(entry is None or isinstance(entry, str | int | float | bool) for entry in items):
+        if len(items) > MAX_ITEMS or not all(entry is None or isinstance(entry, str | int | float | bool) for entry in items):
             raise InvalidArgumentError(f"connector:{key} is not a plain value", field=f"connector:{key}")
         if any(isinstance(entry, str) and (len(entry) > 1024 or not entry.isprintable()) for entry in items):
             raise InvalidArgumentError(f"connector:{key} has a value that is too long or not printable", field=f"connector:{key}")

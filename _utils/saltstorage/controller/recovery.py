@@ -10,7 +10,7 @@ from ..bus.faults import as_storage_error
 from ..errors import AbortedError, StorageError
 from ..model import Connection, Move, Volume
 from .connections import Connections
-from .core import Caller, Core, as_provider_volume
+from .core import Caller, Core, as_provider_volume, refuse_renamed
 from .locks import volume_key
 from .moves import Moves
 from .reverts import Reverts
@@ -68,15 +68,20 @@ class Recovery:
             self._restore(backend, volume_id)
         return bool(self._unrestored.get(backend))
 
+    def _check_held(self, held: Volume, now: Volume) -> None:
+        """Leave a volume alone that was renamed, or given away, before its lock was held."""
+        refuse_renamed(f"{held.owner}/{held.name}", f"{now.owner}/{now.name}")
+
     def _try(self, volume: Volume, what: str, item: Connection | Move | str | None) -> None:
         try:
             with self.core.locks.held(volume_key(volume.owner, volume.name), why=f"recovery of {volume.name!r}", timeout=0):
+                self._check_held(volume, self.core.catalog.volume_by_id(volume.id) or volume)
                 if isinstance(item, Connection):
                     self.settle_connection(volume, item)
                 elif isinstance(item, Move):
                     self.moves.recover(item)
                 elif isinstance(item, str):
-                    self.settle_snapshot(volume.owner, item)
+                    self.settle_snapshot(volume.owner, item, held=volume.name)
                 else:
                     self.settle_volume(volume)
         except AbortedError:
@@ -95,9 +100,15 @@ class Recovery:
             self.connections.unmap(volume, now)
             log.warning("storage: undid the half done connection of volume %s to %s", volume.id, now.host)
 
-    def settle_snapshot(self, owner: str, name: str) -> None:
-        """Remove a snapshot that is half taken or half deleted; finish setting its volume back to it."""
+    def settle_snapshot(self, owner: str, name: str, *, held: str) -> None:
+        """Remove a snapshot that is half taken or half deleted; finish setting its volume back to it.
+
+        :param held: name of the volume whose lock is held.
+        :raises AbortedError: the snapshot's volume has another name by now.
+        """
         now = self.core.catalog.snapshot(owner, name)
+        if now is not None:
+            refuse_renamed(held, now.volume)
         if now is not None and now.state == model.REVERTING:
             self.reverts.settle(now)
             log.warning("storage: volume %s is set back to snapshot %s, or was not touched", now.volume_id, now.id)
@@ -110,7 +121,7 @@ class Recovery:
         now = self.core.catalog.volume_by_id(volume.id)
         if now is not None and now.state == model.REVERTING:
             for snapshot in self.core.catalog.snapshots(volume_id=now.id, state=model.REVERTING):
-                self.settle_snapshot(snapshot.owner, snapshot.name)
+                self.settle_snapshot(snapshot.owner, snapshot.name, held=now.name)
         elif now is not None and now.state != model.AVAILABLE:
             after = self.volumes.settle(now)
             log.warning("storage: volume %s was %s and is now %s", now.id, now.state, after.state if after else "gone")
@@ -122,6 +133,7 @@ class Recovery:
             volume = self.core.catalog.volume_by_id(volume_id)
             if volume is not None and volume.backend == backend:
                 with self.core.held(Caller(), "restoration", (volume.owner, volume.name)):
+                    self._check_held(volume, self.core.catalog.volume_by_id(volume_id) or volume)
                     if self.core.catalog.connections(volume_id=volume_id):
                         self.core.provider(backend).restore(as_provider_volume(volume))
         except StorageError as error:

@@ -82,7 +82,7 @@ class Repair:
             name = snapshot.volume
         with self.core.locks.held(volume_key(finding.owner, name), why=f"repair of {name!r}", timeout=0):
             if finding.what == "snapshot":
-                self.recovery.settle_snapshot(finding.owner, finding.name)
+                self.recovery.settle_snapshot(finding.owner, finding.name, held=name)
             elif finding.what == "move":
                 for move in self.core.catalog.moves(source_id=finding.id, state=model.REMOVING):
                     self.recovery.moves.recover(move)

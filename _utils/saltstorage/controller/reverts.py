@@ -10,9 +10,9 @@ import logging
 from typing import Any
 
 from .. import model, validate
-from ..errors import AbortedError, FailedPreconditionError, NotFoundError, StorageError, UnimplementedError
+from ..errors import FailedPreconditionError, NotFoundError, StorageError, UnimplementedError
 from ..model import Snapshot, Volume
-from .core import Caller, Core, as_provider_snapshot, as_provider_volume, require
+from .core import Caller, Core, as_provider_snapshot, as_provider_volume, refuse_renamed, require
 from .providers.base import Capability
 from .volumes import Volumes
 
@@ -46,8 +46,7 @@ class Reverts:
             )
         with self.core.held(caller, "return to a snapshot", (owner, volume.name)):
             held, (snapshot, volume) = volume.name, self._found(owner, name)
-            if volume.name != held:
-                raise AbortedError(f"volume {held!r} was renamed meanwhile; try again")
+            refuse_renamed(held, volume.name)
             if volume.state != model.REVERTING:
                 volume = self.volumes.usable(owner, volume.name)
                 self._check(snapshot, volume)

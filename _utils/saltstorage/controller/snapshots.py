@@ -9,7 +9,7 @@ from typing import Any
 from .. import model, validate
 from ..errors import AlreadyExistsError, DeadlineExceededError, FailedPreconditionError, NotFoundError, StorageError
 from ..model import Snapshot, Volume
-from .core import Caller, Core, as_provider_snapshot, new_id, require
+from .core import Caller, Core, as_provider_snapshot, new_id, refuse_renamed, require
 from .locks import owner_key
 from .providers.base import Capability
 from .volumes import Volumes
@@ -108,9 +108,10 @@ class Snapshots:
         """
         name = validate.name(name)
         owner = self.core.owner(caller, owner, name, change=True)
-        found = self._found(owner, name)
-        with self.core.held(caller, "confirmation of a snapshot", (owner, found.volume)):
+        held = self._found(owner, name)
+        with self.core.held(caller, "confirmation of a snapshot", (owner, held.volume)):
             found = self._found(owner, name)
+            refuse_renamed(held.volume, found.volume)
             if found.id != id or found.state != model.AVAILABLE:
                 raise FailedPreconditionError(f"snapshot {name!r} was taken anew, or is being deleted, meanwhile; apply again")
             if found.frozen is None:
@@ -124,13 +125,14 @@ class Snapshots:
         """
         name = validate.name(name)
         owner = self.core.owner(caller, owner, name, change=True)
-        found = self.core.catalog.snapshot(owner, name)
-        if found is None:
+        held = self.core.catalog.snapshot(owner, name)
+        if held is None:
             return {"old": None, "record_only": False}
-        with self.core.held(caller, "deletion of a snapshot", (owner, found.volume)):
+        with self.core.held(caller, "deletion of a snapshot", (owner, held.volume)):
             found = self.core.catalog.snapshot(owner, name)
             if found is None:
                 return {"old": None, "record_only": False}
+            refuse_renamed(held.volume, found.volume)
             existed = self.remove(found)
         return {"old": found.to_wire(), "record_only": not existed}
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import model, validate
 from ..errors import (
+    AbortedError,
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
@@ -67,7 +68,9 @@ class Volumes:
             retain=retain,
         )
         owner = self.core.owner(caller, owner, name, change=True)
-        with self.core.held(caller, "creation", (owner, name), *self.source_lock(owner, wanted)):
+        sources = self.source_lock(owner, wanted)
+        with self.core.held(caller, "creation", (owner, name), *sources):
+            self.check_source_lock(owner, wanted, sources)
             old, volume = self.ensure(caller, owner, name, wanted)
         return {"volume": volume.to_wire(), "old": old.to_wire() if old else None}
 
@@ -321,6 +324,16 @@ class Volumes:
             return [(owner, wanted.source["name"])]
         snapshot = self.core.catalog.snapshot(owner, wanted.source["name"])
         return [(owner, snapshot.volume)] if snapshot else []
+
+    def check_source_lock(self, owner: str, wanted: Wanted, held: list[tuple[str, str]]) -> None:
+        """Refuse to go on when what was locked as the source's volume is not it any more.
+
+        :param held: what :meth:`source_lock` returned before.
+        :raises AbortedError: it was renamed, or the snapshot is another volume's by now.
+        """
+        now = self.source_lock(owner, wanted)
+        if now and now != held:
+            raise AbortedError("the volume of the snapshot that is the source was renamed meanwhile; try again")
 
     def _find_source(
         self, owner: str, wanted: Wanted, backend: str

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...errors import UnimplementedError
 from ...model import BackendStats
+from .. import initiators
 
 
 class Capability(enum.StrEnum):
@@ -190,6 +191,17 @@ class Provider(abc.ABC):
 
         :raises NotFoundError: there is no such volume, or the host has no initiator that fits.
         """
+
+    def joined(
+        self, volume: ProviderVolume, connection_id: str, before: Mapping[str, Any], connector: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """Return the connector for a repeated :meth:`connect` of a host that tells of itself other than ``before``, and do nothing.
+
+        It has every initiator of both. None when the backend cannot take it for the same host: :meth:`disconnect` comes first.
+
+        :raises NotFoundError: the host has no initiator that fits.
+        """
+        return initiators.joined(before, connector, initiators.EVERYTHING)
 
     @abc.abstractmethod
     def disconnect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, last: bool) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
 from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats
-from .. import cinder_bridge, cinder_logging
+from .. import cinder_bridge, cinder_logging, initiators
 from ..cinder_errors import is_gone, translated
 from ..cinder_logging import describe
 from . import cinder_options, cinder_stats
@@ -243,6 +243,11 @@ class CinderlibProvider(CinderManage):
             self._driver.validate_connector(dict(connector))
             connection = self._find_connection(row, connection_id)
             new = connection is None
+            if connection is not None and connection.connector_info != dict(connector):
+                # Before the driver is called: it may map what is added, and all that is mapped must be unmapped one day.
+                connection._ovo.connector = dict(connector)
+                connection._ovo.connection_info = {**connection._ovo.connection_info, "connector": dict(connector)}
+                connection.save()
             if connection is None:
                 # Before the driver is called, since drivers count the attachments of a volume.
                 connection = self._library.Connection(
@@ -273,6 +278,18 @@ class CinderlibProvider(CinderManage):
                 connection.save()
                 self._update(row, None, status=IN_USE)
             return answer
+
+    def joined(
+        self, volume: ProviderVolume, connection_id: str, before: Mapping[str, Any], connector: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """Return the connector for a repeated connection; see the base class. What counts is what drivers of the protocol mask by."""
+        with translated(f"connect volume {volume.id} to {connector.get('host')!r}"):
+            # First, so that a host whose initiator cannot be read for once keeps what it has.
+            self._driver.validate_connector(dict(connector))
+            row = self._find_volume(volume.id)
+            connection = self._find_connection(row, connection_id) if row is not None else None
+            kind = (connection.conn_info or {}).get("driver_volume_type") if connection is not None else None
+            return initiators.joined(before, connector, initiators.masked_by(kind))
 
     def disconnect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, last: bool) -> None:
         """Unmap a volume from a host; see the base class.
