@@ -1,7 +1,10 @@
-"""Cinder's LVM driver, made to finish an extension that was cut off, and to list while others are at work.
+"""Cinder's LVM driver, made to finish what was cut off, and to list while others are at work.
 
 ``lvextend`` fails when the logical volume has the size already.  So an extension that is repeated after the controller was killed, or
 after the target could not be told of the new size, failed for ever (seen with Cinder 29).
+
+To set a thick volume back, LVM merges the snapshot into it, which is gone then, and Cinder makes it anew.  Cut off between the two, a
+repetition found nothing to merge, for ever.
 
 To list, Cinder asks for each logical volume by its name, and fails when one was deleted since it asked for the names.  It takes the
 snapshots of thin volumes for volumes, and a pool that nothing has open for one that can be taken over, which would rename it.
@@ -27,14 +30,22 @@ class Report:
     """
 
     def __init__(self, group: Any) -> None:
-        columns = ["--noheadings", "--unit=g", "--nosuffix", "--separator=|", "-o", "lv_name,lv_size,lv_attr,origin"]
+        columns = ["--noheadings", "--unit=g", "--nosuffix", "--separator=|", "-o", "lv_name,lv_size,lv_attr,origin,lv_tags"]
         found, _ = group._run_lvm_command([*group.LVM_CMD_PREFIX, "lvs", *columns, group.vg_name])
         rows = (line.strip().split("|") for line in str(found).splitlines() if line.strip())
         self._rows: dict[str, list[str]] = {name: rest for name, *rest in rows}
 
+    def has(self, name: str) -> bool:
+        """Return whether there is such a volume or snapshot; a snapshot that is being merged is none any more."""
+        return name in self._rows
+
+    def has_tag(self, name: str, tag: str) -> bool:
+        """Return whether a volume has a tag."""
+        return tag in self._rows[name][3].split(",")
+
     def get_volumes(self) -> list[dict[str, str]]:
         """Return names and sizes in GiB."""
-        return [{"name": name, "size": size} for name, (size, _, _) in self._rows.items()]
+        return [{"name": name, "size": size} for name, (size, *_) in self._rows.items()]
 
     def lv_is_snapshot(self, name: str) -> bool:
         """Return whether it is a snapshot. Only its name tells a thin one from a thin volume that was made from another."""
@@ -78,6 +89,26 @@ class LVMVolumeDriver(lvm.LVMVolumeDriver):
         else:
             return size
         raise exception.ManageExistingInvalidReference(existing_ref=name, reason=reason)
+
+    def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
+        """Set a thick volume back; one whose snapshot was merged before only gets that again."""
+        name, tag = self._escape_snapshot(snapshot.name), f"storage.reverting.{snapshot.id}"
+        report = Report(self.vg)
+        if report.has(name):
+            # Without it, a snapshot that somebody has deleted would pass for one that was merged.
+            self._lvm("lvchange", "--addtag", tag, volume.name)
+            super().revert_to_snapshot(context, volume, snapshot)
+        elif report.has_tag(volume.name, tag):
+            # What was still being merged when it was cut off goes on when the volume is activated.
+            self.vg.deactivate_lv(volume.name)
+            self.vg.activate_lv(volume.name)
+            self.create_snapshot(snapshot)
+        else:
+            raise exception.SnapshotNotFound(snapshot_id=snapshot.id)
+        self._lvm("lvchange", "--deltag", tag, volume.name)
+
+    def _lvm(self, command: str, option: str, value: str, name: str) -> None:
+        self.vg._run_lvm_command([*self.vg.LVM_CMD_PREFIX, command, option, value, f"{self.vg.vg_name}/{name}"])
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grow the logical volume unless it has the size already, and have the target show it."""
