@@ -30,6 +30,7 @@ from .keys import MinionKeys
 from .pool import FairPool, FullError
 from .publisher import Publisher
 from .refusals import Refusals
+from .unrecorded import Unrecorded
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Server:
         self._lock = threading.Lock()
         self._active: dict[str, envelope.Request] = {}
         self._answered: dict[str, float] = {}
-        self._unrecorded: dict[str, bytes] = {}
+        self._unrecorded = Unrecorded(journal.finish)
         self._due: list[tuple[float, str]] = []
         self._stop = threading.Event()
         self._pruned = time.monotonic()
@@ -233,8 +234,9 @@ class Server:
 
     def _reply_for(self, request: envelope.Request) -> tuple[bytes, bool]:
         """Return the sealed reply, carrying the operation out if that is yet to be done, and whether it is a repeated one."""
-        if (unrecorded := self._unrecorded.get(request.id)) is not None:
-            return unrecorded, True
+        if (unrecorded := self._unrecorded.find(request.id)) is not None:
+            digest, reply = unrecorded
+            return (reply if digest == request.digest else self._seal_error(request, _other_contents())), True
         try:
             error = self._refuse(request)
             if error is not None:
@@ -251,12 +253,7 @@ class Server:
             return self._seal(request, {"status": "working"}), True
         log.debug("storage: request %s of %s: %s", request.id, request.minion, request.op)
         reply = self._carry_out(request)
-        try:
-            self._journal.finish(request.id, reply)
-        except Exception as exc:  # as above
-            # The work is done and must not be done again: keep the reply here until the minion has it.
-            self._unrecorded[request.id] = reply
-            as_storage_error(exc, "recording a reply")
+        self._unrecorded.record(request, reply)
         return reply, False
 
     def _refuse(self, request: envelope.Request) -> StorageError | None:
@@ -273,6 +270,8 @@ class Server:
                 f"the request was signed {when}, by the clocks of minion and master; "
                 f"at most {self._max_age:.0f} s are allowed: set both clocks right"
             )
+        if self._unrecorded.full and ((known := self._journal.known(request.id)) is None or known.state != "done"):
+            return UnavailableError("the controller's catalog takes no answers at present, so nothing is carried out; its log says why")
         return None
 
     def _carry_out(self, request: envelope.Request) -> bytes:
@@ -301,6 +300,8 @@ class Server:
             active = self._active.get(heapq.heappop(self._due)[1])
             if active is not None:
                 self._tell_working(active)
+        if self._unrecorded.due():
+            self._pool.submit("", self._unrecorded.retry)
         if now - self._pruned > 600:
             self._pruned = now
             self._pool.submit("", self._prune)
@@ -340,8 +341,7 @@ class Server:
             log.debug("storage: too many replies to minion %s are waiting; it will ask again", minion)
 
     def _publish_sealed(self, request: envelope.Request, reply: bytes) -> None:
-        if self._publish(request.minion, envelope.REPLY_TAG + request.id, json.loads(reply)):
-            self._unrecorded.pop(request.id, None)
+        self._publish(request.minion, envelope.REPLY_TAG + request.id, json.loads(reply))
 
     def _seal(self, request: envelope.Request, content: Mapping[str, Any]) -> bytes:
         return json.dumps(envelope.seal_reply(self._master, request, content)).encode("ascii")
