@@ -72,7 +72,7 @@ class Service:
     @functools.cached_property
     def journal(self) -> Journal:
         """The journal of requests, for an engine."""
-        return Journal(self.catalog, self.core.locks)
+        return Journal(self.catalog, self.core.locks, self.config.request_max_age)
 
     @functools.cached_property
     def operations(self) -> dict[str, Operation]:

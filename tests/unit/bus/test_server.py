@@ -278,6 +278,27 @@ def test_an_engine_that_died_is_followed_by_one_that_carries_on(rig: Rig, master
     assert rig.ask(request).data == {"done": True}
 
 
+@pytest.mark.parametrize(("state", "expected"), [("old", "ABORTED"), ("full", "RESOURCE_EXHAUSTED"), ("done", "ABORTED")])
+def test_what_the_journal_will_not_have_done_is_not(rig: Rig, state: str, expected: str) -> None:
+    """Too old and never ended; too many of this minion; done, and the reply is not kept any more."""
+    request = rig.request(now=time.time() - 1000)
+    rig.journal.begin(request.id, "alpha", request.digest, "create", 0.0)
+    rig.journal.entries[request.id] = type(rig.journal.entries[request.id])(state, request.digest)
+    assert code(rig.ask(request)) == expected
+    assert rig.executed == []
+
+
+def test_a_refusal_is_short(rig: Rig) -> None:
+    def refuse() -> None:
+        raise NotFoundError("x" * 200_000, details={"names": ["y" * 100_000]})
+
+    rig.action = refuse
+    request = rig.request()
+    assert code(rig.ask(request)) == "NOT_FOUND"
+    rig.settle()
+    assert len(rig.journal.entries[request.id].reply or b"") < 32 * 1024
+
+
 def test_same_id_other_contents(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     first = rig.request(args={"size": 1})
     assert rig.ask(first).ok
