@@ -53,7 +53,7 @@ class FileJournal:
         with self._open() as db:
             db.execute("update requests set reply = ? where id = ?", (reply, request_id))
 
-    def prune(self, older_than):
+    def prune(self, older_than, reads_older_than):
         return 0
 
 
