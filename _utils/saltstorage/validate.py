@@ -21,6 +21,8 @@ MAX_LABEL_KEY_BYTES = 63
 MAX_LABEL_VALUE_BYTES = 128
 MAX_DESCRIPTION_BYTES = 255
 SHARED_OWNER = "shared"
+#: Most requests that travel as one: one worker does them in a row, and the replies, each of some KiB, must stay below what the bus takes.
+MAX_TOGETHER = 32
 
 _SIZE = re.compile(r"(?P<number>[0-9]{1,20})\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _TIME = re.compile(r"(?P<number>[0-9]{1,9})\s*(?P<unit>[smhdw]?)", re.IGNORECASE | re.ASCII)

@@ -27,7 +27,7 @@ class _Nothing:
     def __init__(self, digest: str = "") -> None:
         self.digest = digest
 
-    def begin(self, request_id: str, minion: str, digest: str, op: str, time: float) -> _Nothing:
+    def begin(self, request_id: str, minion: str, digest: str, op: str, signed: float) -> _Nothing:
         return _Nothing(digest)
 
     def known(self, request_id: str) -> None:

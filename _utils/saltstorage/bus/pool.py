@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+#: Idle threads that who has one already leaves to others: two, so that one is left when one of them is taken.
+_LEFT = 2
+
 
 class FullError(Exception):
     """Too much is waiting for this key."""
@@ -18,10 +21,11 @@ class FullError(Exception):
 class FairPool:
     """A bounded number of threads that take work from one queue per key in turn.
 
+    Every key may have one thread. It gets more only of those that are idle, and leaves two: whatever two keys ask for, a third one finds
+    a thread (of three or more). Where all are busy, the next to be free goes to a key that has none.
+
     :param workers: number of threads.
     :param pending: how many pieces of work may wait for one key.
-    :param share: how many threads one key may have at once; default all but one when there are several, so that one
-        minion's slow operations leave room for the others.
     :param name: prefix of the threads' names.
     :param at_end: called at the end of each thread, to free what is the thread's own.
     """
@@ -31,13 +35,12 @@ class FairPool:
         workers: int,
         pending: int,
         *,
-        share: int | None = None,
         name: str = "storage",
         at_end: Callable[[], None] | None = None,
     ) -> None:
         self._pending = pending
         self._at_end = at_end
-        self._share = share or max(1, workers - 1)
+        self._idle = workers
         self._queues: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()
         self._running: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -80,10 +83,15 @@ class FairPool:
                 log.error("storage: a worker failed: %s", type(exc).__name__)
             finally:
                 with self._changed:
+                    self._idle += 1
                     self._running[key] -= 1
                     if not self._running[key]:
                         del self._running[key]
-                    self._changed.notify()
+                    if key in self._queues:
+                        # Behind those that have waited meanwhile.
+                        self._queues.move_to_end(key)
+                    # All of them: at the end of the pool each has to see that nothing is left.
+                    self._changed.notify_all()
         if self._at_end is not None:
             self._at_end()
 
@@ -91,12 +99,13 @@ class FairPool:
         with self._changed:
             while not (self._closed and not self._queues):
                 for key, queue in self._queues.items():
-                    if self._running[key] < self._share:
+                    if not self._running[key] or self._idle > _LEFT:
                         work = queue.popleft()
                         # To the end of the line, or out of it when nothing waits.
                         self._queues.move_to_end(key)
                         if not queue:
                             del self._queues[key]
+                        self._idle -= 1
                         self._running[key] += 1
                         return key, work
                 self._changed.wait()

@@ -15,6 +15,7 @@ import salt.crypt
 
 from ..controller.progress import Heartbeat, Progress, Tell, reported
 from ..errors import (
+    AbortedError,
     AlreadyExistsError,
     FailedPreconditionError,
     InternalError,
@@ -30,6 +31,7 @@ from .keys import MinionKeys
 from .pool import FairPool, FullError
 from .publisher import Publisher
 from .refusals import Refusals
+from .unrecorded import Unrecorded
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,10 @@ Publish = Callable[[str, str, dict[str, str]], bool]
 REPEAT_INTERVAL = 0.5
 #: Events on the master's bus that say how far a long operation has come; the id of the operation follows.
 PROGRESS_TAG = "storage/progress/"
+#: How often the journal is tidied up, seconds, where requests do not get too old sooner.
+TIDY_INTERVAL = 600.0
+#: Largest sealed error, bytes: what was refused needs no more, and the journal keeps it.
+MAX_ERROR = 32 * 1024
 #: How long a reply is kept for repeats, seconds; what was only read, while a repeat would be taken at all.
 KEEP_REPLIES = 24 * 3600.0
 
@@ -49,14 +55,15 @@ KEEP_REPLIES = 24 * 3600.0
 class JournalEntry(Protocol):
     """What the journal has of a request.
 
-    :ivar state: ``new``: carry it out; ``running``: it is being carried out; ``done``: ``reply`` is the answer.
+    :ivar state: ``new``: carry it out; ``running``: it is being carried out; ``done``: ``reply`` is the answer; ``old``: it never ended,
+        and is too old to be carried out; ``full``: there are too many of this minion, and it was not recorded.
     :ivar digest: digest of the signed bytes, when the request first came.
-    :ivar reply: the sealed reply.
+    :ivar reply: the sealed reply; None for one that is done when that is not kept any more.
     """
 
     @property
     def state(self) -> str:
-        """``new``, ``running`` or ``done``."""
+        """``new``, ``running``, ``done``, ``old`` or ``full``."""
 
     @property
     def digest(self) -> str:
@@ -70,10 +77,10 @@ class JournalEntry(Protocol):
 class Journal(Protocol):
     """Memory of requests: each is carried out once, and answered as often as it is repeated."""
 
-    def begin(self, request_id: str, minion: str, digest: str, op: str, time: float) -> JournalEntry:
+    def begin(self, request_id: str, minion: str, digest: str, op: str, signed: float) -> JournalEntry:
         """Record a request unless it is known, atomically, and return what is known of it.
 
-        One that was running when its engine died comes back as ``new``.
+        One that was running when its engine died comes back as ``new``, unless it is too old and nobody can be waiting for it.
         """
 
     def known(self, request_id: str) -> JournalEntry | None:
@@ -133,7 +140,7 @@ class Server:
         self._lock = threading.Lock()
         self._active: dict[str, envelope.Request] = {}
         self._answered: dict[str, float] = {}
-        self._unrecorded: dict[str, bytes] = {}
+        self._unrecorded = Unrecorded(journal.finish)
         self._due: list[tuple[float, str]] = []
         self._stop = threading.Event()
         self._pruned = time.monotonic()
@@ -233,8 +240,9 @@ class Server:
 
     def _reply_for(self, request: envelope.Request) -> tuple[bytes, bool]:
         """Return the sealed reply, carrying the operation out if that is yet to be done, and whether it is a repeated one."""
-        if (unrecorded := self._unrecorded.get(request.id)) is not None:
-            return unrecorded, True
+        if (unrecorded := self._unrecorded.find(request.id)) is not None:
+            digest, reply = unrecorded
+            return (reply if digest == request.digest else self._seal_error(request, _other_contents())), True
         try:
             error = self._refuse(request)
             if error is not None:
@@ -249,14 +257,11 @@ class Server:
             return entry.reply, True
         if entry.state == "running":
             return self._seal(request, {"status": "working"}), True
+        if entry.state != "new":
+            return self._seal_error(request, self._not_again(entry.state)), True
         log.debug("storage: request %s of %s: %s", request.id, request.minion, request.op)
         reply = self._carry_out(request)
-        try:
-            self._journal.finish(request.id, reply)
-        except Exception as exc:  # as above
-            # The work is done and must not be done again: keep the reply here until the minion has it.
-            self._unrecorded[request.id] = reply
-            as_storage_error(exc, "recording a reply")
+        self._unrecorded.record(request, reply)
         return reply, False
 
     def _refuse(self, request: envelope.Request) -> StorageError | None:
@@ -265,15 +270,25 @@ class Server:
                 f"the controller speaks version {envelope.VERSION} of the protocol, not {request.version}; "
                 "run saltutil.sync_all on the minion and salt-run saltutil.sync_all on the master"
             )
-        skew = request.time - time.time()
         # A known one may be old: its minion has been waiting, perhaps for the engine to come back.
+        skew = request.time - time.time()
         if abs(skew) > self._max_age and self._journal.known(request.id) is None:
             when = f"{abs(skew):.0f} s {'after' if skew > 0 else 'before'} it came"
             return FailedPreconditionError(
                 f"the request was signed {when}, by the clocks of minion and master; "
                 f"at most {self._max_age:.0f} s are allowed: set both clocks right"
             )
+        if self._unrecorded.full and ((known := self._journal.known(request.id)) is None or known.state != "done"):
+            return UnavailableError("the controller's catalog takes no answers at present, so nothing is carried out; its log says why")
         return None
+
+    def _not_again(self, state: str) -> StorageError:
+        """Return why a request that the journal knows, or has no room for, is neither carried out nor answered."""
+        if state == "full":
+            return ResourceExhaustedError(f"too many requests of this minion in the last {self._max_age:.0f} s; try again later")
+        if state == "done":
+            return AbortedError("the answer to this request is not kept any more, since this minion asked for so much since; ask anew")
+        return AbortedError("the engine that began this request ended, and the request is too old to be taken up again; ask anew")
 
     def _carry_out(self, request: envelope.Request) -> bytes:
         """Return the sealed reply to a request, whatever becomes of it: without one, the minion would wait for ever."""
@@ -301,7 +316,9 @@ class Server:
             active = self._active.get(heapq.heappop(self._due)[1])
             if active is not None:
                 self._tell_working(active)
-        if now - self._pruned > 600:
+        if self._unrecorded.due():
+            self._pool.submit("", self._unrecorded.retry)
+        if now - self._pruned > min(TIDY_INTERVAL, self._max_age):
             self._pruned = now
             self._pool.submit("", self._prune)
 
@@ -340,21 +357,21 @@ class Server:
             log.debug("storage: too many replies to minion %s are waiting; it will ask again", minion)
 
     def _publish_sealed(self, request: envelope.Request, reply: bytes) -> None:
-        if self._publish(request.minion, envelope.REPLY_TAG + request.id, json.loads(reply)):
-            self._unrecorded.pop(request.id, None)
+        self._publish(request.minion, envelope.REPLY_TAG + request.id, json.loads(reply))
 
     def _seal(self, request: envelope.Request, content: Mapping[str, Any]) -> bytes:
         return json.dumps(envelope.seal_reply(self._master, request, content)).encode("ascii")
 
     def _seal_error(self, request: envelope.Request, error: StorageError) -> bytes:
-        try:
-            return self._seal(request, {"status": "done", "ok": False, "error": error.to_wire()})
-        except ValueError:
-            # Details that are no plain data, or too many of them; code and message matter more.
-            # A text may hold what cannot be encoded, such as the name of a file that is no UTF-8.
-            message = error.message[:4096].encode("utf-8", "backslashreplace").decode()
-            wire: dict[str, Any] = {"code": error.code, "message": message, "field": None, "details": {}}
-            return self._seal(request, {"status": "done", "ok": False, "error": wire})
+        with contextlib.suppress(ValueError):
+            sealed = self._seal(request, {"status": "done", "ok": False, "error": error.to_wire()})
+            if len(sealed) <= MAX_ERROR:
+                return sealed
+        # Details that are no plain data, or too many of them; code and message matter more.
+        # A text may hold what cannot be encoded, such as the name of a file that is no UTF-8.
+        message = error.message[:4096].encode("utf-8", "backslashreplace").decode()
+        wire: dict[str, Any] = {"code": error.code, "message": message, "field": None, "details": {}}
+        return self._seal(request, {"status": "done", "ok": False, "error": wire})
 
     def _forget(self, request: envelope.Request) -> None:
         with self._lock:

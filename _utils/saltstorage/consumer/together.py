@@ -18,8 +18,6 @@ from typing import Any, Protocol
 from .. import validate
 from ..errors import StorageError, from_wire
 
-#: Most requests that travel together: the replies, each of some KiB, must stay below what the bus takes.
-MOST = 32
 _CONTEXT_KEY = "saltstorage.answers"
 
 
@@ -96,7 +94,7 @@ class Together:
         if found is not None and stamp == ask.stamp:
             return _result(found)
         with contextlib.ExitStack() as locks:
-            more = list(itertools.islice(self._more(ask, locks), MOST - 1))
+            more = list(itertools.islice(self._more(ask, locks), validate.MAX_TOGETHER - 1))
             if not more:
                 return self._call(ask.op, ask.args)
             requests = [{"op": each.op, "args": dict(each.args)} for each in (ask, *more)]

@@ -64,7 +64,10 @@ class Connections:
         # A shared volume is never created or changed through a connection.
         shared = owner == validate.SHARED_OWNER
         owner = self.core.owner(caller, owner, name, change=wanted is not None and not shared)
-        sources = self.volumes.source_lock(owner, wanted) if wanted else []
+        if shared:
+            # Before it is locked: the file of the lock stays.
+            self.core.volume(owner, name)
+        sources = self.volumes.source_lock(owner, wanted) if wanted and not shared else []
         with self.core.held(caller, "connection", (owner, name), *sources):
             if wanted is not None:
                 self.volumes.check_source_lock(owner, wanted, sources)
@@ -96,7 +99,7 @@ class Connections:
         if volume_id is not None:
             self._unfence(caller, validate.name(volume_id, "volume_id"))
         if not self._known(owner, name, host):
-            # Without a lock, whose file would stay for a name that never was.
+            # Without a lock: there is nothing that it would guard.
             return {"connection": None}
         with self.core.held(caller, "disconnection", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
@@ -134,6 +137,7 @@ class Connections:
         name = validate.name(name)
         size = validate.size_gib(size)
         owner = self.core.owner(caller, owner, name, change=False)
+        self.core.volume(owner, name)
         with self.core.held(caller, "following", (owner, name)):
             volume = self.volumes.usable(owner, name)
             connection = self._connected(caller, volume)
@@ -150,6 +154,7 @@ class Connections:
         name = validate.name(name)
         encryption = validate.boolean(encryption, "encryption")
         owner = self.core.owner(caller, owner, name, change=False)
+        self.core.volume(owner, name)
         with self.core.held(caller, "formatting", (owner, name)):
             volume = self.volumes.usable(owner, name)
             connection = self._connected(caller, volume)

@@ -176,6 +176,7 @@ requests = Table(
     # Sealed for the minion that asked: the journal holds no secret in the clear.
     Column("reply", _blob),
     Index("storage_requests_received", "received"),
+    Index("storage_requests_minion", "minion", "finished"),
 )
 
 backends = Table(

@@ -72,7 +72,7 @@ class Service:
     @functools.cached_property
     def journal(self) -> Journal:
         """The journal of requests, for an engine."""
-        return Journal(self.catalog, self.core.locks)
+        return Journal(self.catalog, self.core.locks, self.config.request_max_age)
 
     @functools.cached_property
     def operations(self) -> dict[str, Operation]:
@@ -226,9 +226,12 @@ class Service:
 
         :param requests: a list of ``{"op": …, "args": {…}}``.
         :returns: ``replies``: for each ``data``, or ``error`` as :meth:`~saltstorage.errors.StorageError.to_wire` returns it.
+        :raises InvalidArgumentError: they are malformed, or more than :data:`~saltstorage.validate.MAX_TOGETHER`; none is carried out.
         """
         if not isinstance(requests, list) or not all(isinstance(r, dict) and r.keys() == {"op", "args"} for r in requests):
             raise InvalidArgumentError("requests must be a list of mappings with op and args", field="requests")
+        if len(requests) > validate.MAX_TOGETHER:
+            raise InvalidArgumentError(f"at most {validate.MAX_TOGETHER} requests can travel together", field="requests")
         replies: list[dict[str, Any]] = []
         for number, request in enumerate(requests):
             progress.step(f"{request['op']}, {number + 1} of {len(requests)}", done=number, total=len(requests))

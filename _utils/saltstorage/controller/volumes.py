@@ -128,7 +128,7 @@ class Volumes:
         owner = self.core.owner(caller, owner, name, change=True)
         nothing: dict[str, Any] = {"old": None, "record_only": False, "retained": None}
         if self.core.catalog.volume(owner, name) is None:
-            # Without a lock, whose file would stay for a name that never was.
+            # Without a lock: there is nothing that it would guard.
             return nothing
         with self.core.held(caller, "deletion", (owner, name)):
             volume = self.core.catalog.volume(owner, name)

@@ -92,7 +92,7 @@ class MemoryJournal:
         self._lock = threading.Lock()
         self.entries: dict[str, Entry] = {}
 
-    def begin(self, request_id: str, minion: str, digest: str, op: str, time: float) -> Entry:
+    def begin(self, request_id: str, minion: str, digest: str, op: str, signed: float) -> Entry:
         with self._lock:
             known = self.entries.get(request_id)
             if known is None:

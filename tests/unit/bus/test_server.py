@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from saltstorage.bus import envelope
+from saltstorage.bus import envelope, unrecorded
 from saltstorage.bus.server import Server
 from saltstorage.controller import progress
 from saltstorage.errors import NotFoundError
@@ -27,6 +27,8 @@ class Rig:
         self.opts = opts
         self.pairs = pairs
         self.journal = MemoryJournal()
+        self.finish = self.journal.finish
+        self.journal.finish = lambda *args: self.finish(*args)  # type: ignore[method-assign]
         self.executed: list[tuple[str, dict[str, Any], str]] = []
         self.action: Callable[[], Any] = lambda: {"done": True}
         self.published: list[tuple[str, str, dict[str, str]]] = []
@@ -276,6 +278,27 @@ def test_an_engine_that_died_is_followed_by_one_that_carries_on(rig: Rig, master
     assert rig.ask(request).data == {"done": True}
 
 
+@pytest.mark.parametrize(("state", "expected"), [("old", "ABORTED"), ("full", "RESOURCE_EXHAUSTED"), ("done", "ABORTED")])
+def test_what_the_journal_will_not_have_done_is_not(rig: Rig, state: str, expected: str) -> None:
+    """Too old and never ended; too many of this minion; done, and the reply is not kept any more."""
+    request = rig.request(now=time.time() - 1000)
+    rig.journal.begin(request.id, "alpha", request.digest, "create", 0.0)
+    rig.journal.entries[request.id] = type(rig.journal.entries[request.id])(state, request.digest)
+    assert code(rig.ask(request)) == expected
+    assert rig.executed == []
+
+
+def test_a_refusal_is_short(rig: Rig) -> None:
+    def refuse() -> None:
+        raise NotFoundError("x" * 200_000, details={"names": ["y" * 100_000]})
+
+    rig.action = refuse
+    request = rig.request()
+    assert code(rig.ask(request)) == "NOT_FOUND"
+    rig.settle()
+    assert len(rig.journal.entries[request.id].reply or b"") < 32 * 1024
+
+
 def test_same_id_other_contents(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     first = rig.request(args={"size": 1})
     assert rig.ask(first).ok
@@ -413,14 +436,61 @@ def test_a_journal_that_fails_at_the_end(rig: Rig, monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rig.journal, "finish", broken)
+    finish = rig.finish
+    rig.finish = broken
     rig.lose = 1
     request = rig.request()
     rig.send(request)
     rig.settle()
     time.sleep(0.1)
     assert rig.ask(request).ok
+    time.sleep(0.6)
+    assert rig.ask(request).ok, "that it was published once proves nothing"
     assert len(rig.executed) == 1
+    assert rig.journal.entries[request.id].state == "running"
+    monkeypatch.setattr(rig.server._unrecorded, "_clock", lambda: time.monotonic() + 60)
+    rig.finish = finish
+    rig.server._tick()
+    rig.server._pool.close(5, drop=False)
+    assert rig.journal.entries[request.id].state == "done"
+    assert rig.server._unrecorded.find(request.id) is None
+
+
+def test_a_reply_that_is_not_recorded_outlives_that_its_minion_was_told_working(rig: Rig) -> None:
+    """As it is by a report that waited for its turn while the work ended."""
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    rig.finish = broken
+    request = rig.request()
+    assert rig.ask(request).ok
+    opened = envelope.open_request(request.data, rig.server._keys.find)
+    rig.server._publish_sealed(opened, rig.server._seal(opened, {"status": "working"}))
+    time.sleep(0.6)
+    assert rig.ask(request).status == "done"
+    assert len(rig.executed) == 1
+
+
+def test_replies_that_are_not_recorded_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them is dropped; instead nothing more is carried out. What is in the journal is answered as ever."""
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unrecorded, "MOST", 2)
+    done = rig.request()
+    assert rig.ask(done).ok
+    rig.settle()
+    rig.finish = broken
+    kept = [rig.request() for _ in range(2)]
+    assert all(rig.ask(request).ok for request in kept)
+    rig.settle()
+    assert code(rig.ask(rig.request())) == "UNAVAILABLE"
+    assert len(rig.executed) == 3
+    time.sleep(0.6)
+    assert all(rig.ask(request).ok for request in (done, *kept))
+    assert len(rig.executed) == 3
 
 
 def test_too_many_of_one_minion(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:

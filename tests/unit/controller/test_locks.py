@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from saltstorage.controller.locks import Locks, volume_key
+from saltstorage.controller.locks import BUCKETS, Locks, owner_key, volume_key
 from saltstorage.errors import AbortedError
 
 KEY = volume_key("web1", "data")
@@ -68,3 +68,17 @@ def test_a_holder_that_cannot_be_told_is_still_one(locks, other, tmp_path):
     (holder,) = (tmp_path / "locks").glob("*.holder")
     holder.unlink()
     assert "another process of the controller" in busy(locks)
+
+
+def test_one_owners_volumes_have_a_bounded_number_of_locks():
+    """Those of others never share one, nor do shared volumes."""
+    names = [f"v{number}" for number in range(5000)]
+    assert len({volume_key("web1", name) for name in names}) <= BUCKETS
+    assert not {volume_key("web1", name) for name in names} & {volume_key("web2", name) for name in names}
+    assert len({volume_key("shared", name) for name in names}) == len(names)
+
+
+def test_two_volumes_with_one_lock_are_held_at_once(locks, monkeypatch):
+    monkeypatch.setattr("saltstorage.controller.locks.BUCKETS", 1)
+    with locks.held(volume_key("web1", "a"), volume_key("web1", "b"), why="a copy"), locks.held(owner_key("web1"), why="a look"):
+        pass

@@ -5,7 +5,8 @@ import contextlib
 import pytest
 
 from saltstorage import errors
-from saltstorage.consumer.together import MOST, Ask, Together
+from saltstorage.consumer.together import Ask, Together
+from saltstorage.validate import MAX_TOGETHER
 
 
 class Plan:
@@ -175,5 +176,5 @@ def test_locks_are_held_until_all_is_finished():
 def test_no_more_than_a_reply_can_hold():
     run = Run()
     run.ask("first", *(plan(f"v{n}") for n in range(50)))
-    assert len(run.calls[0][1]["requests"]) == MOST
+    assert len(run.calls[0][1]["requests"]) == MAX_TOGETHER
     assert run.locked == []

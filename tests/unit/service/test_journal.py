@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from saltstorage.controller import journal as journals
 from saltstorage.controller.schema import requests
 from saltstorage.controller.service import Service
 
@@ -96,3 +97,97 @@ def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, ser
     monkeypatch.setattr(service.journal, "_engine", Engine())
     assert service.journal._known("r1").state == "running"
     other.close()
+
+
+@pytest.fixture
+def left(opts, service):
+    """Two requests that died with their engine: an old one, whose minion may wait still, and a young one."""
+    now, dead = time.time(), Service(opts)
+    for request_id in ("old", "young"):
+        assert dead.journal.begin(request_id, "web1", "d", "disconnect", now).state == "new"
+    dead.close()
+    with service.catalog.engine.begin() as connection:
+        connection.execute(requests.update().where(requests.c.id == "old").values(received=now - 1000))
+    return {"old": now - 1000, "young": now}
+
+
+def again(service, left, request_id):
+    return service.journal.begin(request_id, "web1", "d", "disconnect", left[request_id]).state
+
+
+def has_run(service, seconds):
+    """Have the engine started that long ago."""
+    service.journal._started = time.monotonic() - seconds
+
+
+def test_an_old_one_that_died_with_its_engine_is_taken_up_when_the_next_starts(service, left):
+    has_run(service, 250)
+    assert again(service, left, "old") == "new"
+    assert again(service, left, "old") == "running"
+
+
+def test_an_old_one_that_died_with_its_engine_is_not_taken_up_later(service, left):
+    """Who has recorded it could have it done, a disconnect say, when the host has connected again."""
+    has_run(service, 301)
+    assert again(service, left, "old") == "old"
+    assert again(service, left, "young") == "new"
+
+
+def test_what_was_not_taken_up_is_not_at_the_next_start_either(opts, service, left):
+    has_run(service, 301)
+    service.journal.prune(time.time() - 86400, time.time() - 600)
+    later = Service(opts)
+    assert again(later, left, "old") == "old"
+    assert again(later, left, "young") == "new"
+    later.close()
+
+
+def test_what_is_forgotten_and_old_is_not_new(service):
+    """Between the look at it and its beginning it may have been pruned."""
+    assert service.journal.begin("r1", "web1", "d", "create", time.time() - 301).state == "old"
+    assert service.journal.known("r1") is None
+
+
+def test_a_flood_of_requests_is_bounded(service, monkeypatch):
+    """The young ones stay, or they could be replayed: no more are taken. Other minions, and repeats, are served."""
+    monkeypatch.setattr(journals, "MOST_REQUESTS", 10)
+    begin = service.journal.begin
+    states = [begin(f"r{number}", "web1", "d", "create", time.time()).state for number in range(30)]
+    assert states == ["new"] * 10 + ["full"] * 20
+    with service.catalog.engine.connect() as connection:
+        assert len(connection.execute(requests.select()).all()) == 10
+    assert begin("other", "db1", "d", "create", time.time()).state == "new"
+    assert begin("r3", "web1", "d", "create", time.time()).state == "running"
+
+
+def test_the_oldest_that_ended_are_forgotten_first_and_what_runs_never(service, monkeypatch):
+    monkeypatch.setattr(journals, "MOST_REQUESTS", 10)
+    for number in range(10):
+        assert service.journal.begin(f"r{number}", "web1", "d", "create", time.time()).state == "new"
+        if number:
+            service.journal.finish(f"r{number}", b"sealed")
+    with service.catalog.engine.begin() as connection:
+        connection.execute(requests.update().where(requests.c.id.not_in(["r1", "r9"])).values(received=time.time() - 301))
+    assert service.journal.begin("more", "web1", "d", "create", time.time()).state == "new"
+    known = {name for name in [*(f"r{number}" for number in range(10)), "more"] if service.journal.known(name)}
+    # One runs, one is young; of the others, the newest.
+    assert known == {"r0", "r1", "r5", "r6", "r7", "r8", "r9", "more"}
+
+
+def test_a_flood_of_large_replies_is_bounded(service, monkeypatch):
+    """Their requests stay known, so that none is carried out again."""
+    monkeypatch.setattr(journals, "MOST_BYTES", 1000)
+    begin, finish, known = service.journal.begin, service.journal.finish, service.journal.known
+    begin("other", "db1", "d", "create", time.time())
+    finish("other", b"x" * 300)
+    begin("running", "web1", "d", "create", time.time())
+    for number in range(20):
+        begin(f"r{number}", "web1", "d", "create", time.time())
+        finish(f"r{number}", b"x" * 300)
+        replies = [known(f"r{each}").reply for each in range(number + 1)]
+        assert sum(len(reply) for reply in replies if reply) <= 1000
+        assert replies[-1] is not None
+    assert known("r0") == journals.JournalEntry(state="done", digest="d", reply=None)
+    assert begin("r0", "web1", "d", "create", time.time()).state == "done"
+    assert known("running").state == "running"
+    assert known("other").reply == b"x" * 300

@@ -3,6 +3,7 @@
 import pytest
 
 from saltstorage import errors
+from saltstorage.validate import MAX_TOGETHER
 
 
 def together(service, *requests):
@@ -41,6 +42,15 @@ def test_malformed(service, requests):
     with pytest.raises(errors.InvalidArgumentError) as caught:
         service.execute("together", {"requests": requests}, "web1")
     assert caught.value.field == "requests"
+
+
+def test_too_many_at_once(service):
+    """The bound is the controller's too: none of them is carried out."""
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        together(service, *(("create", {"name": f"v{number}", "size": 1}) for number in range(MAX_TOGETHER + 1)))
+    assert caught.value.field == "requests"
+    assert service.catalog.volumes() == []
+    assert len(together(service, *[("delete", {"name": "none"})] * MAX_TOGETHER)) == MAX_TOGETHER
 
 
 def test_arguments_that_are_none(service):

@@ -32,7 +32,7 @@ class FileJournal:
     def _open(self):
         return sqlite3.connect(self._path, timeout=30, isolation_level="IMMEDIATE")
 
-    def begin(self, request_id, minion, digest, op, time):
+    def begin(self, request_id, minion, digest, op, signed):
         with self._open() as db:
             known = self.known(request_id, db)
             if known is None:
@@ -53,7 +53,7 @@ class FileJournal:
         with self._open() as db:
             db.execute("update requests set reply = ? where id = ?", (reply, request_id))
 
-    def prune(self, older_than):
+    def prune(self, older_than, reads_older_than):
         return 0
 
 
