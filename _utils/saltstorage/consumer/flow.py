@@ -244,7 +244,7 @@ class Flow:
                 # It was attached and has been grown since.
                 consumer.resize(name, size=volume.size)
             # A file system has to follow first: one that is going to be mounted does so then, and others have done so, or not.
-            follows = mounts or not growing.lags(consumer, name)
+            follows = mounts or not connection.behind(volume) or not growing.lags(consumer, name)
             if follows and not mounts:
                 self.followed(volume, connection)
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
