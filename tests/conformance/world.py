@@ -72,19 +72,22 @@ class World:
                 action()
             except Exception as error:
                 problems.append(f"cleaning up failed: {type(error).__name__}: {error}")
-        problems += [
-            f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.volume_size(volume) is not None
-        ]
+        problems += self.left()
+        assert not problems, "; ".join(problems)
+
+    def left(self) -> list[str]:
+        """Return what of this world is on the backend still, as far as that can be seen."""
+        found = [f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.volume_size(volume) is not None]
         if Capability.LIST in self.provider.capabilities():
             ids = {volume.id for volume in self.volumes} | {snapshot.id for snapshot in self.snapshots}
-            for found in [*self.provider.list_volumes(), *self.provider.list_snapshots()]:
-                text = reference_text(found.reference)
-                problems += [f"{text} is left on the backend" for each in ids if found.id == each or each in text]
+            for listed in [*self.provider.list_volumes(), *self.provider.list_snapshots()]:
+                text = reference_text(listed.reference)
+                found += [f"{text} is left on the backend" for each in ids if listed.id == each or each in text]
         else:
-            # Deleting says what the backend has, whatever the provider's metadata know.
-            problems += [f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.delete_volume(volume)]
-            problems += [f"snapshot {each.id} is left on the backend" for each in self.snapshots if self.provider.delete_snapshot(each)]
-        assert not problems, "; ".join(problems)
+            # Deleting may say what the backend has, whatever the provider's metadata know.
+            found += [f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.delete_volume(volume)]
+            found += [f"snapshot {each.id} is left on the backend" for each in self.snapshots if self.provider.delete_snapshot(each)]
+        return found
 
 
 class Open:
