@@ -14,7 +14,7 @@ MODULES = ("cbc", "aes_ti", "xts", "dm-crypt", "dm-snapshot", "loop")
 SECONDS = 2400
 
 
-def tests(host: Guest, path: str) -> None:
+def run_tests(host: Guest, path: str) -> None:
     """Run the tests of a file in a guest; one that is skipped is not what was asked for."""
     options = "-m pytest -q -p no:cacheprovider -o timeout=200 --show-capture=no"
     found = host.ran(f"cd {CHECKOUT} && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=_utils {BIN}/python {options} {path}", timeout=SECONDS)
@@ -33,8 +33,8 @@ def test_device_mapper(lab: Lab, verified: Verified) -> None:
     host.run(f"systemctl stop {' '.join(services)}")
     try:
         with verified("LVM", "local", "unit tests of thick volumes that are set back to a snapshot"):
-            tests(host, "tests/unit/controller/test_lvm_thick.py")
+            run_tests(host, "tests/unit/controller/test_lvm_thick.py")
         with verified("file", "local; LUKS2", "unit tests of encrypted volumes"):
-            tests(host, "tests/unit/flow/test_encrypted.py")
+            run_tests(host, "tests/unit/flow/test_encrypted.py")
     finally:
         host.run(f"systemctl start {' '.join(reversed(services))}")

@@ -41,10 +41,11 @@ def run(*command):
 
 @pytest.fixture
 def driver(tmp_path):
-    from cinder import privsep
+    from cinder import objects, privsep
     from cinder.brick.local_dev import lvm
     from oslo_concurrency import processutils
 
+    objects.register_all()
     from saltstorage.controller.cinder_lvm import LVMVolumeDriver
 
     privsep.sys_admin_pctxt.set_client_mode(False)
