@@ -53,7 +53,7 @@ def consumer_problem():
     Return what is wrong with this minion's pillar ``storage:consumer``, or an empty string when nothing is.
 
     Returns a text that begins with the code of the error, such as
-    ``INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, multipath, nvme, rbd, nfs, luks``.
+    ``INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel, multipath, nvme, rbd, nfs, luks``.
 
     CLI Example:
 

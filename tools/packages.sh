@@ -3,7 +3,7 @@
 set -eu
 if [ "${1:-}" = --lab ]; then
     shift
-    for package in user-mode-linux systemd udev dbus kmod iproute2 ethtool util-linux e2fsprogs xfsprogs tgt open-iscsi multipath-tools dmsetup cryptsetup-bin \
+    for package in user-mode-linux systemd udev dbus kmod iproute2 ethtool util-linux e2fsprogs xfsprogs tgt open-iscsi lsscsi multipath-tools dmsetup cryptsetup-bin \
         lvm2 thin-provisioning-tools nfs-kernel-server nfs-common qemu-utils \
         ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd \
         qemu-system-x86 busybox-static cpio nvme-cli; do

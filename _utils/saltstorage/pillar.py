@@ -36,7 +36,7 @@ _WITH_SNAPSHOTS = ("present", "connected", "mounted")
 _OF_ABSENT = {"disconnect", "series"}
 _KNOWN = sorted({"state", "snapshots"}.union(*PARAMETERS.values()) - _OF_ABSENT)
 #: What a consumer can be prepared for (pillar ``storage:consumer:protocols``).
-PROTOCOLS = ("iscsi", "multipath", "nvme", "rbd", "nfs", "luks")
+PROTOCOLS = ("iscsi", "fibre_channel", "multipath", "nvme", "rbd", "nfs", "luks")
 # Salt calls functions named in a value that begins so. Pillar of a volume must not become a call.
 _SLOT = "__slot__:"
 #: A range of numbers in the name of an entry, which stands for as many volumes.
@@ -159,7 +159,7 @@ def consumer_problem(storage: Any) -> str:
     """Return what is wrong with ``consumer`` and ``lookup:consumer`` in the pillar key ``storage``; an empty string when nothing is.
 
     >>> consumer_problem({"consumer": {"protocols": ["iscsy"]}})
-    "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, multipath, nvme, rbd, nfs, luks"
+    "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel, multipath, nvme, rbd, nfs, luks"
     """
     try:
         storage = validate.mapping({} if storage is None else storage, "storage")

@@ -173,8 +173,10 @@ def test_the_unit_is_part_of_the_volumes(minion_opts: dict[str, Any], render: Re
 
 def test_the_consumer_gets_what_its_protocols_need(render: Render, checkout: Path) -> None:
     """R25: a disk with one path stays a disk, unless the administrator's own multipath.conf says otherwise."""
-    high = render("storage.consumer", {"storage": {"consumer": {"protocols": ["iscsi", "multipath", "nvme"]}}})
-    assert high["storage-consumer-iscsi-packages"]["pkg"], high
+    high = render("storage.consumer", {"storage": {"consumer": {"protocols": ["iscsi", "fibre_channel", "multipath", "nvme"]}}})
+    for protocol in ("iscsi", "fibre_channel"):
+        # os-brick grows what is attached by it.
+        assert "lsscsi" in arguments(high[f"storage-consumer-{protocol}-packages"], "pkg.installed")["pkgs"]
     services = {key for key in high if "-service-" in key}
     assert services == {"storage-consumer-iscsi-service-iscsid", "storage-consumer-multipath-service-multipathd"}
     assert arguments(high["storage-consumer-multipath-config"], "file.managed")["replace"] is False

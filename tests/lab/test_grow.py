@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .consumer import assert_nothing_attached, disks, writing
+from .consumer import assert_nothing_attached, disks, record, writing
 from .lab import Lab
 from .verified import Verified
 
@@ -35,10 +35,41 @@ def test_grow_under_io(lab: Lab, verified: Verified) -> None:
         assert lab.apply_again() == {}
 
 
+def test_grow_while_the_session_is_logged_in_anew(lab: Lab, verified: Verified) -> None:
+    """Row R21: the kernel leaves out what it is told to read again of a disk that waits for its session, and says nothing."""
+    lab.apply(pillar(size=2))
+    db1 = lab.guests["db1"]
+    with verified("file, tgt", "iSCSI, CHAP, one path", "grow from 2 to 3 GiB while the initiator's daemon is held up and the disks wait"):
+        # The target closes the sessions to grow; for some time nobody logs in again.
+        db1.run("pkill -STOP iscsid")
+        until = "until grep -q blocked /sys/class/scsi_device/*/device/state; do sleep 0.1; done"
+        db1.run(f"setsid nohup sh -c '{until}; sleep 10; pkill -CONT iscsid' >/dev/null 2>&1 </dev/null &")
+        lab.apply(pillar(size=3))
+        assert set(disks(db1).values()) == {3 * GIB}
+        assert lab.apply_again() == {}
+
+
+def test_grow_with_a_mapping_that_was_made_anew(lab: Lab, verified: Verified) -> None:
+    """Row R21: os-brick leaves a disk that is there already as it is, however much its volume has grown."""
+    lab.apply(pillar(size=3))
+    db1 = lab.guests["db1"]
+    with verified(
+        "file, tgt", "iSCSI, CHAP, one path", "grow from 3 to 4 GiB on the master, and connect with another mapping and the same disk"
+    ):
+        former = record(db1, "one")["connection_id"]
+        db1.run(f"sed -i s/{former}/11111111-2222-4333-8444-555555555555/ /var/lib/salt-storage/minion/attachments/*-one.json")
+        lab.controller.run("storage.extend", "one", "db1", "4")
+        lab.apply(pillar(size=3))
+        assert record(db1, "one")["connection_id"] == former
+        assert sorted(disks(db1).values()) == [3 * GIB, 4 * GIB]
+        assert int(db1.run("findmnt --bytes --noheadings --output SIZE /srv/one")) > 3.7 * GIB
+        assert lab.apply_again() == {}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _clean(lab: Lab) -> None:
     yield
-    lab.apply(pillar(size=2, state="absent"))
+    lab.apply(pillar(state="absent"))
     for host in lab.consumers:
         assert_nothing_attached(host)
     assert lab.files() == []

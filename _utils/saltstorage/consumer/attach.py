@@ -12,7 +12,7 @@ How the parts are used, in this order (``flow`` does so for the states)::
     consumer.attachment("data")  # -> Attachment, or None
     consumer.device("data")      # -> "/dev/storage/data", or NotFoundError
     consumer.check("data")       # -> Status: absent, pending, ok, gone, wrong, lost, size or locked
-    consumer.resize("data")      # -> size in bytes, as the device now shows it
+    consumer.resize("data", 2)   # -> size in bytes, as the device now shows it
     consumer.holders("data")     # -> [Holder, …]: who uses the device
     consumer.reattach()          # -> [Reattached, …]: after a boot, from the records alone
 
@@ -278,7 +278,7 @@ class Consumer:
                 if status.refused:
                     raise status.error(name)
                 if status.state == SIZE:
-                    self.resize(name)
+                    self.resize(name, volume.size)
                     status = self.check(name, size=volume.size)
                 if status.state in (OK, LOCKED):
                     return self._shown(self.records.load(name) or record)
@@ -307,16 +307,29 @@ class Consumer:
         with concurrent.futures.ThreadPoolExecutor(max_workers=_REATTACH_WORKERS) as pool:
             return result + list(pool.map(self._reattach, [record.name for record in found]))
 
-    def resize(self, name: str, size: int | None = None) -> int:
+    def check_resize(self, name: str, passphrase: str = "") -> None:
+        """Look whether :meth:`resize` could do its work, before the volume of a device that is there grows.
+
+        :param passphrase: where the passphrase is going to be, of one that is encrypted; default: where it is now.
+        :raises NotFoundError: it is not attached.
+        :raises FailedPreconditionError: a program is missing, or the passphrase of one that is encrypted.
+        """
+        record = self._attached(name)[0]
+        self._brick.check_extend(record.connection_info)
+        if record.encrypted:
+            self.passphrase(name, passphrase or record.passphrase)
+
+    def resize(self, name: str, size: int) -> int:
         """Let an attached volume show its present size and return it in bytes.
 
-        :param size: size that the volume has by now, GiB; default: whatever the device shows is right, when it did not shrink.
+        :param size: size that the volume has by now, GiB. A disk that does not show it yet is asked for a minute.
         :raises NotFoundError: it is not attached.
         :raises UnavailableError: the device still shows less than ``size``.
         :raises DataLossError: the device is not the volume, or is smaller than it was.
         """
         with self.lock(name):
             record, identity, device = self._attached(name)
+            least = devices.least(size, adopted=record.adopted)
             self._step("resize")
             if loop.status(device) is not None:
                 # NFS asks the server for the present size when a file is opened.
@@ -324,9 +337,7 @@ class Consumer:
                     pass
                 loop.refresh_size(device)
             else:
-                self._brick.extend(record.connection_info, use_multipath=record.use_multipath)
-                if not record.use_multipath:
-                    devices.resize_map(device)
+                self._steps.extend(record, device, least)
             found = devices.size(device)
             if found < identity.size:
                 raise DataLossError(f"the device {device} of the volume {name!r} shrank from {identity.size} to {found} bytes")
@@ -335,7 +346,7 @@ class Consumer:
                     record.replace(identity=dataclasses.replace(identity, size=found), size=max(record.size, found // devices.GIB))
                 )
             self._encryption.grow(record, device)
-            if size is not None and found < devices.least(size, adopted=record.adopted):
+            if found < least:
                 raise UnavailableError(
                     f"the device {device} of the volume {name!r} still shows {found / devices.GIB:g} GiB and not {size} GiB; "
                     "check the paths to the storage"

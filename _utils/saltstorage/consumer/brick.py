@@ -16,7 +16,8 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import (
@@ -28,10 +29,15 @@ from ..errors import (
     UnavailableError,
     UnimplementedError,
 )
-from . import alive, iscsi, nvme, shares
+from . import alive, commands, iscsi, nvme, shares
 from .config import ConsumerConfig
 
 _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encryption_key", re.IGNORECASE)
+#: Types of connections whose disks os-brick's ``LinuxSCSI.extend_volume`` rescans, which asks the program lsscsi for their numbers.
+SCSI = ("iscsi", "iser", "fibre_channel")
+#: How long a device may take to show its new size, and the pause before it is asked again, seconds.
+_EXTEND_TIMEOUT = 60.0
+_EXTEND_PAUSE = 1.0
 _import_lock = threading.Lock()
 log = logging.getLogger(__name__)
 
@@ -98,10 +104,34 @@ class Brick:
             if nvme.is_nvme(connection_info):
                 nvme.clean_up(self._connector(connection_info, False), connection_info["data"])
 
-    def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> None:
-        """Let every path of an attached volume show the present size."""
-        with alive.shown("os-brick", "read the new size"), translated("read the new size", connection_info):
-            self._connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
+    def check_extend(self, connection_info: Mapping[str, Any]) -> None:
+        """Look for what :meth:`extend` needs, before the volume grows.
+
+        :raises FailedPreconditionError: a program is missing on this host; it is named.
+        """
+        if connection_info["driver_volume_type"] in SCSI:
+            commands.find("lsscsi")
+
+    def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool, enough: Callable[[], bool]) -> None:
+        """Let every path of an attached volume show the present size; for up to a minute, until ``enough`` says that it does.
+
+        While the session of a disk is logged in anew, as after a target closed it to grow, the kernel leaves out what it is told to read
+        again, and says nothing of that (``scsi_rescan_device`` of Linux, for any disk that is not running).
+
+        :raises UnavailableError: paths are down.
+        """
+        until = time.monotonic() + _EXTEND_TIMEOUT
+        with alive.shown("os-brick", "read the new size"):
+            while True:
+                try:
+                    with translated("read the new size", connection_info):
+                        self._connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
+                    if enough() or time.monotonic() >= until:
+                        return
+                except UnavailableError:
+                    if time.monotonic() >= until:
+                        raise
+                time.sleep(_EXTEND_PAUSE)
 
     def _connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:
         connector = _load(self.config.lock_path)

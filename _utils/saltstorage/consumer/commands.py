@@ -27,6 +27,7 @@ PACKAGES = {
     "mkfs.btrfs": "btrfs-progs",
     "btrfs": "btrfs-progs",
     "mkfs.vfat": "dosfstools",
+    "lsscsi": "lsscsi",
     "modprobe": "kmod",
     "nvme": "nvme-cli",
 }

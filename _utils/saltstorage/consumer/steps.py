@@ -101,9 +101,27 @@ class Steps:
                 f"the device {record.device} that appeared for the volume {record.name!r} is another one: {'; '.join(wrong)}; "
                 "it was not linked. Look for a stale device of the same LUN on this host"
             )
+        if record.identity is not None and not record.file:
+            # The disk was there all the time, and the volume has grown while it was not mapped: os-brick leaves such a disk as it is.
+            least = devices.least(record.size, adopted=record.adopted)
+            if devices.size(record.device) < least:
+                self.extend(record, record.device, least)
         # One that has proven who it is may have grown while this host was down.
         devices.check_size(record.device, record.size, grown=record.identity is not None, adopted=record.adopted)
         return found
+
+    def extend(self, record: AttachmentRecord, device: str, least: int) -> None:
+        """Let a disk show its present size.
+
+        :param least: bytes that it has at least by now.
+        """
+
+        def enough() -> bool:
+            if not record.use_multipath:
+                devices.resize_map(device)
+            return devices.size(device) >= least
+
+        self.brick.extend(record.connection_info, use_multipath=record.use_multipath, enough=enough)
 
     def _let_go(self, record: AttachmentRecord) -> None:
         """Detach a device that turned out to be wrong, unless somebody uses it."""

@@ -39,7 +39,7 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
     elif (shown := growth.lagging(flow, volume)) is not None:
         changes["size"] = change(shown, volume.size)
     if changes:
-        growth.refuse_locked_out(flow, volume)
+        growth.refuse_stuck(flow, volume)
     for mounted in _mounts(flow, volume):
         if short:
             # Before the volume grows: what cannot follow it would stay behind for good.

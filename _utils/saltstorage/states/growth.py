@@ -18,17 +18,18 @@ def lagging(flow: Flow, volume: Volume) -> int | None:
     return status.had(attached) if status.state == attach.SIZE else None
 
 
-def refuse_locked_out(flow: Flow, volume: Volume) -> None:
-    """Refuse before anything grows what could not be grown in the end: what is open of an encrypted volume grows with its passphrase only.
+def refuse_stuck(flow: Flow, volume: Volume, passphrase: str = "") -> None:
+    """Refuse before anything grows what could not follow here: for want of a program, or of the passphrase of an encrypted volume.
 
-    :raises FailedPreconditionError: there is none where the record says, or cryptsetup is missing.
+    :param passphrase: where the passphrase is going to be; default: where it is now.
+    :raises FailedPreconditionError: what is missing is named.
     """
     attached = flow.consumer.attachment(volume.name)
-    if attached is None or attached.volume_id != volume.id or not attached.encrypted:
+    # One that is not there has its size when it comes, and one that is not open grows when it is opened.
+    if attached is None or attached.volume_id != volume.id:
         return
-    # One that is not open grows when it is opened.
     if flow.consumer.check(volume.name, size=volume.size).state in (attach.OK, attach.SIZE):
-        flow.consumer.passphrase(volume.name, attached.passphrase)
+        flow.consumer.check_resize(volume.name, passphrase)
 
 
 def untold(flow: Flow, volume: Volume) -> Connection | None:

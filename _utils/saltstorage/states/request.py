@@ -14,7 +14,7 @@ from ..consumer.together import Ask
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ..model import Connection, Volume
 from ..wanted import Wanted, refuse_barred, refuse_other_encryption
-from . import fenced
+from . import fenced, growth
 from .skeleton import Changes, change
 from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now, written, written_changes
 
@@ -218,6 +218,8 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if status.state != attach.OK or volume.size < size:
         _refuse_locked_out(flow, request)
     there = status.state in (attach.OK, attach.SIZE)
+    if volume.size < size or status.state == attach.SIZE:
+        growth.refuse_stuck(flow, volume, request.passphrase)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
     return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == attach.SIZE)
 

@@ -40,7 +40,7 @@ def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
     wanted.check(volume, source_now(inventory, owner, wanted))
     if volume.size < wanted.size or volume.state == model.EXTENDING:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
-        growth.refuse_locked_out(flow, volume)
+        growth.refuse_stuck(flow, volume)
         changes = {"size": change(volume.size, wanted.size), **written(volume, wanted)}
         return Plan(f"Volume {name!r} would be grown to {wanted.size} GiB.", changes, lambda: _create(flow, owner, name, wanted))
     if changes := written(volume, wanted):
@@ -48,7 +48,7 @@ def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
         text = f"{_listed(changes)} of volume {name!r} would be changed."
         return Plan(text, changes, lambda: _create(flow, owner, name, wanted), lambda: flow.ask_create(owner, name, wanted))
     if _lags(flow, volume):
-        growth.refuse_locked_out(flow, volume)
+        growth.refuse_stuck(flow, volume)
         return Plan(f"The device of volume {name!r} would be grown.", {"size": change(None, volume.size)}, lambda: _resize(flow, volume))
     if (mine := growth.untold(flow, volume)) is not None:
         # It has followed, and could not say so, or did by itself.

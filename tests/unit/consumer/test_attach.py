@@ -146,7 +146,7 @@ def test_c10_another_file_has_the_number_of_the_loop_device(consumer, file, make
     assert (status.state, status.device) == (api.GONE, "")
     assert consumer.holders("data") == []
     with pytest.raises(NotFoundError):
-        consumer.resize("data")
+        consumer.resize("data", 2)
     with pytest.raises(NotFoundError):
         consumer.begin_format("data")
     two = attach(consumer, file)
@@ -326,8 +326,8 @@ def test_x7_growing(consumer, file):
     os.truncate(file, 3 * GIB)
     status = consumer.check("data", size=3)
     assert (status.state, status.size) == (api.SIZE, GIB)
-    assert consumer.resize("data") == 3 * GIB
-    assert consumer.resize("data") == 3 * GIB
+    assert consumer.resize("data", 3) == 3 * GIB
+    assert consumer.resize("data", 3) == 3 * GIB
     assert consumer.check("data", size=3).ok
     assert consumer.attachment("data").size == 3
     assert consumer.check("data").ok
@@ -361,7 +361,7 @@ def test_x7_a_crash_after_the_device_grew(consumer, file):
     os.truncate(file, 2 * GIB)
     loop.refresh_size(one.device)
     assert consumer.check("data", size=2).state == api.SIZE
-    assert consumer.resize("data") == 2 * GIB
+    assert consumer.resize("data", 2) == 2 * GIB
     assert consumer.check("data", size=2).ok
     drop(consumer)
 
@@ -372,7 +372,7 @@ def test_a_volume_that_shrank_is_not_used(consumer, file):
     loop.refresh_size(one.device)
     assert consumer.check("data").state == api.SIZE
     with pytest.raises(DataLossError, match="shrank"):
-        consumer.resize("data")
+        consumer.resize("data", 1)
     drop(consumer)
 
 

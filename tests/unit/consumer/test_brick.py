@@ -78,6 +78,65 @@ def test_trap_8_multipath_reaches_the_connector(adapter, use_multipath):
     assert adapter._connector(ISCSI, use_multipath).use_multipath is use_multipath
 
 
+class Extending:
+    """In place of os-brick's connector: what it can be told to read again without a session, and how often it was."""
+
+    def __init__(self, *problems: Exception) -> None:
+        self.problems = list(problems)
+        self.calls = 0
+
+    def extend_volume(self, properties: dict[str, object]) -> None:
+        assert properties == ISCSI["data"]
+        self.calls += 1
+        if self.problems:
+            raise self.problems.pop(0)
+
+
+@pytest.fixture
+def pauses(monkeypatch) -> list[float]:
+    """Let the clock go on with each pause, and only then."""
+    made: list[float] = []
+    monkeypatch.setattr(brick.time, "sleep", made.append)
+    monkeypatch.setattr(brick.time, "monotonic", lambda: sum(made))
+    return made
+
+
+def test_r21_a_disk_whose_session_is_logged_in_anew_is_read_again_until_it_shows_its_size(adapter, monkeypatch, pauses):
+    from os_brick.exception import BrickException
+
+    connector = Extending(BrickException("All paths need to be up to extend the device."))
+    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    adapter.extend(ISCSI, use_multipath=False, enough=lambda: connector.calls == 4)
+    assert connector.calls == 4
+    assert len(pauses) == 3
+
+
+def test_r21_a_disk_that_never_shows_its_size_is_given_up(adapter, monkeypatch, pauses):
+    connector = Extending()
+    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    adapter.extend(ISCSI, use_multipath=False, enough=lambda: False)
+    assert sum(pauses) == brick._EXTEND_TIMEOUT
+    assert connector.calls == len(pauses) + 1
+
+
+def test_r21_paths_that_stay_down_are_an_error(adapter, monkeypatch, pauses):
+    from os_brick.exception import BrickException
+
+    connector = Extending(*[BrickException("All paths need to be up to extend the device.")] * 1000)
+    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    with pytest.raises(UnavailableError, match="All paths need to be up"):
+        adapter.extend(ISCSI, use_multipath=False, enough=lambda: True)
+    assert sum(pauses) == brick._EXTEND_TIMEOUT
+
+
+def test_g8_what_is_missing_is_not_waited_for(adapter, monkeypatch, pauses):
+    connector = Extending(ImportError("none", name="os_brick"))
+    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    with pytest.raises(FailedPreconditionError):
+        adapter.extend(ISCSI, use_multipath=False, enough=lambda: True)
+    assert pauses == []
+
+
 def test_no_privilege_daemon(adapter):
     from os_brick import privileged
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 from cinder import exception
 
-from saltstorage.consumer import commands, filesystem
+from saltstorage.consumer import brick, commands, filesystem
 from saltstorage.consumer.attach import Consumer
 from saltstorage.controller.core import Caller
 from saltstorage.errors import UnavailableError
@@ -171,6 +171,18 @@ def test_x8_a_file_system_that_cannot_grow_is_told_before_the_volume_grows(host)
         result = host.state("extended", size=2, test=test)
         refused(result, "FAILED_PRECONDITION")
         assert "vfat" in result["comment"]
+    assert host.flow.inventory().volume("web1", "data").size == 1
+
+
+def test_g8_a_program_that_growing_needs_is_named_before_the_volume_grows(host, monkeypatch):
+    assert host.state("connected", size=1)["result"]
+    monkeypatch.setattr(brick, "SCSI", ("local",))
+    monkeypatch.setattr(commands, "SEARCH", os.path.dirname(host.mount_point))
+    for state in ("extended", "connected", "present"):
+        for test in (True, False):
+            result = host.state(state, size=2, test=test)
+            refused(result, "FAILED_PRECONDITION")
+            assert "lsscsi is missing; install the package lsscsi" in result["comment"], state
     assert host.flow.inventory().volume("web1", "data").size == 1
 
 
