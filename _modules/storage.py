@@ -12,12 +12,12 @@ Functions that attach or detach need root. None needs credentials, or a way to t
 import dataclasses
 
 from saltstorage import validate
-from saltstorage.consumer import freeze as freezing
-from saltstorage.consumer import snapshots as snapshotting
-from saltstorage.consumer.flow import Flow
+from saltstorage.consumer.filesystems import freeze as freezing
 from saltstorage.errors import StorageError
-from saltstorage.states import fenced
-from saltstorage.states.request import Request
+from saltstorage.flow import snapshots as snapshotting
+from saltstorage.flow.flow import Flow
+from saltstorage.plans import fenced
+from saltstorage.plans.request import Request
 
 __virtualname__ = "storage"
 

@@ -4,7 +4,7 @@ More of the module ``storage``: the administrator's operations on a minion witho
 .. versionadded:: 1.0.0
 """
 
-from saltstorage.controller import masterless
+from saltstorage.runner import masterless
 
 __virtualname__ = "storage"
 

@@ -4,7 +4,7 @@ Pillar of the formula, checked and turned into states. The formula's SLS files c
 Nothing here changes anything or asks a controller.
 """
 
-from saltstorage import pillar
+from saltstorage.pillar import rendering
 
 __virtualname__ = "storage_pillar"
 
@@ -27,7 +27,7 @@ def volumes():
 
         salt db1 storage_pillar.volumes
     """
-    return pillar.volume_states(__pillar__.get("storage"))
+    return rendering.volume_states(__pillar__.get("storage"))
 
 
 def controller_problem():
@@ -45,7 +45,7 @@ def controller_problem():
 
         salt master1 storage_pillar.controller_problem
     """
-    return pillar.controller_problem(__pillar__.get("storage"))
+    return rendering.controller_problem(__pillar__.get("storage"))
 
 
 def consumer_problem():
@@ -61,4 +61,4 @@ def consumer_problem():
 
         salt db1 storage_pillar.consumer_problem
     """
-    return pillar.consumer_problem(__pillar__.get("storage"))
+    return rendering.consumer_problem(__pillar__.get("storage"))

@@ -14,8 +14,8 @@ YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use ``--no-par
 """
 
 from saltstorage import validate
-from saltstorage.controller import report, runs
 from saltstorage.errors import StorageError
+from saltstorage.runner import calls, reports
 
 __virtualname__ = "storage"
 
@@ -26,12 +26,12 @@ def __virtual__():
 
 def _run(function):
     """Call ``function`` with a service, and turn its errors into what salt-run shows without a traceback."""
-    return runs.read(__opts__, function)
+    return calls.read(__opts__, function)
 
 
 def _call(op, **args):
     """Carry out one of the controller's operations as the administrator, and show its progress when it takes long."""
-    return runs.change(__opts__, globals().get("__jid_event__"), op, args)
+    return calls.change(__opts__, globals().get("__jid_event__"), op, args)
 
 
 def drivers(name=None, options=None):
@@ -55,13 +55,13 @@ def drivers(name=None, options=None):
         salt-run storage.drivers lvm
         salt-run storage.drivers options=True --out=json
     """
-    from saltstorage.controller.drivers_list import list_drivers
+    from saltstorage.controller.cinder.drivers_list import list_drivers
 
     try:
         found = list_drivers(name or "", options=bool(name) if options is None else bool(options))
         return [{key: value for key, value in driver.items() if value not in ("", [], None)} for driver in found]
     except StorageError as error:
-        return runs.failed(error)
+        return calls.failed(error)
 
 
 def backends():
@@ -77,7 +77,7 @@ def backends():
 
         salt-run storage.backends
     """
-    return _run(lambda service: [{**found, "checked": report.iso_time(found["checked"])} for found in service.backends()])
+    return _run(lambda service: [{**found, "checked": reports.iso_time(found["checked"])} for found in service.backends()])
 
 
 def backend_stats(name=None):
@@ -97,7 +97,7 @@ def backend_stats(name=None):
         salt-run storage.backend_stats
         salt-run storage.backend_stats name=ceph
     """
-    return _run(lambda service: report.stats(service.backend_stats(name)))
+    return _run(lambda service: reports.stats(service.backend_stats(name)))
 
 
 def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=None, limit=None, after=None):
@@ -136,10 +136,10 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
     """
 
     def read(service):
-        from saltstorage.controller.listing import Filter, find
+        from saltstorage.controller.catalog.listing import Filter, find
 
         wanted = Filter.from_user(owner=owner, backend=backend, state=state, host=host, labels=labels, type=type, limit=limit, after=after)
-        result = [report.volume(found, hosts) for found, hosts in find(service.catalog, wanted)]
+        result = [reports.volume(found, hosts) for found, hosts in find(service.catalog, wanted)]
         if not result and backend is not None:
             # A mistyped one would read as one without volumes; a former one may have some still.
             service.core.config.backend(backend)
@@ -172,10 +172,10 @@ def volume(name, owner):
         connected = service.catalog.connections(volume_id=found.id)
         behind = [c.host for c in connected if c.behind(found)]
         return {
-            **report.volume(found, [c.host for c in connected]),
+            **reports.volume(found, [c.host for c in connected]),
             **({"behind": behind} if behind else {}),
-            "connections": [report.connection(c) for c in connected],
-            "snapshots": [report.snapshot(s) for s in service.catalog.snapshots(volume_id=found.id)],
+            "connections": [reports.connection(c) for c in connected],
+            "snapshots": [reports.snapshot(s) for s in service.catalog.snapshots(volume_id=found.id)],
         }
 
     return _run(read)
@@ -201,7 +201,7 @@ def connections(host=None, owner=None):
         salt-run storage.connections host=db1
     """
     where = {key: value for key, value in (("host", host), ("owner", owner)) if value is not None}
-    return _run(lambda service: [report.connection(c) for c in service.catalog.connections(**where)])
+    return _run(lambda service: [reports.connection(c) for c in service.catalog.connections(**where)])
 
 
 def snapshots(owner=None, volume=None):
@@ -223,7 +223,7 @@ def snapshots(owner=None, volume=None):
         salt-run storage.snapshots owner=db1
     """
     where = {key: value for key, value in (("owner", owner), ("volume", volume)) if value is not None}
-    return _run(lambda service: [report.snapshot(s) for s in service.catalog.snapshots(**where)])
+    return _run(lambda service: [reports.snapshot(s) for s in service.catalog.snapshots(**where)])
 
 
 def create(
@@ -388,7 +388,7 @@ def disconnect(name, owner, host, fenced=False):
         salt-run storage.disconnect data owner=db1 host=db1 fenced=True
     """
     given = {"name": name, "owner": owner, "host": host, "fenced": fenced}
-    return runs.disconnect(__opts__, globals().get("__jid_event__"), given)
+    return calls.disconnect(__opts__, globals().get("__jid_event__"), given)
 
 
 def snapshot_create(name, owner, volume):

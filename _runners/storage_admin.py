@@ -8,7 +8,7 @@ to other backends. The rules are those of the runner's other functions: see ther
 """
 
 from saltstorage.bus.keys import MinionKeys
-from saltstorage.controller import report, runs
+from saltstorage.runner import calls, reports
 
 __virtualname__ = "storage"
 
@@ -18,7 +18,7 @@ def __virtual__():
 
 
 def _change(op, function, **args):
-    return runs.change(__opts__, globals().get("__jid_event__"), op, args, function)
+    return calls.change(__opts__, globals().get("__jid_event__"), op, args, function)
 
 
 def _known():
@@ -55,7 +55,7 @@ def check(backend=None, kinds=None):
 
     def look(service, **given):
         findings = service.check(_known()).findings(**given)
-        return [report.finding(f.to_wire()) for f in findings]
+        return [reports.finding(f.to_wire()) for f in findings]
 
     return _change("check", look, backend=backend, kinds=kinds)
 
@@ -95,7 +95,7 @@ def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
     """
 
     def mend(service, **given):
-        return [report.finding(f) for f in service.repair().run(**given)]
+        return [reports.finding(f) for f in service.repair().run(**given)]
 
     return _change("repair", mend, backend=backend, kinds=kinds, remove=remove, fenced=fenced, apply=apply)
 
@@ -117,7 +117,7 @@ def manageable(backend=None):
         salt-run storage.manageable backend=lvm
     """
     return _change(
-        "manageable", lambda service, **given: [report.finding(f) for f in service.adoption.manageable(**given)], backend=backend
+        "manageable", lambda service, **given: [reports.finding(f) for f in service.adoption.manageable(**given)], backend=backend
     )
 
 
@@ -199,7 +199,7 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
     """
 
     def take(service, **given):
-        return [report.finding(f) for f in service.importing.run(**given)]
+        return [reports.finding(f) for f in service.importing.run(**given)]
 
     given = {"url": url, "owner": owner, "backend": backend, "source_backend": source_backend, "names": names, "apply": apply}
     return _change("import_cinderlib", take, **given)

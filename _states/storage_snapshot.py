@@ -11,8 +11,8 @@ what to do next.
 .. versionadded:: 1.0.0
 """
 
-from saltstorage.consumer.flow import Flow
-from saltstorage.states import skeleton, snapshot
+from saltstorage.flow.flow import Flow
+from saltstorage.plans import skeleton, snapshot
 
 __virtualname__ = "storage_snapshot"
 

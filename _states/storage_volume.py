@@ -10,13 +10,13 @@ A failed state's comment begins with a code, such as ``NOT_FOUND``, and says wha
 .. versionadded:: 1.0.0
 """
 
-from saltstorage.consumer.flow import Flow
-from saltstorage.states import attachment, mount, skeleton, volume
-from saltstorage.states.absent import absent as plan_absent
-from saltstorage.states.extended import extended as plan_extended
-from saltstorage.states.following import following
-from saltstorage.states.mount import Mount
-from saltstorage.states.request import Request
+from saltstorage.flow.flow import Flow
+from saltstorage.plans import attachment, mount, skeleton, volume
+from saltstorage.plans.absent import absent as plan_absent
+from saltstorage.plans.extended import extended as plan_extended
+from saltstorage.plans.following import following
+from saltstorage.plans.mount import Mount
+from saltstorage.plans.request import Request
 
 __virtualname__ = "storage_volume"
 

@@ -24,7 +24,7 @@ engines:
 storage:
   backends:
     local:
-      volume_driver: saltstorage.controller.drivers.file.FileDriver
+      volume_driver: saltstorage.drivers.file.FileDriver
       file_driver_path: {root}/volumes
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saltstorage.consumer import holders, loop
+from saltstorage.consumer.devices import holders, loop
 
 
 def let_go(device: str) -> None:

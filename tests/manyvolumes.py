@@ -7,8 +7,8 @@ import itertools
 import uuid
 from collections.abc import Iterable, Iterator
 
-from saltstorage.controller import schema
-from saltstorage.controller.catalog import Catalog
+from saltstorage.controller.catalog import schema
+from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.model import Connection, Record, Snapshot, Volume
 
 #: What os-brick says of an ordinary host.

@@ -19,7 +19,7 @@ from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 LOOP_SET_FD, LOOP_CLR_FD, LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
-DRIVER = "saltstorage.controller.drivers.file.FileDriver"
+DRIVER = "saltstorage.drivers.file.FileDriver"
 
 took: dict[str, float] = {}
 
@@ -51,13 +51,13 @@ def detach_loop(device: str) -> None:
 def main(folder: str, count: int) -> None:
     """Create, connect, disconnect and delete ``count`` volumes of 1 GiB."""
     with step("import"):
-        from saltstorage.controller import cinder_bridge
+        from saltstorage.controller.cinder import bridge
 
-        cinder_bridge.load()
+        bridge.load()
         from os_brick.initiator import connector
     with step("load the driver"):
-        backend_class = cinder_bridge.setup(f"sqlite:///{folder}/cinderlib.sqlite", folder)
-        with cinder_bridge.quiet(), cinder_bridge.fake_packages():
+        backend_class = bridge.setup(f"sqlite:///{folder}/cinderlib.sqlite", folder)
+        with bridge.quiet(), bridge.fake_packages():
             backend = backend_class("bare", volume_driver=DRIVER, file_driver_path=str(Path(folder, "volumes")))
     with step("connector properties"):
         properties = connector.get_connector_properties("", None, False, False)

@@ -23,11 +23,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "_utils")]
 
 from saltstorage.bus.pool import FairPool  # noqa: E402
-from saltstorage.consumer.flow import Flow  # noqa: E402
-from saltstorage.controller.listing import Filter, find  # noqa: E402
+from saltstorage.controller.catalog.listing import Filter, find  # noqa: E402
 from saltstorage.controller.service import Service  # noqa: E402
-from saltstorage.states import attachment, skeleton  # noqa: E402
-from saltstorage.states.request import Request  # noqa: E402
+from saltstorage.flow.flow import Flow  # noqa: E402
+from saltstorage.plans import attachment, skeleton  # noqa: E402
+from saltstorage.plans.request import Request  # noqa: E402
 from tests.manyvolumes import fill  # noqa: E402
 
 OWN, FIXED, MINIONS = 10, 100, 100
@@ -44,7 +44,7 @@ def options(folder: Path) -> dict[str, Any]:
             "metadata_database": f"sqlite:///{folder}/controller/cinderlib.sqlite",
             "backends": {
                 "local": {
-                    "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+                    "volume_driver": "saltstorage.drivers.file.FileDriver",
                     "file_driver_path": str(folder / "volumes"),
                 }
             },

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
-from saltstorage.controller.providers.base import BackendConfig, ProviderVolume
-from saltstorage.controller.providers.registry import find_provider
+from saltstorage.providers.base import BackendConfig, ProviderVolume
+from saltstorage.providers.registry import find_provider
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from saltstorage.controller.config import DEFAULT_PROVIDER, ControllerConfig, TypeEntry
+from saltstorage.controller.access.config import DEFAULT_PROVIDER, ControllerConfig, TypeEntry
 from saltstorage.errors import StorageError
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from saltstorage.controller.config import TypeEntry
-from saltstorage.controller.providers.base import BackendConfig, Capability, Provider
-from saltstorage.controller.providers.registry import find_provider
+from saltstorage.controller.access.config import TypeEntry
+from saltstorage.providers.base import BackendConfig, Capability, Provider
+from saltstorage.providers.registry import find_provider
 from tests.conftest import free_tcp_port
 from tests.tgtd import Tgtd
 
@@ -53,7 +53,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return
     options = {"file_driver_path": str(tmp_path_factory.mktemp("volumes"))}
     if request.param == "file":
-        yield Backend("cinderlib", {**options, "volume_driver": "saltstorage.controller.drivers.file.FileDriver"}, types=TYPES)
+        yield Backend("cinderlib", {**options, "volume_driver": "saltstorage.drivers.file.FileDriver"}, types=TYPES)
         return
     if os.geteuid() or not shutil.which("tgtd"):
         pytest.skip("needs root and the package tgt")
@@ -62,7 +62,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         patch.setenv("TGT_IPC_SOCKET", daemon.socket)
         daemon.start()
         iscsi = {
-            "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
+            "volume_driver": "saltstorage.drivers.file_iscsi.FileISCSIDriver",
             "volumes_dir": str(tmp_path_factory.mktemp("targets")),
             "target_ip_address": "127.0.0.1",
             "target_port": daemon.port,

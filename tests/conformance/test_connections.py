@@ -11,8 +11,8 @@ import uuid
 
 import pytest
 
-from saltstorage.controller.providers.base import Capability
 from saltstorage.errors import FailedPreconditionError, NotFoundError
+from saltstorage.providers.base import Capability
 from tests.conftest import CHECKOUT
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from saltstorage.controller.providers.base import Capability, reference_text
-from saltstorage.controller.providers.cinderlib import CinderlibProvider
+from saltstorage.controller.cinder.provider import CinderlibProvider
+from saltstorage.providers.base import Capability, reference_text
 
 from .world import World
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from saltstorage.controller.providers.base import Capability
 from saltstorage.errors import AlreadyExistsError, StorageError
+from saltstorage.providers.base import Capability
 
 
 def test_what_a_cut_off_creation_left_is_removed_and_created_again(world, needs):

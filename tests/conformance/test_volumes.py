@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from saltstorage.controller.providers.base import Capability, ProviderSnapshot, reference_text
 from saltstorage.errors import AlreadyExistsError, NotFoundError, StorageError, UnimplementedError
+from saltstorage.providers.base import Capability, ProviderSnapshot, reference_text
 
 from .world import Open
 

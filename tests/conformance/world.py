@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from saltstorage.controller.config import TypeEntry
-from saltstorage.controller.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume, reference_text
+from saltstorage.controller.access.config import TypeEntry
+from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume, reference_text
 
 
 @dataclass

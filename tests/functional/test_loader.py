@@ -42,7 +42,7 @@ def test_every_loader_file_loads(loaded: dict[str, Any], checkout: Path) -> None
 
 def test_the_package_is_imported_from_where_salt_syncs_it(loaded: dict[str, Any], minion_opts: dict[str, Any]) -> None:
     synced = Path(minion_opts["extension_modules"]) / "utils" / "saltstorage"
-    assert (synced / "controller" / "providers" / "base.py").is_file(), "nested packages are synced"
+    assert (synced / "controller" / "operations" / "core.py").is_file(), "nested packages are synced"
     assert loaded["modules"]["storage_pillar.volumes"]() == {}
 
 
@@ -92,11 +92,11 @@ def test_every_function_named_exists(where: str, loaded: dict[str, Any], checkou
 
 
 def test_pillar_knows_the_parameters_of_the_states(loaded: dict[str, Any]) -> None:
-    from saltstorage import pillar
+    from saltstorage.pillar import rendering
 
-    for function, parameters in pillar.PARAMETERS.items():
+    for function, parameters in rendering.PARAMETERS.items():
         signature = inspect.signature(loaded["states"][f"storage_volume.{function}"]).parameters.values()
         taken = {p.name for p in signature if p.kind is not p.VAR_KEYWORD} - {"name"}
         assert set(parameters) == taken, function
     rotated = set(inspect.signature(loaded["states"]["storage_snapshot.rotated"]).parameters)
-    assert {"name", "volume", *pillar.SNAPSHOTS} == rotated - {"kwargs"}
+    assert {"name", "volume", *rendering.SNAPSHOTS} == rotated - {"kwargs"}

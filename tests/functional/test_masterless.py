@@ -41,7 +41,7 @@ def own(config_dir: Path, tmp_path: Path) -> Path:
     """Return the configuration folder of a minion with two backends."""
     for name in ("slow", "fast"):
         (tmp_path / name).mkdir(mode=0o700)
-    driver = "saltstorage.controller.drivers.file.FileDriver"
+    driver = "saltstorage.drivers.file.FileDriver"
     storage = {
         "state_dir": str(tmp_path / "state"),
         "default_backend": "slow",

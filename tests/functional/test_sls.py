@@ -148,7 +148,7 @@ def test_wrong_controller_pillar_changes_nothing(wrong: Any, loaded: dict[str, A
 
 
 def test_the_unit_is_installed_where_systemd_runs(loaded: dict[str, Any], minion_opts: dict[str, Any], checkout: Path) -> None:
-    assert "salt-storage-reattach.service" in (checkout / "_utils/saltstorage/consumer/fstab.py").read_text()
+    assert "salt-storage-reattach.service" in (checkout / "_utils/saltstorage/consumer/filesystems/fstab.py").read_text()
     text = loaded["modules"]["slsutil.renderer"](
         f"{checkout}/storage/files/salt-storage-reattach.service",
         default_renderer="jinja",

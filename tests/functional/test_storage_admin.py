@@ -19,7 +19,7 @@ def run(config_dir: Path, tmp_path: Path) -> Any:
     """Return a function that calls salt-run with a controller of two backends, and returns exit code and answer."""
     for name in ("slow", "fast"):
         (tmp_path / name).mkdir(mode=0o700)
-    driver = "saltstorage.controller.drivers.file.FileDriver"
+    driver = "saltstorage.drivers.file.FileDriver"
     storage = {
         "state_dir": str(tmp_path / "state"),
         "default_backend": "slow",

@@ -122,7 +122,7 @@ def cluster(
                     "policy": {"*": {"shared": ["team-*"]}},
                     "backends": {
                         "local": {
-                            "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+                            "volume_driver": "saltstorage.drivers.file.FileDriver",
                             "file_driver_path": str(root / "volumes"),
                         }
                     },

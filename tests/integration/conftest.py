@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import salt.utils.event
 
-from saltstorage.controller.catalog import Catalog
-from saltstorage.controller.locks import Locks, volume_key
+from saltstorage.controller.access.locks import Locks, volume_key
+from saltstorage.controller.catalog.catalog import Catalog
 from tests.integration.cluster import Cluster, loops, volume_files
 from tests.integration.cluster import cluster as make_cluster
 

@@ -30,7 +30,7 @@ class Lab:
         network.make()
         self._mount_volumes()
         san = {
-            "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
+            "volume_driver": "saltstorage.drivers.file_iscsi.FileISCSIDriver",
             "file_driver_path": str(self.volumes),
             "target_ip_address": network.OUTSIDE[0],
             "target_secondary_ip_addresses": [network.OUTSIDE[1]],

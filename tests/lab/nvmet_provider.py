@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saltstorage.controller.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
 from saltstorage.errors import FailedPreconditionError, UnimplementedError
 from saltstorage.model import BackendStats
+from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
 
 NVMET = Path("/sys/kernel/config/nvmet")
 GIB = 2**30

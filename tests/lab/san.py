@@ -181,13 +181,13 @@ class San:
                 "default_backend": "lvm",
                 "backends": {
                     "lvm": {
-                        "volume_driver": "saltstorage.controller.drivers.lvm_iscsi.LVMISCSIDriver",
+                        "volume_driver": "saltstorage.drivers.lvm_iscsi.LVMISCSIDriver",
                         "volume_group": GROUP,
                         "lvm_type": "thin",
                         **chap,
                     },
                     "file": {
-                        "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
+                        "volume_driver": "saltstorage.drivers.file_iscsi.FileISCSIDriver",
                         "file_driver_path": f"{FILES}/san",
                         **chap,
                     },

@@ -188,7 +188,7 @@ def test_conformance(san: San, verified: Verified, what: str, chosen: str) -> No
     with verified(THIN, PROTOCOL, f"provider conformance suite: {what}"):
         options = {
             "provider": "cinderlib",
-            "volume_driver": "saltstorage.controller.drivers.lvm_iscsi.LVMISCSIDriver",
+            "volume_driver": "saltstorage.drivers.lvm_iscsi.LVMISCSIDriver",
             "volume_group": GROUP,
             "lvm_type": "thin",
             "target_helper": "lioadm",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saltstorage.controller.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
 from saltstorage.model import BackendStats
+from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
 
 
 class ScratchProvider(Provider):

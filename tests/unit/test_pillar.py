@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltstorage import pillar
+from saltstorage.pillar import rendering
 
 
-def only(states: pillar.States) -> tuple[str, dict[str, Any]]:
+def only(states: rendering.States) -> tuple[str, dict[str, Any]]:
     """Return function and parameters of the only state."""
     [(_id, body)] = states.items()
     [(function, parameters)] = body.items()
@@ -19,7 +19,7 @@ def only(states: pillar.States) -> tuple[str, dict[str, Any]]:
 
 
 def volume(entry: Any, name: Any = "data") -> tuple[str, dict[str, Any]]:
-    return only(pillar.volume_states({"volumes": {name: entry}}))
+    return only(rendering.volume_states({"volumes": {name: entry}}))
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,15 @@ def test_absent_disconnects_first_and_ignores_the_other_keys() -> None:
 
 @pytest.mark.parametrize("key", ["disconnect", "series"])
 def test_what_absent_does_first_is_not_for_pillar_to_say(key: str) -> None:
-    [body] = pillar.volume_states({"volumes": {"data": {"state": "absent", key: "data"}}}).values()
+    [body] = rendering.volume_states({"volumes": {"data": {"state": "absent", key: "data"}}}).values()
     assert key in body["storage_pillar.invalid"][1]["comment"]
 
 
 def test_snapshots_come_after_all_volumes() -> None:
     wanted = {"keep": 3, "every": "6h", "freeze": True}
-    states = pillar.volume_states({"volumes": {"a": {"size": 1, "snapshots": wanted}, "b": {"size": 1, "snapshots": {}}, "c": {"size": 1}}})
+    states = rendering.volume_states(
+        {"volumes": {"a": {"size": 1, "snapshots": wanted}, "b": {"size": 1, "snapshots": {}}, "c": {"size": 1}}}
+    )
     assert [next(iter(body)) for body in states.values()] == ["storage_volume.connected"] * 3 + ["storage_snapshot.rotated"] * 2
     rotated = [
         {key: value for item in body["storage_snapshot.rotated"] for key, value in item.items()} for body in list(states.values())[3:]
@@ -69,12 +71,12 @@ def test_snapshots_come_after_all_volumes() -> None:
 
 @pytest.mark.parametrize(("state", "count"), [("present", 1), ("unmounted", 0), ("disconnected", 0)])
 def test_snapshots_are_left_alone_where_the_volume_is_not_used(state: str, count: int) -> None:
-    states = pillar.volume_states({"volumes": {"a": {"size": 1, "state": state, "snapshots": {"freeze": True}}}})
+    states = rendering.volume_states({"volumes": {"a": {"size": 1, "state": state, "snapshots": {"freeze": True}}}})
     assert [next(iter(body)) for body in states.values()].count("storage_snapshot.rotated") == count
 
 
 def test_absent_deletes_the_snapshots_before_the_volume() -> None:
-    states = pillar.volume_states({"volumes": {"a": {"state": "absent", "snapshots": {"keep": 3}}}})
+    states = rendering.volume_states({"volumes": {"a": {"state": "absent", "snapshots": {"keep": 3}}}})
     assert list(states.values()) == [{"storage_volume.absent": [{"name": "a"}, {"disconnect": True}, {"series": "a"}]}]
 
 
@@ -103,12 +105,12 @@ def test_snapshots_are_of_own_volumes(more: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("storage", [None, {}, {"volumes": None}, {"volumes": {}}])
 def test_no_volumes_is_no_state(storage: Any) -> None:
-    assert pillar.volume_states(storage) == {}
+    assert rendering.volume_states(storage) == {}
 
 
 @pytest.mark.parametrize("storage", [[], "data", 7, {"volumes": []}, {"volumes": ["data"]}, {"volumes": "data"}, {1: 2}])
 def test_g2_wrong_shape_is_one_failing_state(storage: Any) -> None:
-    function, parameters = only(pillar.volume_states(storage))
+    function, parameters = only(rendering.volume_states(storage))
     assert function == "storage_pillar.invalid"
     assert parameters["comment"].startswith("INVALID_ARGUMENT: storage")
 
@@ -144,7 +146,7 @@ def test_g2_wrong_entry_names_the_field(entry: Any, field: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\nb", "a\x7fb", "x" * 129, 2024, True, "__slot__:salt:cmd.run(id)"])
 def test_g3_wrong_names_fail_and_hold_up_no_other(name: Any) -> None:
-    states = pillar.volume_states({"volumes": {name: {"size": 1}, "good": {"size": 1}}})
+    states = rendering.volume_states({"volumes": {name: {"size": 1}, "good": {"size": 1}}})
     assert [next(iter(body)) for body in states.values()] == ["storage_pillar.invalid", "storage_volume.connected"]
     assert all("\n" not in state_id for state_id in states)
 
@@ -169,17 +171,17 @@ def test_g3_any_other_name_is_passed_unchanged(name: str) -> None:
     ],
 )
 def test_controller_problem_has_a_code(storage: Any) -> None:
-    assert pillar.controller_problem(storage).startswith(("INVALID_ARGUMENT: ", "FAILED_PRECONDITION: "))
+    assert rendering.controller_problem(storage).startswith(("INVALID_ARGUMENT: ", "FAILED_PRECONDITION: "))
 
 
 def test_controller_without_problem() -> None:
-    assert pillar.controller_problem({"controller": {"backends": {"local": {"volume_driver": "x.y.Driver"}}}}) == ""
+    assert rendering.controller_problem({"controller": {"backends": {"local": {"volume_driver": "x.y.Driver"}}}}) == ""
 
 
 # Ranges
 
 
-def names(states: pillar.States) -> list[str]:
+def names(states: rendering.States) -> list[str]:
     return [item["name"] for body in states.values() for parameters in body.values() for item in parameters if "name" in item]
 
 
@@ -194,19 +196,19 @@ def names(states: pillar.States) -> list[str]:
     ],
 )
 def test_a_range_is_as_many_volumes(name: str, expected: list[str]) -> None:
-    states = pillar.volume_states({"volumes": {name: {"size": 1}}})
+    states = rendering.volume_states({"volumes": {name: {"size": 1}}})
     assert names(states) == expected
     assert len(states) == len(expected)
 
 
 @pytest.mark.parametrize("name", ["d{1,2}", "d{a..c}", "d{1...3}", "d{1..}", "d{-1..3}", "{}", "d{١..٣}"])
 def test_other_braces_are_a_name(name: str) -> None:
-    assert names(pillar.volume_states({"volumes": {name: {"size": 1}}})) == [name]
+    assert names(rendering.volume_states({"volumes": {name: {"size": 1}}})) == [name]
 
 
 def test_the_same_range_in_a_value_is_the_same_number() -> None:
     entry = {"size": 1, "mount": "/srv/{01..02}/x{01..02}", "source": {"volume": "s{01..02}"}, "mkfs_options": ["-L", "l{01..02}"]}
-    states = pillar.volume_states({"volumes": {"d{01..02}": entry}})
+    states = rendering.volume_states({"volumes": {"d{01..02}": entry}})
     bodies = [next(iter(body.values())) for body in states.values()]
     for number, body in zip(("01", "02"), bodies, strict=True):
         given = {key: value for item in body for key, value in item.items()}
@@ -235,7 +237,7 @@ def test_the_same_range_in_a_value_is_the_same_number() -> None:
     ],
 )
 def test_a_wrong_range_makes_nothing_and_holds_up_nothing(volumes: dict[str, Any], text: str) -> None:
-    states = pillar.volume_states({"volumes": volumes})
+    states = rendering.volume_states({"volumes": volumes})
     wrong = [body["storage_pillar.invalid"] for body in states.values() if "storage_pillar.invalid" in body]
     assert len(wrong) == 1
     assert text in wrong[0][1]["comment"]
@@ -243,22 +245,22 @@ def test_a_wrong_range_makes_nothing_and_holds_up_nothing(volumes: dict[str, Any
 
 
 def test_two_ranges_that_meet() -> None:
-    states = pillar.volume_states({"volumes": {"d{1..3}": {"size": 1}, "d{3..5}": {"size": 2}}})
+    states = rendering.volume_states({"volumes": {"d{1..3}": {"size": 1}, "d{3..5}": {"size": 2}}})
     assert [n for n in names(states) if not n.startswith("storage:")] == ["d1", "d2", "d3"]
     assert len(states) == 4
 
 
 def test_a_range_that_goes() -> None:
-    states = pillar.volume_states({"volumes": {"d{1..2}": {"state": "absent"}}})
+    states = rendering.volume_states({"volumes": {"d{1..2}": {"state": "absent"}}})
     assert list(states) == [f"storage-volumes-absent-d{n}" for n in (1, 2)]
 
 
-@pytest.mark.parametrize("state", list(pillar.PARAMETERS))
+@pytest.mark.parametrize("state", list(rendering.PARAMETERS))
 def test_g9_a_passphrase_in_a_volumes_entry_goes_nowhere(state: str) -> None:
     """Row G9: it says where the passphrase is; a passphrase itself must not reach a state, which many can read."""
     for name, secret in (("data", "geheim-4711"), ("data{1..2}", "geheim-4711"), ("data{1..2}", "{3..4}geheim-4711")):
         entry = {"size": 1, "mount": "/srv/data{1..2}", "state": state, "encrypted": True, "passphrase": secret}
-        found = pillar.volume_states({"volumes": {name: entry}})
+        found = rendering.volume_states({"volumes": {name: entry}})
         assert "4711" not in repr(found)
         function, parameters = only(found)
         assert function == "storage_pillar.invalid"

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from ..controller.progress import Tell
 from ..errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -19,6 +18,7 @@ from ..errors import (
     UnavailableError,
     from_wire,
 )
+from ..progress import Tell
 from . import envelope
 from .eventbus import BusLostError, EventBus
 from .keys import OwnKeys

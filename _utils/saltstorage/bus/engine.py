@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ..errors import FailedPreconditionError, StorageError, UnavailableError
-from .faults import as_storage_error, describe
+from ..faults import as_storage_error, describe
 from .server import Server
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import salt.crypt
 
-from ..controller.progress import Heartbeat, Progress, Tell, reported
 from ..errors import (
     AbortedError,
     AlreadyExistsError,
@@ -24,9 +23,10 @@ from ..errors import (
     UnavailableError,
     UnimplementedError,
 )
+from ..faults import as_storage_error
+from ..progress import Heartbeat, Progress, Tell, reported
 from . import envelope
 from .eventbus import BusLostError, EventBus
-from .faults import as_storage_error
 from .keys import MinionKeys
 from .pool import FairPool, FullError
 from .publisher import Publisher

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..faults import as_storage_error
 from .envelope import Request
-from .faults import as_storage_error
 
 log = logging.getLogger(__name__)
 

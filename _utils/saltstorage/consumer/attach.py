@@ -46,7 +46,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import validate
-from ..controller.progress import Tell
 from ..errors import (
     AlreadyExistsError,
     DataLossError,
@@ -57,15 +56,19 @@ from ..errors import (
     UnavailableError,
 )
 from ..model import Volume
-from . import alive, brick, devices, leftovers, links, loop, nvme, presence, records
+from ..progress import Tell
+from . import leftovers, presence
 from .attachment import ABSENT, GONE, LOCKED, LOST, OK, PENDING, SIZE, WRONG, Attachment, Detached, Reattached, Status
-from .config import ConsumerConfig
+from .connectors import brick, nvme
+from .devices import block, links, loop
+from .devices.holders import Holder
 from .encryption import Encryption
-from .holders import Holder
+from .host import alive, records
+from .host.config import ConsumerConfig
+from .host.locks import VolumeLocks
+from .host.records import ATTACHED, ATTACHING, DETACHED, DETACHING, INTENT, AttachmentRecord, Identity
 from .leftovers import Leftover
-from .locks import VolumeLocks
 from .passphrase import Reader
-from .records import ATTACHED, ATTACHING, DETACHED, DETACHING, INTENT, AttachmentRecord, Identity
 from .steps import Steps
 
 __all__ = [
@@ -187,8 +190,8 @@ class Consumer:
         if not raw.ok or status.state == LOCKED:
             # A locked one comes to its size when it is opened.
             return status
-        if raw.size != record.identity.size or raw.size < devices.least(size or record.size, adopted=record.adopted):
-            detail = f"the device has {raw.size} bytes, the volume {(size or record.size) * devices.GIB}"
+        if raw.size != record.identity.size or raw.size < block.least(size or record.size, adopted=record.adopted):
+            detail = f"the device has {raw.size} bytes, the volume {(size or record.size) * block.GIB}"
             return Status(state=SIZE, path=raw.path, device=status.device, size=raw.size, detail=detail)
         if not record.encrypted and self.links.target(name) != record.path:
             return Status(state=GONE, path=status.path, device=status.device, size=status.size, detail="its link is missing or wrong")
@@ -329,7 +332,7 @@ class Consumer:
         """
         with self.lock(name):
             record, identity, device = self._attached(name)
-            least = devices.least(size, adopted=record.adopted)
+            least = block.least(size, adopted=record.adopted)
             self._step("resize")
             if loop.status(device) is not None:
                 # NFS asks the server for the present size when a file is opened.
@@ -338,17 +341,17 @@ class Consumer:
                 loop.refresh_size(device)
             else:
                 self._steps.extend(record, device, least)
-            found = devices.size(device)
+            found = block.size(device)
             if found < identity.size:
                 raise DataLossError(f"the device {device} of the volume {name!r} shrank from {identity.size} to {found} bytes")
             if found != identity.size:
                 self.records.save(
-                    record.replace(identity=dataclasses.replace(identity, size=found), size=max(record.size, found // devices.GIB))
+                    record.replace(identity=dataclasses.replace(identity, size=found), size=max(record.size, found // block.GIB))
                 )
             self._encryption.grow(record, device)
             if found < least:
                 raise UnavailableError(
-                    f"the device {device} of the volume {name!r} still shows {found / devices.GIB:g} GiB and not {size} GiB; "
+                    f"the device {device} of the volume {name!r} still shows {found / block.GIB:g} GiB and not {size} GiB; "
                     "check the paths to the storage"
                 )
             return found
@@ -459,7 +462,7 @@ class Consumer:
     def begin_format(self, name: str) -> bool:
         """Record that a file system is about to be made, and return whether it was begun before and not finished.
 
-        Only then may what is on the device be overwritten (``resume`` of :func:`.filesystem.make`).
+        Only then may what is on the device be overwritten (``resume`` of :func:`.filesystems.filesystem.make`).
         """
         return self._set_mark(name, "formatting", True)
 
@@ -589,7 +592,7 @@ class Consumer:
         path = self.links.path(name)
         if self.links.target(name) is None:
             return
-        if devices.is_block(path):
+        if block.is_block(path):
             raise FailedPreconditionError(
                 f"{path} leads to a device, and no attachment record explains it; detach it by hand and remove the link"
             )

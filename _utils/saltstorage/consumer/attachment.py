@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataLossError, StorageError, UnavailableError
-from .records import ATTACHED, AttachmentRecord
+from .host.records import ATTACHED, AttachmentRecord
 
 # What `Consumer.check` can say.
 ABSENT = "absent"

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from functools import partial
 
 from ..errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
-from . import devices, luks
 from .attachment import GONE, LOCKED, OK, SIZE, Status
-from .config import ConsumerConfig
-from .holders import TRIES, Holder, describe, lasting
-from .holders import find as find_holders
-from .links import DeviceLinks
+from .devices import block, luks
+from .devices.holders import TRIES, Holder, describe, lasting
+from .devices.holders import find as find_holders
+from .devices.links import DeviceLinks
+from .devices.probe import EMPTY, FILESYSTEM, OTHER, UNKNOWN, probe
+from .host.config import ConsumerConfig
+from .host.records import AttachmentRecord, RecordStore
 from .passphrase import Reader
-from .probe import EMPTY, FILESYSTEM, OTHER, UNKNOWN, probe
-from .records import AttachmentRecord, RecordStore
 
 _ZEROED = 2**20
 
@@ -79,7 +79,7 @@ class Encryption:
         mapping = self.mapping(record)
         if mapping is None or not mapping.is_over(raw.device):
             return Status(state=LOCKED, path=raw.path, size=raw.size, detail="it is encrypted, and not open")
-        shown = devices.size(mapping.path) + record.header
+        shown = block.size(mapping.path) + record.header
         status = Status(state=OK, path=raw.path, device=mapping.path, size=shown)
         if shown != raw.size:
             detail = f"the open device and its header have {shown} bytes, the volume {raw.size}"
@@ -122,7 +122,7 @@ class Encryption:
             mapping = self._own_mapping(record, device)
             if mapping is None:
                 raise UnavailableError(f"cryptsetup ended well, and {device} is not open; look at the kernel's log")
-        record = record.replace(header=devices.size(device) - devices.size(mapping.path))
+        record = record.replace(header=block.size(device) - block.size(mapping.path))
         if record.encrypting:
             # Nothing was ever linked here, so nobody can have written to it but whoever opened it by hand.
             self._finish(mapping.path)
@@ -158,7 +158,7 @@ class Encryption:
     def grow(self, record: AttachmentRecord, device: str) -> None:
         """Let an open volume become as large as its device."""
         mapping = self.mapping(record)
-        if mapping is not None and mapping.is_over(device) and devices.size(mapping.path) + record.header != devices.size(device):
+        if mapping is not None and mapping.is_over(device) and block.size(mapping.path) + record.header != block.size(device):
             self._step("grow the mapping")
             luks.resize(self.name(record), device, self.passphrase(record), timeout=self.config.step_timeout)
 
@@ -212,4 +212,4 @@ class Encryption:
             os.fsync(fd)
         finally:
             os.close(fd)
-        devices.flush(path)
+        block.flush(path)

@@ -7,10 +7,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import devices, iscsi, loop, luks, presence
-from .config import ConsumerConfig
-from .fstab import Fstab
-from .records import AttachmentRecord
+from . import presence
+from .connectors import iscsi
+from .devices import block, loop, luks
+from .filesystems.fstab import Fstab
+from .host.config import ConsumerConfig
+from .host.records import AttachmentRecord
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _links(config: ConsumerConfig, records: list[AttachmentRecord]) -> Iterator[
         path = os.path.join(config.device_dir, name)
         if name not in known and os.path.islink(path):
             leads = os.path.realpath(path)
-            yield Leftover("link", f"{path} to {leads}{'' if devices.is_block(leads) else ', which is not there'}", f"remove {path}")
+            yield Leftover("link", f"{path} to {leads}{'' if block.is_block(leads) else ', which is not there'}", f"remove {path}")
 
 
 def _fstab(config: ConsumerConfig, records: list[AttachmentRecord]) -> Iterator[Leftover]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 
-from . import devices, loop
 from .attachment import GONE, LOST, OK, WRONG, Status
-from .records import AttachmentRecord, Identity
+from .devices import block, loop
+from .host.records import AttachmentRecord, Identity
 
 
 def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> Status:
@@ -23,14 +23,14 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     :returns: ``ok``, ``gone``, ``wrong`` or ``lost``; sizes are not compared. One that is gone has no
         ``device``: what is there is another's.
     """
-    same_boot = record.boot_id == devices.boot_id()
+    same_boot = record.boot_id == block.boot_id()
     device = record.device if same_boot else os.path.realpath(record.path)
     gone = Status(state=GONE, path=link, detail=f"the device {device} is gone")
-    if not devices.is_block(device):
+    if not block.is_block(device):
         return gone
     try:
-        device = devices.top(device)
-        found = devices.identity(device)
+        device = block.top(device)
+        found = block.identity(device)
     except OSError:
         return gone
     if identity.backing_file and (not found.backing_file or _given_away(device, identity, found, tag)):
@@ -38,7 +38,7 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     if not identity.named and not same_boot:
         # Nothing could tell it from a device that came by its name; it is attached again, by its address.
         return gone
-    wrong = devices.differences(identity, found) or _successor(identity, found)
+    wrong = block.differences(identity, found) or _successor(identity, found)
     if wrong and not same_boot:
         # This is some other device, and ours has not come yet.
         return gone
@@ -47,7 +47,7 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     if wrong:
         return Status(state=WRONG, path=link, device=device, size=found.size, detail="; ".join(wrong))
     try:
-        size = devices.size(device)
+        size = block.size(device)
     except OSError as error:
         # A SCSI device whose session was gone for longer than the host waits.
         return Status(state=LOST, path=link, device=device, size=found.size, detail=error.strerror or "it cannot be opened")
@@ -62,9 +62,9 @@ def current(record: AttachmentRecord, tag: str) -> list[str]:
     if record.file:
         return _loops(record, tag)
     paths = [os.path.realpath(record.path)] if record.path.startswith("/dev/disk/") else []
-    if record.device and record.boot_id == devices.boot_id():
+    if record.device and record.boot_id == block.boot_id():
         paths.append(record.device)
-    paths = [devices.top(path) for path in paths if devices.is_block(path)]
+    paths = [block.top(path) for path in paths if block.is_block(path)]
     return [path for path in dict.fromkeys(paths) if _same(record, path)]
 
 
@@ -73,7 +73,7 @@ def _loops(record: AttachmentRecord, tag: str) -> list[str]:
     if os.path.exists(record.file):
         found += [status.path for status in loop.find(record.file, tag) if status.tag == tag]
     # The file may have been deleted or replaced under the device.
-    if record.device and record.boot_id == devices.boot_id():
+    if record.device and record.boot_id == block.boot_id():
         status = loop.status(record.device)
         if status is not None and status.tag == tag:
             inode = record.identity.backing_inode if record.identity is not None else 0
@@ -98,13 +98,13 @@ def _same(record: AttachmentRecord, path: str) -> bool:
     identity = record.identity
     if identity is None:
         return True
-    if not identity.named and record.boot_id != devices.boot_id():
+    if not identity.named and record.boot_id != block.boot_id():
         return False
     try:
-        found = devices.identity(path)
+        found = block.identity(path)
     except OSError:
         return False
-    return not devices.differences(identity, found) and not _successor(identity, found)
+    return not block.differences(identity, found) and not _successor(identity, found)
 
 
 def _successor(identity: Identity, found: Identity) -> list[str]:

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from functools import partial
 
 from ..errors import DataLossError, FailedPreconditionError, InternalError, StorageError, UnimplementedError
-from . import commands, devices, links, loop, mounting, mounts, presence
-from .brick import Brick
+from . import presence
+from .connectors.brick import Brick
+from .devices import block, links, loop, mounts
+from .devices.holders import TRIES, Holder, describe, lasting
+from .devices.holders import find as find_holders
 from .encryption import Encryption
-from .holders import TRIES, Holder, describe, lasting
-from .holders import find as find_holders
-from .records import ATTACHED, DETACHED, DETACHING, AttachmentRecord, Identity, RecordStore
+from .filesystems import mounting
+from .host import commands
+from .host.records import ATTACHED, DETACHED, DETACHING, AttachmentRecord, Identity, RecordStore
 
 
 class Steps:
@@ -51,7 +54,7 @@ class Steps:
             record, device = self._connect(record)
         if not record.file:
             self._settle()  # Or its links in /dev/disk/by-id might not be there yet.
-        record = record.replace(device=os.path.realpath(device), path=links.stable_path(device), boot_id=devices.boot_id())
+        record = record.replace(device=os.path.realpath(device), path=links.stable_path(device), boot_id=block.boot_id())
         if not record.file:
             record = self.records.save(record, durable=False)
         self._step("check")
@@ -60,7 +63,7 @@ class Steps:
         except DataLossError:
             self._let_go(record)
             raise
-        devices.set_read_only(record.device, record.read_only)
+        block.set_read_only(record.device, record.read_only)
         if not record.encrypted:
             # The link of an encrypted one is made when it is open: nobody shall write past the encryption.
             self._step("link")
@@ -75,7 +78,7 @@ class Steps:
         path = device_info.get("path")
         if not isinstance(path, str) or not path:
             raise InternalError(f"os-brick returned no path for the volume {record.name!r}")
-        record = record.replace(device_info=device_info, file="" if devices.is_block(path) else path)
+        record = record.replace(device_info=device_info, file="" if block.is_block(path) else path)
         if record.file:
             # Recorded before the device is made: with the file known, the device over it is found again.
             record = self.records.save(record, durable=False)
@@ -83,8 +86,8 @@ class Steps:
         return record, self._block_device(record, path)
 
     def _block_device(self, record: AttachmentRecord, path: str) -> str:
-        if devices.is_block(path):
-            return devices.top(path)
+        if block.is_block(path):
+            return block.top(path)
         if os.path.isfile(path) or not os.path.exists(path):
             device = loop.attach(path, self.tag, read_only=record.read_only)
             loop.refresh_size(device)  # One that was there may have been made before the volume grew.
@@ -93,9 +96,9 @@ class Steps:
 
     def _verified(self, record: AttachmentRecord) -> Identity:
         """Return the identity of the recorded device when it is readable and the volume."""
-        devices.check_readable(record.device)
-        found = devices.identity(record.device)
-        wrong = devices.differences(record.identity, found) if record.identity is not None else []
+        block.check_readable(record.device)
+        found = block.identity(record.device)
+        wrong = block.differences(record.identity, found) if record.identity is not None else []
         if wrong:
             raise DataLossError(
                 f"the device {record.device} that appeared for the volume {record.name!r} is another one: {'; '.join(wrong)}; "
@@ -103,11 +106,11 @@ class Steps:
             )
         if record.identity is not None and not record.file:
             # The disk was there all the time, and the volume has grown while it was not mapped: os-brick leaves such a disk as it is.
-            least = devices.least(record.size, adopted=record.adopted)
-            if devices.size(record.device) < least:
+            least = block.least(record.size, adopted=record.adopted)
+            if block.size(record.device) < least:
                 self.extend(record, record.device, least)
         # One that has proven who it is may have grown while this host was down.
-        devices.check_size(record.device, record.size, grown=record.identity is not None, adopted=record.adopted)
+        block.check_size(record.device, record.size, grown=record.identity is not None, adopted=record.adopted)
         return found
 
     def extend(self, record: AttachmentRecord, device: str, least: int) -> None:
@@ -118,8 +121,8 @@ class Steps:
 
         def enough() -> bool:
             if not record.use_multipath:
-                devices.resize_map(device)
-            return devices.size(device) >= least
+                block.resize_map(device)
+            return block.size(device) >= least
 
         self.brick.extend(record.connection_info, use_multipath=record.use_multipath, enough=enough)
 
@@ -161,7 +164,7 @@ class Steps:
         self._step("cut off")
         present = presence.current(record, self.tag)
         for device in present:
-            devices.cut_off(device)
+            block.cut_off(device)
         mapping = self.encryption.mapping(record)
         for device in [*([mapping.path] if mapping else []), *present]:
             for mount in reversed(mounts.of_device(device)):
@@ -180,7 +183,7 @@ class Steps:
         for device in [*([mapping.path] if mapping else []), *presence.current(record, self.tag)]:
             self._step("flush")
             try:
-                devices.flush(device)
+                block.flush(device)
             except OSError as error:
                 text = f"cached data of the volume {record.name!r} cannot be written: {error.strerror}"
                 if not force:
@@ -242,7 +245,7 @@ class Steps:
         if record.file or not record.device_info or presence.current(record, self.tag):
             return []
         paths = self.brick.volume_paths(record.connection_info, use_multipath=record.use_multipath)
-        found = dict.fromkeys(devices.top(os.path.realpath(path)) for path in paths if devices.is_block(path))
+        found = dict.fromkeys(block.top(os.path.realpath(path)) for path in paths if block.is_block(path))
         return lasting(lambda: [holder for device in found for holder in find_holders(device)])
 
     def _settle(self) -> None:

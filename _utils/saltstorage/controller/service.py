@@ -11,30 +11,29 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import model, validate
-from ..bus.faults import as_storage_error
+from .. import model, progress, validate
 from ..consumer.attach import Consumer
-from ..consumer.config import ConsumerConfig
+from ..consumer.host.config import ConsumerConfig
 from ..errors import InvalidArgumentError, NotFoundError
+from ..faults import as_storage_error
 from ..model import BackendStats, Volume
-from . import progress
-from .adoption import Adoption
-from .backends import Backends
-from .catalog import Catalog
-from .check import Check
-from .cinderlib_import import Import
-from .config import ControllerConfig
-from .connections import Connections
-from .core import Caller, Core
-from .giving import Giving
-from .journal import Journal
-from .locks import Locks
-from .moves import Moves
-from .recovery import Recovery
-from .repair import Repair
-from .reverts import Reverts
-from .snapshots import Snapshots
-from .volumes import Volumes
+from .access.config import ControllerConfig
+from .access.locks import Locks
+from .admin.adoption import Adoption
+from .admin.check import Check
+from .admin.cinderlib_import import Import
+from .admin.giving import Giving
+from .admin.moves import Moves
+from .admin.recovery import Recovery
+from .admin.repair import Repair
+from .catalog.catalog import Catalog
+from .catalog.journal import Journal
+from .operations.backends import Backends
+from .operations.connections import Connections
+from .operations.core import Caller, Core
+from .operations.reverts import Reverts
+from .operations.snapshots import Snapshots
+from .operations.volumes import Volumes
 
 Operation = Callable[..., dict[str, Any]]
 #: How long an end waits for a recovery that is under way, seconds.
@@ -257,7 +256,7 @@ class Service:
             their data on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last page.
         :raises InvalidArgumentError: ``after`` is wrong.
         """
-        from .inventory import page
+        from .operations.inventory import page
 
         return page(self.core, caller, after)
 

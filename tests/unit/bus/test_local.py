@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from saltstorage.bus.client import BusClient
-from saltstorage.bus.local import LocalController, controller_for
 from saltstorage.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
+from saltstorage.flow.session import LocalController, controller_for
 
 
 @pytest.mark.parametrize(

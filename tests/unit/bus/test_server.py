@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from saltstorage import progress
 from saltstorage.bus import envelope, unrecorded
 from saltstorage.bus.server import Server
-from saltstorage.controller import progress
 from saltstorage.errors import NotFoundError
 
 from .conftest import KeyPair, MemoryJournal, set_key

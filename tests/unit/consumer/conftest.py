@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from salt._logging import impl as salt_logging
 
-from saltstorage.consumer import loop
 from saltstorage.consumer.attach import Consumer
-from saltstorage.consumer.config import ConsumerConfig
+from saltstorage.consumer.devices import loop
+from saltstorage.consumer.host.config import ConsumerConfig
 from tests.loops import let_go
 
 from .helpers import GIB, devices_below, mounts_below, needs_root

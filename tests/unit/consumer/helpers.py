@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from saltstorage.consumer import loop, mounts
 from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.devices import loop, mounts
 
 GIB = 2**30
 #: Valid names that break what does not quote.

@@ -11,12 +11,15 @@ import threading
 
 import pytest
 
-from saltstorage.bus import local
+from saltstorage import progress
 from saltstorage.bus.eventbus import BusLostError
-from saltstorage.consumer import alive, brick, commands, devices, filesystem, freeze, loop, luks
 from saltstorage.consumer.attach import Consumer
-from saltstorage.controller import progress
+from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.devices import block, loop, luks
+from saltstorage.consumer.filesystems import filesystem, freeze
+from saltstorage.consumer.host import alive, commands
 from saltstorage.errors import DeadlineExceededError, InternalError
+from saltstorage.flow import session
 from tests.loops import let_go
 
 from .helpers import GIB, attach, drop
@@ -176,7 +179,7 @@ def test_a_short_command_costs_nothing(consumer, told, monkeypatch):
 
 
 def test_a_short_step_within_this_process_leaves_nothing(attached, told):
-    locked(attached, devices.flush, attached.device("data"))
+    locked(attached, block.flush, attached.device("data"))
     assert told.all == []
     assert "storage-progress" not in [thread.name for thread in threading.enumerate()]
 
@@ -238,7 +241,7 @@ def test_g11_a_flush_that_takes_long_is_told_of(tmp_path, consumer, soon, told, 
             held.callback(os.close, writer)
             held.enter_context(freeze.frozen([str(below)], seconds=90, patience=30))
             os.pwrite(writer, b"x" * 2**20, 0)
-            with in_background(locked, consumer, devices.flush, upper) as results:
+            with in_background(locked, consumer, block.flush, upper) as results:
                 told.wait("flush", 2)
                 held.close()
         assert results == [None]
@@ -292,7 +295,7 @@ def test_who_cannot_be_told_stops_nothing(config, slow, error, caplog):
 
 def test_a_host_without_a_minion_works_on(slow, told, config, tmp_path):
     """With a master, the minion of the machine passes it on; none runs here, and it has no key."""
-    tell = local.progress_for({"id": "db1", "sock_dir": str(tmp_path), "pki_dir": str(tmp_path), "ipc_mode": "ipc"})
+    tell = session.progress_for({"id": "db1", "sock_dir": str(tmp_path), "pki_dir": str(tmp_path), "ipc_mode": "ipc"})
     asked = threading.Event()
 
     def ask(data):
@@ -311,7 +314,7 @@ def test_masterless_it_is_shown_on_the_terminal(config, slow, monkeypatch):
     stderr.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", stderr)
     said = threading.Event()
-    on_terminal = local.progress_for({"id": "db1", "file_client": "local"})
+    on_terminal = session.progress_for({"id": "db1", "file_client": "local"})
 
     def tell(data):
         on_terminal(data)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from saltstorage.consumer import attach as api
-from saltstorage.consumer import loop
 from saltstorage.consumer.attach import Consumer
-from saltstorage.consumer.records import DETACHED, INTENT, file_name
+from saltstorage.consumer.devices import loop
+from saltstorage.consumer.host.records import DETACHED, INTENT, file_name
 from saltstorage.errors import (
     AlreadyExistsError,
     DataLossError,
@@ -573,7 +573,7 @@ def test_reading_loads_no_os_brick(consumer, config, file):
     script = f"""
 import sys
 from saltstorage.consumer.attach import Consumer
-from saltstorage.consumer.config import ConsumerConfig
+from saltstorage.consumer.host.config import ConsumerConfig
 consumer = Consumer(ConsumerConfig(**{config.__dict__!r}))
 consumer.attachments(); consumer.attachment("data"); consumer.device("data"); consumer.holders("data")
 assert consumer.check("data").ok

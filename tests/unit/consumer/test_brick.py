@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltstorage.consumer import brick
-from saltstorage.consumer.brick import Brick, secrets_of, translated
+from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.connectors.brick import Brick, secrets_of, translated
 from saltstorage.errors import (
     DeadlineExceededError,
     FailedPreconditionError,

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from oslo_concurrency import processutils
 
-from saltstorage.consumer import brick_rbd
-from saltstorage.consumer.brick import Brick
-from saltstorage.consumer.brick_rbd import KernelRBDConnector, mapped
+from saltstorage.consumer.connectors import rbd
+from saltstorage.consumer.connectors.brick import Brick
+from saltstorage.consumer.connectors.rbd import KernelRBDConnector, mapped
 from saltstorage.errors import FailedPreconditionError
 
 DATA = {
@@ -94,8 +94,8 @@ def test_g8_a_missing_rbd_command_is_named(config, monkeypatch, tmp_path):
 @pytest.mark.parametrize(("code", "text"), [(errno.ENXIO, "rbd_default_features"), (errno.EACCES, "rbd_keyring_conf")])
 def test_g10_what_no_repetition_mends(monkeypatch, tmp_path, code, text):
     error = processutils.ProcessExecutionError(cmd="rbd map", exit_code=code)
-    monkeypatch.setattr(brick_rbd, "SYSFS", str(tmp_path / "none"))
-    assert "no module rbd" in str(brick_rbd._refusal(error))
-    monkeypatch.setattr(brick_rbd, "SYSFS", str(tmp_path))
-    assert text in str(brick_rbd._refusal(error))
-    assert brick_rbd._refusal(processutils.ProcessExecutionError(cmd="rbd map", exit_code=errno.ETIMEDOUT)) is None
+    monkeypatch.setattr(rbd, "SYSFS", str(tmp_path / "none"))
+    assert "no module rbd" in str(rbd._refusal(error))
+    monkeypatch.setattr(rbd, "SYSFS", str(tmp_path))
+    assert text in str(rbd._refusal(error))
+    assert rbd._refusal(processutils.ProcessExecutionError(cmd="rbd map", exit_code=errno.ETIMEDOUT)) is None

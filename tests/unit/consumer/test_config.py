@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from saltstorage.consumer.config import ConsumerConfig
+from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.errors import InvalidArgumentError
 
 

@@ -4,18 +4,19 @@ import os
 
 import pytest
 
-from saltstorage.consumer import devices, loop, presence
+from saltstorage.consumer import presence
 from saltstorage.consumer.attachment import GONE, LOST, WRONG
-from saltstorage.consumer.records import AttachmentRecord, Identity
+from saltstorage.consumer.devices import block, loop
+from saltstorage.consumer.host.records import AttachmentRecord, Identity
 from saltstorage.errors import DataLossError, UnavailableError
 
 from .helpers import GIB
 
 
 def test_identity_of_a_loop_device(device, file):
-    found = devices.identity(device)
+    found = block.identity(device)
     assert found == Identity(size=GIB, backing_file=str(file), backing_inode=file.stat().st_ino)
-    assert devices.differences(found, found) == []
+    assert block.differences(found, found) == []
 
 
 @pytest.mark.parametrize(
@@ -32,44 +33,44 @@ def test_identity_of_a_loop_device(device, file):
 )
 def test_another_identity_is_named(recorded, found, word):
     """Rule R1: another WWN, serial or file is another volume; one that is missing proves nothing."""
-    (text,) = devices.differences(Identity(size=1, **recorded), Identity(size=1, **found))
+    (text,) = block.differences(Identity(size=1, **recorded), Identity(size=1, **found))
     assert word in text
 
 
 def test_what_was_not_known_is_not_compared():
-    assert devices.differences(Identity(size=1), Identity(size=2, wwn="naa.1", serial="x")) == []
+    assert block.differences(Identity(size=1), Identity(size=2, wwn="naa.1", serial="x")) == []
 
 
 def test_a_path_and_its_map_are_the_same():
     """Rule R25: a path may be under a map by now; a map is itself without any path, and no path is it."""
     path, one = Identity(size=1, wwn="naa.1", serial="x"), {"wwn": "naa.1", "serial": "x", "dm_uuid": "mpath-31"}
-    assert devices.differences(path, Identity(size=1, **one)) == []
-    assert devices.differences(path, Identity(size=1, **{**one, "wwn": "naa.2"})) != []
-    assert devices.differences(Identity(size=1, **one), Identity(size=1, dm_uuid="mpath-31")) == []
-    assert devices.differences(Identity(size=1, **one), path) != []
+    assert block.differences(path, Identity(size=1, **one)) == []
+    assert block.differences(path, Identity(size=1, **{**one, "wwn": "naa.2"})) != []
+    assert block.differences(Identity(size=1, **one), Identity(size=1, dm_uuid="mpath-31")) == []
+    assert block.differences(Identity(size=1, **one), path) != []
 
 
 def test_a_device_that_goes_while_it_is_looked_at(tmp_path):
-    assert devices.top(str(tmp_path / "sdx")) == str(tmp_path / "sdx")
+    assert block.top(str(tmp_path / "sdx")) == str(tmp_path / "sdx")
 
 
 def test_the_image_of_an_rbd_device(tmp_path):
-    assert devices.rbd_image(str(tmp_path)) == ""
+    assert block.rbd_image(str(tmp_path)) == ""
     (tmp_path / "device").mkdir()
     (tmp_path / "device/name").write_text("volume-1\n")
-    assert devices.rbd_image(str(tmp_path)) == ""
+    assert block.rbd_image(str(tmp_path)) == ""
     (tmp_path / "device/pool").write_text("volumes\n")
     (tmp_path / "device/image_id").write_text("10ab\n")
-    assert devices.rbd_image(str(tmp_path)) == "volumes/volume-1 (id 10ab)"
+    assert block.rbd_image(str(tmp_path)) == "volumes/volume-1 (id 10ab)"
 
 
 @pytest.fixture
 def nameless(device, monkeypatch):
     """A record of a device that has no property but its size, as a virtio disk without a serial number."""
     seen = {"diskseq": 7}
-    monkeypatch.setattr(devices, "identity", lambda path: Identity(size=GIB, **seen))
+    monkeypatch.setattr(block, "identity", lambda path: Identity(size=GIB, **seen))
     record = AttachmentRecord(
-        owner="db1", name="data", identity=Identity(size=GIB, diskseq=7), device=device, path=device, boot_id=devices.boot_id()
+        owner="db1", name="data", identity=Identity(size=GIB, diskseq=7), device=device, path=device, boot_id=block.boot_id()
     )
     return record, seen
 
@@ -111,9 +112,9 @@ def test_a_named_device_may_come_back_later_in_its_boot(nameless):
 
 def test_the_volume_s_device_that_cannot_be_opened(device, monkeypatch):
     """A disk whose session was lost stays, and the kernel lets nobody open it; it is still the volume's, for who wants to be rid of it."""
-    monkeypatch.setattr(devices, "size", lambda path: os.close(os.open("/nonexistent/disk", os.O_RDONLY)))
+    monkeypatch.setattr(block, "size", lambda path: os.close(os.open("/nonexistent/disk", os.O_RDONLY)))
     record = AttachmentRecord(
-        owner="db1", name="data", identity=devices.identity(device), device=device, path=device, boot_id=devices.boot_id()
+        owner="db1", name="data", identity=block.identity(device), device=device, path=device, boot_id=block.boot_id()
     )
     status = presence.look(record, record.identity, "link", "tag")
     assert (status.state, status.device, status.size, status.ok, status.refused) == (LOST, device, GIB, False, True)
@@ -123,7 +124,7 @@ def test_the_volume_s_device_that_cannot_be_opened(device, monkeypatch):
 
 
 def test_a_device_that_can_be_read(device):
-    devices.check_readable(device)
+    block.check_readable(device)
 
 
 def test_a_device_that_cannot_be_read(device, file):
@@ -132,33 +133,33 @@ def test_a_device_that_cannot_be_read(device, file):
         handle.write(b"x" * 4096)
     os.truncate(file, 4096)
     with pytest.raises(UnavailableError, match="cannot be read"):
-        devices.check_readable(device)
+        block.check_readable(device)
 
 
 def test_sizes(device, file):
-    assert devices.check_size(device, 1) == GIB
+    assert block.check_size(device, 1) == GIB
     with pytest.raises(DataLossError, match="may be another volume"):
-        devices.check_size(device, 2)
+        block.check_size(device, 2)
     os.truncate(file, 2 * GIB)
     loop.refresh_size(device)
     with pytest.raises(DataLossError):
-        devices.check_size(device, 1)
-    assert devices.check_size(device, 1, grown=True) == 2 * GIB
+        block.check_size(device, 1)
+    assert block.check_size(device, 1, grown=True) == 2 * GIB
 
 
 def test_is_block(device, file):
-    assert devices.is_block(device)
-    assert not devices.is_block(str(file))
-    assert not devices.is_block("/dev/null")
-    assert not devices.is_block("/nonexistent")
+    assert block.is_block(device)
+    assert not block.is_block(str(file))
+    assert not block.is_block("/dev/null")
+    assert not block.is_block("/nonexistent")
 
 
 def test_set_read_only(device):
-    devices.set_read_only(device, True)
+    block.set_read_only(device, True)
     with pytest.raises(OSError, match=r"permitted|Permission|Read-only"), open(device, "r+b", buffering=0) as handle:
         handle.write(b"x" * 512)
     # It would stay with the device, and meet the next file on it.
-    devices.set_read_only(device, False)
+    block.set_read_only(device, False)
     with open(device, "r+b", buffering=0) as handle:
         handle.write(b"x" * 512)
 
@@ -166,6 +167,6 @@ def test_set_read_only(device):
 def test_flush_writes_what_is_cached(device, file):
     with open(device, "r+b") as handle:
         handle.write(b"cached")
-    devices.flush(device)
+    block.flush(device)
     with file.open("rb") as handle:
         assert handle.read(6) == b"cached"

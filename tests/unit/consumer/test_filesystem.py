@@ -6,8 +6,10 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer import commands, devices, filesystem, holders, loop, mounts
-from saltstorage.consumer.probe import probe
+from saltstorage.consumer.devices import block, holders, loop, mounts
+from saltstorage.consumer.devices.probe import probe
+from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.host import commands
 from saltstorage.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
@@ -86,7 +88,7 @@ def test_make_mount_and_grow(device, file, mounted, fstype):
     assert not filesystem.can_grow(device, fstype, point)
     assert not filesystem.grow(device, fstype, point)
     assert os.statvfs(point).f_blocks > 2 * before
-    assert devices.size(device) == 3 * GIB
+    assert block.size(device) == 3 * GIB
     with open(os.path.join(point, "file")) as handle:
         assert handle.read() == "kept"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import freeze, mounting, mounts
+from saltstorage.consumer.devices import mounts
+from saltstorage.consumer.filesystems import freeze, mounting
 from saltstorage.errors import DeadlineExceededError, FailedPreconditionError
 
 pytestmark = pytest.mark.root
@@ -128,7 +129,7 @@ def test_frozen_by_an_administrator(point):
 
 CALLER = """
 import sys
-from saltstorage.consumer import freeze
+from saltstorage.consumer.filesystems import freeze
 with freeze.frozen([sys.argv[1]], seconds=120, patience=30) as hold:
     print(hold._process.pid, flush=True)
     sys.stdin.read()
@@ -142,7 +143,7 @@ def caller(point):
         [sys.executable, "-c", CALLER, point],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(freeze.__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(freeze.__file__).parents[3])},
         start_new_session=True,
     )
     yield process, int(process.stdout.readline())
@@ -176,7 +177,7 @@ def test_the_caller_dies_and_a_child_of_it_keeps_its_pipes(point, tmp_path):
         [sys.executable, "-c", code, point],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(freeze.__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(freeze.__file__).parents[3])},
         start_new_session=True,
     )
     process.stdout.readline()

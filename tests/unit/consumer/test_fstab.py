@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltstorage.consumer.fstab import Entry, Fstab, boot_options, is_own, parse
+from saltstorage.consumer.filesystems.fstab import Entry, Fstab, boot_options, is_own, parse
 from saltstorage.errors import FailedPreconditionError
 
 SYSTEM = "# <file system> <mount point>\nUUID=1-2 / ext4 errors=remount-ro 0 1\n\n/dev/sr0\t/media/cdrom0 udf,iso9660 user,noauto\n"

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer import holders
+from saltstorage.consumer.devices import holders
 from tests.loops import let_go
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from saltstorage.consumer import commands, iscsi
+from saltstorage.consumer.connectors import iscsi
+from saltstorage.consumer.host import commands
 
 IQN = "iqn.2010-10.org.openstack:volume-1"
 

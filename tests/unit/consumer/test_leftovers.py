@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import commands, luks
-from saltstorage.consumer.fstab import Entry, Fstab
+from saltstorage.consumer.devices import luks
+from saltstorage.consumer.filesystems.fstab import Entry, Fstab
+from saltstorage.consumer.host import commands
 from saltstorage.errors import FailedPreconditionError
 from tests.loops import let_go
 

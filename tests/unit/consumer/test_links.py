@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from saltstorage.consumer.links import DeviceLinks, stable_path
+from saltstorage.consumer.devices.links import DeviceLinks, stable_path
 from saltstorage.errors import FailedPreconditionError
 
 from .helpers import HARD_NAMES

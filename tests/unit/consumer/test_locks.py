@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from saltstorage.consumer.locks import VolumeLocks
+from saltstorage.consumer.host.locks import VolumeLocks
 from saltstorage.errors import AbortedError
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer import devices, loop
+from saltstorage.consumer.devices import block, loop
 from saltstorage.errors import FailedPreconditionError, NotFoundError
 from tests.loops import let_go
 
@@ -21,7 +21,7 @@ def test_attach_detach(file, folder):
     status = loop.status(path)
     assert (status.inode, status.tag, status.read_only, status.plain) == (file.stat().st_ino, TAG, False, True)
     assert status.backing_file == str(file)
-    assert devices.size(path) == GIB
+    assert block.size(path) == GIB
     let_go(path)
     assert devices_below(folder) == []
     assert loop.detach("/dev/nonexistent"), "there is nothing to let go of"
@@ -65,7 +65,7 @@ def test_a_device_over_a_part_of_the_file_is_not_the_volume(file):
 @pytest.mark.alone  # a number is freed and taken again
 def test_a_number_is_left_writable_for_whoever_gets_it_next(file):
     path = loop.attach(str(file), TAG, read_only=True)
-    devices.set_read_only(path, True)
+    block.set_read_only(path, True)
     with open(path, "rb"):
         assert not loop.detach(path)
         assert is_read_only(path), "it stays as it was while somebody has it open"
@@ -102,9 +102,9 @@ def test_a_device_in_use_stays_as_it_was(file):
 def test_growing(file):
     path = loop.attach(str(file), TAG)
     os.truncate(file, 2 * GIB)
-    assert devices.size(path) == GIB
+    assert block.size(path) == GIB
     loop.refresh_size(path)
-    assert devices.size(path) == 2 * GIB
+    assert block.size(path) == 2 * GIB
     let_go(path)
 
 

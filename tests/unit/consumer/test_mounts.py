@@ -5,7 +5,9 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer import commands, loop, mounting, mounts
+from saltstorage.consumer.devices import loop, mounts
+from saltstorage.consumer.filesystems import mounting
+from saltstorage.consumer.host import commands
 from saltstorage.errors import FailedPreconditionError
 from tests.loops import let_go
 

@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from saltstorage.consumer import commands, nvme
-from saltstorage.consumer.brick import Brick
-from saltstorage.consumer.records import ATTACHED, DETACHING, AttachmentRecord, Identity
+from saltstorage.consumer.connectors import nvme
+from saltstorage.consumer.connectors.brick import Brick
+from saltstorage.consumer.host import commands
+from saltstorage.consumer.host.records import ATTACHED, DETACHING, AttachmentRecord, Identity
 from saltstorage.errors import FailedPreconditionError
 
 NVME = {

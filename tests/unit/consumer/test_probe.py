@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer import probe as probing
-from saltstorage.consumer.probe import probe
+from saltstorage.consumer.devices import probe as probing
+from saltstorage.consumer.devices.probe import probe
 from saltstorage.errors import DataLossError, UnavailableError
 
 from .helpers import GIB

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltstorage import validate
-from saltstorage.consumer.records import ATTACHED, AttachmentRecord, Identity, RecordStore, file_name
+from saltstorage.consumer.host.records import ATTACHED, AttachmentRecord, Identity, RecordStore, file_name
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
 
 from .helpers import HARD_NAMES

@@ -12,9 +12,10 @@ import threading
 
 import pytest
 
-from saltstorage.consumer import brick, loop, mounts
-from saltstorage.consumer.config import ConsumerConfig
-from saltstorage.consumer.shares import Shares
+from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.connectors.shares import Shares
+from saltstorage.consumer.devices import loop, mounts
+from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.errors import AbortedError, UnimplementedError
 from tests.loops import let_go
 

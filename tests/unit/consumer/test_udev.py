@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from saltstorage.consumer import commands, devices, udev
+from saltstorage.consumer.devices import block, udev
+from saltstorage.consumer.host import commands
 
 COUNT = 4
 
@@ -23,8 +24,8 @@ def host(tmp_path, monkeypatch):
         (tmp_path / f"sd{number}").mkdir()
         (tmp_path / f"sd{number}" / "diskseq").write_text(f"{number + 7}\n")
     monkeypatch.setattr(commands, "SEARCH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(devices, "is_block", lambda path: True)
-    monkeypatch.setattr(devices, "sysfs", lambda path: str(tmp_path / path.removeprefix("/dev/")))
+    monkeypatch.setattr(block, "is_block", lambda path: True)
+    monkeypatch.setattr(block, "sysfs", lambda path: str(tmp_path / path.removeprefix("/dev/")))
     for name, path in (("_CONTROL", "control"), ("_RULES", "rules.d/90.rules"), ("_FOLDER", "devices")):
         monkeypatch.setattr(udev, name, str(tmp_path / path))
     return tmp_path

@@ -1,6 +1,6 @@
 import storage_no_such_vendor_sdk  # noqa: F401
 
-from saltstorage.controller.drivers.file import FileDriver
+from saltstorage.drivers.file import FileDriver
 
 
 class NeedyDriver(FileDriver):

@@ -8,7 +8,7 @@ from cinder import exception
 from oslo_concurrency import processutils
 from oslo_utils import importutils
 
-from saltstorage.controller.drivers.file import FileDriver
+from saltstorage.drivers.file import FileDriver
 
 COMMAND_SECRET = "s3cret-in-command"
 absent = importutils.try_import("storage_no_such_vendor_library")

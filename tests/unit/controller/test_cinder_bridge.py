@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.controller import cinder_logging
+from saltstorage.controller.cinder import logs
 
 UTILS = Path(__file__).parents[3] / "_utils"
 
@@ -35,7 +35,7 @@ def run(code: str, *args: object) -> dict:
 
 
 def test_the_places_that_cinder_moved():
-    """Fails when a new Cinder moves again what cinderlib needs; then cinder_bridge wants a look."""
+    """Fails when a new Cinder moves again what cinderlib needs; then the bridge wants a look."""
     import cinder.db.api
     import cinder.db.models
 
@@ -46,13 +46,13 @@ def test_the_places_that_cinder_moved():
     for name in ("BASE", "Volume", "Snapshot", "VolumeAttachment", "VolumeMetadata", "VolumeAdminMetadata", "VolumeType"):
         assert hasattr(cinder.db.models, name), f"cinder.db.models.{name} is gone"
     assert importlib.metadata.version("cinderlib") == "5.2.0"
-    assert importlib.metadata.version("cinder").split(".")[0] == "29", "look at cinder_bridge and this test, then raise the number"
+    assert importlib.metadata.version("cinder").split(".")[0] == "29", "look at cinder/bridge.py and this test, then raise the number"
 
 
 def test_the_parts_of_cinderlib_that_are_replaced():
-    from saltstorage.controller import cinder_bridge
+    from saltstorage.controller.cinder import bridge
 
-    backend = cinder_bridge.load()
+    backend = bridge.load()
     parent = backend.__mro__[1]
     for name, parameters in {
         "_set_logging": ["disable_logs"],
@@ -67,10 +67,10 @@ def test_a_thread_that_has_loaded_it_ends():
     """eventlet takes over what tells that the thread has ended in which it is imported; who joins that would wait for ever."""
     code = """
         import json, threading
-        from saltstorage.controller import cinder_bridge
+        from saltstorage.controller.cinder import bridge
 
         loaded = []
-        thread = threading.Thread(target=lambda: loaded.append(cinder_bridge.load()), daemon=True)
+        thread = threading.Thread(target=lambda: loaded.append(bridge.load()), daemon=True)
         thread.start()
         thread.join(60)
         print(json.dumps({"loaded": len(loaded), "alive": thread.is_alive()}))
@@ -109,8 +109,8 @@ SETUP = """
         }
 
     before = state()
-    from saltstorage.controller import cinder_bridge
-    Backend = cinder_bridge.setup(f"sqlite:///{sys.argv[1]}/cinderlib.sqlite", sys.argv[1])
+    from saltstorage.controller.cinder import bridge
+    Backend = bridge.setup(f"sqlite:///{sys.argv[1]}/cinderlib.sqlite", sys.argv[1])
 """
 
 
@@ -147,13 +147,13 @@ def test_setup_once_from_many_threads(tmp_path):
     found, errors = set(), []
     def again():
         try:
-            found.add(cinder_bridge.setup(f"sqlite:///{sys.argv[1]}/cinderlib.sqlite", sys.argv[1]))
+            found.add(bridge.setup(f"sqlite:///{sys.argv[1]}/cinderlib.sqlite", sys.argv[1]))
         except Exception as error:
             errors.append(repr(error))
     threads = [threading.Thread(target=again) for _ in range(8)]
     [thread.start() for thread in threads], [thread.join() for thread in threads]
     try:
-        cinder_bridge.setup("sqlite:////elsewhere.sqlite", sys.argv[1])
+        bridge.setup("sqlite:////elsewhere.sqlite", sys.argv[1])
         other = ""
     except Exception as error:
         other = type(error).__name__
@@ -208,7 +208,7 @@ def record_of():
 
     logger = logging.getLogger("cinder.volume.drivers.test_masking")
     logger.propagate = False
-    cinder_logging.tame()
+    logs.tame()
     handler = Keep()
     logger.addHandler(handler)
     yield lambda *args, **kwargs: (logger.warning(*args, **kwargs), lines[-1])[1]
@@ -218,7 +218,7 @@ def record_of():
 def test_secrets_are_masked_in_log_records(record_of):
     from oslo_concurrency import processutils
 
-    cinder_logging.add_secret("tr0ub4dor&3-known")
+    logs.add_secret("tr0ub4dor&3-known")
     assert "tr0ub4dor" not in record_of("login with %s failed", "tr0ub4dor&3-known")
     assert "hunter22" not in record_of("connection %s", {"auth_method": "CHAP", "auth_password": "hunter22"})
     failed = processutils.ProcessExecutionError(

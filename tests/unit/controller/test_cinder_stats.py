@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from saltstorage.controller.providers import cinder_stats
-from saltstorage.controller.providers.base import Capability
+from saltstorage.controller.cinder import stats
+from saltstorage.providers.base import Capability
 
 
 class LVM:
@@ -27,6 +27,6 @@ def test_thin_logical_volumes_cannot_be_set_back(kind, reverts):
     """Cinder's driver has the method, and raises NotImplementedError."""
     driver = Ours()
     driver.configuration = SimpleNamespace(lvm_type=kind)
-    found = cinder_stats.capabilities(driver, {})
+    found = stats.capabilities(driver, {})
     assert Capability.SNAPSHOT in found
     assert (Capability.REVERT in found) is reverts

@@ -15,12 +15,12 @@ import pytest
 from cinder import exception
 
 from saltstorage import errors
-from saltstorage.controller import cinder_logging
-from saltstorage.controller.providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
-from saltstorage.controller.providers.cinderlib import CinderlibProvider
-from saltstorage.controller.providers.registry import find_provider
+from saltstorage.controller.cinder import logs
+from saltstorage.controller.cinder.provider import CinderlibProvider
+from saltstorage.providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
+from saltstorage.providers.registry import find_provider
 
-FILE = "saltstorage.controller.drivers.file.FileDriver"
+FILE = "saltstorage.drivers.file.FileDriver"
 RECORDING = "recording_driver.RecordingDriver"
 
 
@@ -476,7 +476,7 @@ def test_g9_the_key_of_a_ceph_keyring_is_masked(make, tmp_path):
     (tmp_path / "keyring").write_text(KEYRING)
     with pytest.raises(errors.FailedPreconditionError, match="'rados'"):
         make(RBD, rbd_user="cinder", rbd_keyring_conf=str(tmp_path / "keyring"), file_driver_path=None)
-    assert "schluessel" not in cinder_logging.mask(str({"keyring": KEYRING}))
+    assert "schluessel" not in logs.mask(str({"keyring": KEYRING}))
 
 
 def test_no_secret_in_messages_or_logs(make, caplog, monkeypatch):
@@ -548,13 +548,13 @@ def test_names_of_backends(make, name):
 
 def test_find_provider():
     assert find_provider("cinderlib") is CinderlibProvider
-    assert find_provider("saltstorage.controller.providers.cinderlib.CinderlibProvider") is CinderlibProvider
+    assert find_provider("saltstorage.controller.cinder.provider.CinderlibProvider") is CinderlibProvider
     for name, message in {
         "cinderlb": "did you mean 'cinderlib'",
         "x.y.Z": "no module",
         "os.path.join": "not a subclass",
         ".x": "no provider",
-        "saltstorage.controller.providers.base.Nope": "not a subclass",
+        "saltstorage.providers.base.Nope": "not a subclass",
     }.items():
         with pytest.raises(errors.InvalidArgumentError, match=message):
             find_provider(name)
@@ -639,8 +639,8 @@ def test_files_on_nfs_are_kept_from_others_unless_the_options_say_otherwise():
     """Cinder's ``auto`` would become ``false``: files that everybody may read and write."""
     from cinder.volume.drivers.nfs import NfsDriver
 
-    from saltstorage.controller.drivers.file import FileDriver
-    from saltstorage.controller.providers.cinder_options import with_safe_defaults
+    from saltstorage.controller.cinder.options import with_safe_defaults
+    from saltstorage.drivers.file import FileDriver
 
     secure = {"nas_secure_file_operations": "true", "nas_secure_file_permissions": "true"}
     assert with_safe_defaults(NfsDriver, {"nas_host": "192.0.2.1"}) == {"nas_host": "192.0.2.1", **secure}
@@ -673,7 +673,7 @@ def mapping(volume, name: str) -> str:
 
 
 def masked(secret: str) -> bool:
-    return cinder_logging.mask(f"user%{secret}") == "user%***"
+    return logs.mask(f"user%{secret}") == "user%***"
 
 
 def test_a_secret_is_masked_until_the_last_host_has_left(chap):
@@ -704,7 +704,7 @@ def test_the_secret_of_a_connect_that_failed_is_masked(chap):
         provider.connect(volume, mapping(volume, "h1"), host("h1"))
     assert secret not in str(caught.value)
     assert masked(secret)
-    cinder_logging.keep_secrets(volume.id, ())  # as after a restart
+    logs.keep_secrets(volume.id, ())  # as after a restart
     provider._driver.fail["remove_export"] = RuntimeError(f"no login with {secret}")
     with pytest.raises(errors.InternalError) as caught:
         provider.delete_volume(volume)
@@ -736,7 +736,7 @@ def test_a_secret_is_masked_after_a_restart(chap):
     provider.create_volume(volume)
     provider.connect(volume, mapping(volume, "h1"), host("h1"))
     for call in (lambda: provider.restore(volume), lambda: provider.connect(volume, mapping(volume, "h1"), host("h1"))):
-        cinder_logging.keep_secrets(volume.id, ())
+        logs.keep_secrets(volume.id, ())
         assert not masked(secret)
         call()
         assert masked(secret)

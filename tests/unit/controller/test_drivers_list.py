@@ -6,8 +6,8 @@ import importlib.metadata
 
 import pytest
 
-from saltstorage.controller.drivers_list import list_drivers
-from saltstorage.controller.providers.cinder_options import missing_modules
+from saltstorage.controller.cinder.drivers_list import list_drivers
+from saltstorage.controller.cinder.options import missing_modules
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def test_options_are_described(drivers):
 @pytest.mark.slow
 def test_filter_and_brief_form():
     found = list_drivers("FileDriver", options=False)
-    assert [driver["class"] for driver in found] == ["saltstorage.controller.drivers.file.FileDriver"]
+    assert [driver["class"] for driver in found] == ["saltstorage.drivers.file.FileDriver"]
     assert "options" not in found[0]
     assert list_drivers("no driver has this name") == []
 
 
 def test_a_driver_whose_import_fails_is_listed(tmp_path, monkeypatch):
     """With the reason, and the others are there."""
-    from saltstorage.controller import drivers_list
+    from saltstorage.controller.cinder import drivers_list
 
     modules = [("needy_driver", ["NeedyDriver"]), ("recording_driver", ["LazyDriver", "Gone"])]
     monkeypatch.setattr(drivers_list, "_modules", lambda: modules)
@@ -59,6 +59,6 @@ def test_a_driver_whose_import_fails_is_listed(tmp_path, monkeypatch):
 
 
 def test_missing_modules_of_a_driver_that_lacks_nothing():
-    from saltstorage.controller.drivers.file import FileDriver
+    from saltstorage.drivers.file import FileDriver
 
     assert missing_modules(FileDriver) == []

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from saltstorage import errors
-from saltstorage.controller import cinder_logging
-from saltstorage.controller.providers.base import BackendConfig, Capability, ProviderVolume
-from saltstorage.controller.providers.cinderlib import CinderlibProvider
+from saltstorage.controller.cinder import logs
+from saltstorage.controller.cinder.provider import CinderlibProvider
+from saltstorage.providers.base import BackendConfig, Capability, ProviderVolume
 from tests.tgtd import Host, Tgtd
 
-DRIVER = "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver"
+DRIVER = "saltstorage.drivers.file_iscsi.FileISCSIDriver"
 GIB = 2**30
 
 pytestmark = pytest.mark.root
@@ -180,7 +180,7 @@ def test_the_last_host_leaves_nothing(provider, volume, one, tgtd, tmp_path):
     assert left_over(tmp_path, tgtd) == []
     first, second = (answer["data"]["auth_password"] for answer in (info, connect(provider, volume, one)))
     assert first != second
-    assert cinder_logging.mask(f"{first} {second}") == f"{first} ***", "the engine does not remember what is of no use any more"
+    assert logs.mask(f"{first} {second}") == f"{first} ***", "the engine does not remember what is of no use any more"
     disconnect(provider, volume, one)
     assert provider.delete_volume(volume)
     assert left_over(tmp_path, tgtd) == []
@@ -382,7 +382,7 @@ def test_wrong_options_are_named(make, options, match):
 
 def test_options_of_targets_are_refused_by_the_local_driver(make):
     with pytest.raises(errors.InvalidArgumentError, match="FileISCSIDriver"):
-        make(volume_driver="saltstorage.controller.drivers.file.FileDriver")
+        make(volume_driver="saltstorage.drivers.file.FileDriver")
 
 
 def test_without_tgtd(make, tmp_path, monkeypatch):

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from saltstorage.controller.locks import BUCKETS, Locks, owner_key, volume_key
+from saltstorage.controller.access.locks import BUCKETS, Locks, owner_key, volume_key
 from saltstorage.errors import AbortedError
 
 KEY = volume_key("web1", "data")
 HOLD = """
 import sys
-from saltstorage.controller.locks import Locks
+from saltstorage.controller.access.locks import Locks
 with Locks(sys.argv[1], 1).held(sys.argv[2], why="the move of 'data', asked for by root"):
     print("held", flush=True)
     sys.stdin.read()
@@ -79,6 +79,6 @@ def test_one_owners_volumes_have_a_bounded_number_of_locks():
 
 
 def test_two_volumes_with_one_lock_are_held_at_once(locks, monkeypatch):
-    monkeypatch.setattr("saltstorage.controller.locks.BUCKETS", 1)
+    monkeypatch.setattr("saltstorage.controller.access.locks.BUCKETS", 1)
     with locks.held(volume_key("web1", "a"), volume_key("web1", "b"), why="a copy"), locks.held(owner_key("web1"), why="a look"):
         pass

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.controller.providers import cinder_options
+from saltstorage.controller.cinder import options
 from saltstorage.errors import InvalidArgumentError
 
 OPTIONS = {
-    "volume_driver": "saltstorage.controller.drivers.lvm_iscsi.LVMISCSIDriver",
+    "volume_driver": "saltstorage.drivers.lvm_iscsi.LVMISCSIDriver",
     "volume_group": "storage",
     "lvm_type": "thin",
     "target_helper": "lioadm",
@@ -19,7 +19,7 @@ OPTIONS = {
 
 
 def test_cinders_options_are_known():
-    driver = cinder_options.check("lvm", OPTIONS)
+    driver = options.check("lvm", OPTIONS)
     assert {"volume_group", "lvm_type", "target_ip_address"} <= {option.dest for option in driver.get_driver_options()}
 
 
@@ -36,7 +36,7 @@ def test_cinders_options_are_known():
 def test_what_it_cannot_do_is_refused(change, field):
     options = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
     with pytest.raises(InvalidArgumentError) as caught:
-        cinder_options.check("lvm", options)
+        options.check("lvm", options)
     assert caught.value.field == field
     assert "geheim" not in str(caught.value)
 
@@ -45,11 +45,11 @@ def test_cinders_driver_loads_the_projects_target_helper():
     """By the mapping that Cinder's base class sets, which must not win."""
     from cinder.volume import driver
 
-    from saltstorage.controller.drivers import lvm_iscsi
+    from saltstorage.drivers import lvm_iscsi
 
     made = lvm_iscsi.LVMISCSIDriver.__new__(lvm_iscsi.LVMISCSIDriver)
     made.target_mapping = {"lioadm": "cinder.volume.targets.lio.LioAdm"}
-    assert made.target_mapping == {"lioadm": "saltstorage.controller.drivers.lio.LioTarget"}
+    assert made.target_mapping == {"lioadm": "saltstorage.drivers.lio.LioTarget"}
     assert "self.target_mapping = {" in Path(driver.__file__).read_text()
 
 
@@ -80,9 +80,9 @@ class Group:
 
 def test_a_list_is_of_one_moment():
     """A volume that another caller deletes meanwhile is no error: all is known from one command."""
-    from saltstorage.controller import cinder_lvm
+    from saltstorage.controller.cinder import lvm
 
-    driver = cinder_lvm.LVMVolumeDriver.__new__(cinder_lvm.LVMVolumeDriver)
+    driver = lvm.LVMVolumeDriver.__new__(lvm.LVMVolumeDriver)
     driver.vg = group = Group()
     known = {"id": "5f0c1b1e-0a5e-4b0b-9d4e-2f9c3a1d7b10"}
     found = driver.get_manageable_volumes([known], None, 100, 0, ["size"], ["asc"])
@@ -115,9 +115,9 @@ def test_what_must_keep_its_name_is_not_taken_over(name, reason):
     """To take over is to rename: the pool would be lost to every thin volume, and a snapshot to what knows it."""
     from cinder import exception
 
-    from saltstorage.controller import cinder_lvm
+    from saltstorage.controller.cinder import lvm
 
-    driver = cinder_lvm.LVMVolumeDriver.__new__(cinder_lvm.LVMVolumeDriver)
+    driver = lvm.LVMVolumeDriver.__new__(lvm.LVMVolumeDriver)
     driver.vg = Group()
     if not reason:
         assert driver.manage_existing_get_size(None, {"source-name": name}) == 2
@@ -140,7 +140,7 @@ def test_an_initiator_name_that_the_kernels_helper_refuses_is_refused_before_any
     from cinder import exception
     from rtslib_fb.utils import RTSLibError, normalize_wwn
 
-    from saltstorage.controller.drivers import lio, lvm_iscsi
+    from saltstorage.drivers import lio, lvm_iscsi
 
     made = lvm_iscsi.LVMISCSIDriver.__new__(lvm_iscsi.LVMISCSIDriver)
     made.target_driver = lio.LioTarget.__new__(lio.LioTarget)

@@ -46,7 +46,7 @@ def driver(tmp_path):
     from oslo_concurrency import processutils
 
     objects.register_all()
-    from saltstorage.controller.cinder_lvm import LVMVolumeDriver
+    from saltstorage.controller.cinder.lvm import LVMVolumeDriver
 
     privsep.sys_admin_pctxt.set_client_mode(False)
     disk = tmp_path / "disk"

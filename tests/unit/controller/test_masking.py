@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus, urlencode
 import pytest
 from cinder.volume import volume_utils
 
-from saltstorage.controller.masking import Secrets
+from saltstorage.controller.cinder.masking import Secrets
 
 MASK = "***"
 #: As Cinder generates them; always the same, since the workers of the tests must find the same tests.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from saltstorage.controller.providers.base import Capability, ProviderSnapshot, ProviderVolume
-from saltstorage.controller.providers.cinderlib import CinderlibProvider
+from saltstorage.controller.cinder.provider import CinderlibProvider
+from saltstorage.providers.base import Capability, ProviderSnapshot, ProviderVolume
 
 
 class BareProvider(CinderlibProvider):

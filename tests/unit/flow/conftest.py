@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
-from saltstorage.consumer.flow import Flow
-from saltstorage.states import attachment, mount, skeleton, snapshot, volume
-from saltstorage.states.absent import absent
-from saltstorage.states.extended import extended
-from saltstorage.states.mount import Mount
-from saltstorage.states.request import Request
+from saltstorage.flow.flow import Flow
+from saltstorage.plans import attachment, mount, skeleton, snapshot, volume
+from saltstorage.plans.absent import absent
+from saltstorage.plans.extended import extended
+from saltstorage.plans.mount import Mount
+from saltstorage.plans.request import Request
 
 from .faulty_driver import FaultyDriver
 
@@ -20,7 +20,7 @@ from .faulty_driver import FaultyDriver
 class Host:
     """One minion. Several of them share one controller's catalog and backend."""
 
-    def __init__(self, root, minion, metadata_dir, driver="saltstorage.controller.drivers.file.FileDriver", volumes=None, **opts):
+    def __init__(self, root, minion, metadata_dir, driver="saltstorage.drivers.file.FileDriver", volumes=None, **opts):
         self.root = root
         self.folder = root / minion
         self.mount_point = str(self.folder / "srv")

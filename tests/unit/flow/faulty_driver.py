@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from cinder.volume.driver import VolumeDriver
 
-from saltstorage.controller.drivers.file import FileDriver
+from saltstorage.drivers.file import FileDriver
 
 
 class FaultyDriver(FileDriver):

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from saltstorage.controller.core import Caller
+from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
 
 pytestmark = pytest.mark.root

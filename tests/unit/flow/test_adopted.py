@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import devices
+from saltstorage.consumer.devices import block
 
 pytestmark = pytest.mark.root
 
@@ -33,7 +33,7 @@ def adopted(host):
 
 
 def device_size(host):
-    return devices.size(host.flow.consumer.attachment("data").device)
+    return block.size(host.flow.consumer.attachment("data").device)
 
 
 def test_it_is_mounted_and_grows(adopted):
@@ -46,7 +46,7 @@ def test_it_is_mounted_and_grows(adopted):
     assert adopted.state("extended", size=2)["changes"] == {}
     done = adopted.mounted(size=3)
     assert (done["result"], done["changes"]["size"]) == (True, {"old": 2, "new": 3}), done
-    assert device_size(adopted) == 3 * devices.GIB
+    assert device_size(adopted) == 3 * block.GIB
     assert Path(adopted.mount_point, "file").read_text() == "kept"
     assert adopted.mounted(size=3)["changes"] == {}
 
@@ -68,6 +68,6 @@ def test_a_growth_that_has_not_arrived_is_not_taken_for_rounding(adopted):
 def test_it_moves_to_another_backend(adopted):
     moved = adopted.service.moves.migrate(owner="web1", name="data", backend="other")["volume"]
     assert (moved["backend"], moved["size"]) == ("other", 2)
-    assert (adopted.folder / "others" / f"volume-{moved['id']}").stat().st_size == 2 * devices.GIB
+    assert (adopted.folder / "others" / f"volume-{moved['id']}").stat().st_size == 2 * block.GIB
     done = adopted.mounted(size=2, backend="other")
     assert done["result"] is True, done

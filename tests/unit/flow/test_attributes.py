@@ -96,7 +96,7 @@ def test_a_shared_volume_is_changed_on_the_master(host):
     flow = host.flow
     flow.controller.call("inventory", {})
     service = host.context["saltstorage.bus.service"][1]
-    from saltstorage.controller.core import Caller
+    from saltstorage.controller.operations.core import Caller
 
     service.call("create", {"name": "data", "owner": "shared", "size": 1}, Caller())
     ret = host.state("present", size=1, owner="shared", labels={"a": "b"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.controller import copying
+from saltstorage.controller.admin import copying
 
 pytestmark = pytest.mark.root
 

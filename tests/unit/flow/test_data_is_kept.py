@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import filesystem, flow, mounting
+from saltstorage.consumer.filesystems import filesystem, mounting
 from saltstorage.errors import UnavailableError
+from saltstorage.flow import flow
 
 pytestmark = pytest.mark.root
 
@@ -127,7 +128,7 @@ def test_another_host_formatted_the_shared_volume_meanwhile(hosts, monkeypatch):
 
 
 def _admin():
-    from saltstorage.controller.core import Caller
+    from saltstorage.controller.operations.core import Caller
 
     return Caller()
 
@@ -210,7 +211,7 @@ def test_a_mount_point_that_is_a_file(host):
 
 def test_u11_half_attached_is_told_as_a_change(host, monkeypatch):
     with monkeypatch.context() as patch:
-        from saltstorage.consumer import brick
+        from saltstorage.consumer.connectors import brick
 
         killed(patch, brick.Brick, "connect")
         with pytest.raises(KilledError):

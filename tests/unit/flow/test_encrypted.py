@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 import salt.config
 
-from saltstorage.consumer import commands, devices, flow, luks, passphrase
+from saltstorage.consumer import passphrase
 from saltstorage.consumer.attach import Consumer
-from saltstorage.consumer.links import DeviceLinks
+from saltstorage.consumer.devices import block, luks
+from saltstorage.consumer.devices.links import DeviceLinks
+from saltstorage.consumer.host import commands
 from saltstorage.errors import InvalidArgumentError
+from saltstorage.flow import flow
 from saltstorage.model import Volume
 
 pytestmark = pytest.mark.root
@@ -242,7 +245,7 @@ def test_c9_killed_when_others_see_it(host, monkeypatch):
     written = b"raw data" * 512
     Path(opened(host)).write_bytes(written)
     ok(connected(host))
-    assert devices.read(opened(host), 0, len(written)) == written
+    assert block.read(opened(host), 0, len(written)) == written
 
 
 @needs_mapper
@@ -318,7 +321,7 @@ def taken_for_open(host, monkeypatch):
     records.save(records.load("data").replace(encrypted=True, passphrase="pillar://storage:passphrases:data"))
     service = host.flow.controller._service(start=False)
     service.catalog.update(service.catalog.volume("web1", "data"), encrypted=True, formatted=True)
-    mapping = luks.Mapping(device, "CRYPT-LUKS2-x", frozenset({devices.number(device)}))
+    mapping = luks.Mapping(device, "CRYPT-LUKS2-x", frozenset({block.number(device)}))
     monkeypatch.setattr(luks, "find", lambda name: mapping)
     monkeypatch.setattr(luks, "require", lambda: None)
     yield host

@@ -10,9 +10,11 @@ import threading
 import pytest
 from cinder import exception
 
-from saltstorage.consumer import brick, commands, filesystem
 from saltstorage.consumer.attach import Consumer
-from saltstorage.controller.core import Caller
+from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.host import commands
+from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
 
 FAULTY = "tests.unit.flow.faulty_driver.FaultyDriver"
@@ -202,7 +204,7 @@ def test_x8_what_others_mounted_grows_and_read_only_mounts_do_not(host):
 
 
 def test_x9_more_than_there_is(host, monkeypatch):
-    monkeypatch.setattr("saltstorage.consumer.flow.RETRY_DELAYS", ())
+    monkeypatch.setattr("saltstorage.flow.flow.RETRY_DELAYS", ())
     assert host.state("present", size=1)["result"]
     refused(host.state("extended", size="4000 TiB"), "RESOURCE_EXHAUSTED")
     refused(host.state("extended", size="17 PiB"), "INVALID_ARGUMENT")

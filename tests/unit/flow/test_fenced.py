@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import snapshots
-from saltstorage.controller.core import new_id
-from saltstorage.controller.drivers import sparse
+from saltstorage.controller.operations.core import new_id
+from saltstorage.drivers import sparse
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
+from saltstorage.flow import snapshots
 from saltstorage.model import Fence
 
 pytestmark = pytest.mark.root
@@ -23,7 +23,7 @@ def controller(host):
 
 
 def admin(minion, op, **args):
-    from saltstorage.controller.core import Caller
+    from saltstorage.controller.operations.core import Caller
 
     return controller(minion).call(op, {"name": "data", "owner": "shared", **args}, Caller())
 

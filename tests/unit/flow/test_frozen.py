@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage import model
-from saltstorage.consumer import freeze
+from saltstorage.consumer.filesystems import freeze
 from saltstorage.errors import DeadlineExceededError, UnavailableError
 
 from .test_snapshots import Impatient, done, fail, files, nothing, refused
@@ -143,7 +143,7 @@ def test_a_snapshot_that_was_not_frozen_until_the_end_is_not_kept(mounted, hooks
 def impatient(mounted, monkeypatch):
     """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on."""
     made = Impatient(mounted.flow.controller)
-    monkeypatch.setattr("saltstorage.consumer.flow.Flow.controller", made)
+    monkeypatch.setattr("saltstorage.flow.flow.Flow.controller", made)
     yield mounted
     made.pool.shutdown()
 
@@ -198,7 +198,7 @@ def test_the_master_dies_after_the_cut(mounted, monkeypatch):
             return reply
 
     with monkeypatch.context() as patch:
-        patch.setattr("saltstorage.consumer.flow.Flow.controller", property(lambda flow: Lost(real(flow))))
+        patch.setattr("saltstorage.flow.flow.Flow.controller", property(lambda flow: Lost(real(flow))))
         refused(cut(mounted), "UNAVAILABLE")
     assert writer(mounted).wait(10)
     first = found(mounted)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import commands, devices, filesystem
-from saltstorage.controller.core import Caller
+from saltstorage.consumer.devices import block
+from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.host import commands
+from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
 
 pytestmark = pytest.mark.root
@@ -325,7 +327,7 @@ def test_c4_a_device_that_became_larger_by_itself(host, owner):
     grow(host, owner)
     subprocess.run(["losetup", "--set-capacity", os.path.realpath(host.folder / "dev" / "data")], check=True)
     assert device_size(host) == 2 * GIB
-    assert devices.size(str(host.folder / "dev" / "data")) == 2 * GIB
+    assert block.size(str(host.folder / "dev" / "data")) == 2 * GIB
     dry = host.state("extended", size=2, test=True, owner=owner)
     assert dry["changes"]["size"] == SIZE
     assert foretold(host, "mounted", owner=owner)["size"] == SIZE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saltstorage.controller import inventory
+from saltstorage.controller.operations import inventory
 from tests.manyvolumes import fill
 
 

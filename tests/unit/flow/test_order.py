@@ -9,7 +9,7 @@ import pytest
 from cinder import exception
 
 from saltstorage import model
-from saltstorage.consumer.brick import Brick
+from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.controller.service import Service
 
 pytestmark = pytest.mark.root
@@ -64,7 +64,7 @@ def test_c8_nothing_is_attached_that_is_not_mapped(hosts, hooks, steps):
 
 
 def test_c7_the_backend_maps_no_more(hosts, hooks, steps, monkeypatch):
-    monkeypatch.setattr("saltstorage.consumer.flow.RETRY_DELAYS", ())
+    monkeypatch.setattr("saltstorage.flow.flow.RETRY_DELAYS", ())
     host = hosts(driver="tests.unit.flow.faulty_driver.FaultyDriver")
     assert host.state("present", size=1)["result"] is True
 

@@ -3,8 +3,8 @@
 import pytest
 
 from saltstorage import errors
-from saltstorage.consumer import flow
-from saltstorage.consumer.flow import Flow
+from saltstorage.flow import flow
+from saltstorage.flow.flow import Flow
 
 
 class Controller:

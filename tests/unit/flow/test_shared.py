@@ -14,7 +14,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def two(hosts):
     """Two hosts and a shared volume ``data``."""
-    from saltstorage.controller.core import Caller
+    from saltstorage.controller.operations.core import Caller
 
     first, second = hosts("web1"), hosts("web2")
     first.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, Caller())

@@ -11,11 +11,11 @@ import pytest
 from cinder import exception
 
 from saltstorage import model
-from saltstorage.consumer import snapshots
-from saltstorage.consumer.inventory import Inventory
-from saltstorage.controller.core import Caller
+from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import DeadlineExceededError, FailedPreconditionError, NotFoundError, UnimplementedError
-from saltstorage.states import snapshot as states
+from saltstorage.flow import snapshots
+from saltstorage.flow.inventory import Inventory
+from saltstorage.plans import snapshot as states
 
 BOTH = pytest.mark.parametrize("test", [True, False])
 
@@ -125,7 +125,7 @@ class Impatient:
 def impatient(faulty, monkeypatch):
     done(faulty.state("present", size=1))
     made = Impatient(faulty.flow.controller)
-    monkeypatch.setattr("saltstorage.consumer.flow.Flow.controller", made)
+    monkeypatch.setattr("saltstorage.flow.flow.Flow.controller", made)
     yield faulty
     made.pool.shutdown()
 
@@ -160,7 +160,7 @@ def test_n5_nothing_was_begun_in_time(impatient, hooks):
 
 
 def test_n6_no_space(faulty, hooks, monkeypatch):
-    monkeypatch.setattr("saltstorage.consumer.flow.RETRY_DELAYS", ())
+    monkeypatch.setattr("saltstorage.flow.flow.RETRY_DELAYS", ())
     done(faulty.state("present", size=1))
 
     def full():

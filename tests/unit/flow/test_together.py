@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from saltstorage import errors
-from saltstorage.consumer.together import Ask, Together
+from saltstorage.flow.batch import Ask, Together
 from saltstorage.validate import MAX_TOGETHER
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.controller.core import Caller
+from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from tests import postgres
 
@@ -50,7 +50,7 @@ def opts(tmp_path, metadata_dir, database):
             "lock_timeout": 1,
             "backends": {
                 "local": {
-                    "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+                    "volume_driver": "saltstorage.drivers.file.FileDriver",
                     "file_driver_path": str(tmp_path / "volumes"),
                 }
             },
@@ -88,7 +88,7 @@ def files(tmp_path):
 def two(opts, tmp_path):
     """Salt's options of a controller with two backends, ``local`` (the default) and ``other``."""
     opts["storage"]["backends"]["other"] = {
-        "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+        "volume_driver": "saltstorage.drivers.file.FileDriver",
         "file_driver_path": str(tmp_path / "others"),
     }
     opts["storage"]["default_backend"] = "local"

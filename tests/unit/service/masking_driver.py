@@ -7,7 +7,7 @@ from typing import Any
 
 from cinder import exception
 
-from saltstorage.controller.drivers.file import FileDriver
+from saltstorage.drivers.file import FileDriver
 
 
 def _names(connector: Any) -> list[str]:

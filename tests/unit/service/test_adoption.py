@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage import model
-from saltstorage.controller.core import Caller
+from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import (
     AlreadyExistsError,
@@ -98,7 +98,7 @@ def test_a_name_that_is_taken_is_refused(service, directory):
 
 @pytest.mark.root
 def test_a_file_in_use_is_not_adopted(service, directory, tmp_path):
-    from saltstorage.consumer import loop
+    from saltstorage.consumer.devices import loop
     from tests.loops import let_go
 
     device = loop.attach(str(directory / "old.img"), loop.tag(str(tmp_path)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saltstorage.controller.listing import Filter, find
+from saltstorage.controller.catalog.listing import Filter, find
 from saltstorage.controller.service import Service
 from saltstorage.errors import (
     AlreadyExistsError,

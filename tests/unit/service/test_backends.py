@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from saltstorage import model
-from saltstorage.controller import backends as backends_module
-from saltstorage.controller.backends import Backend, Backends
-from saltstorage.controller.database import open_database
+from saltstorage.controller.catalog.database import open_database
+from saltstorage.controller.operations import backends as backends_module
+from saltstorage.controller.operations.backends import Backend, Backends
 from saltstorage.errors import InternalError, UnavailableError
 
 

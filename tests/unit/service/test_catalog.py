@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy.dialects import mysql
 
-from saltstorage.controller import schema
-from saltstorage.controller.catalog import Catalog
+from saltstorage.controller.catalog import schema
+from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError, UnavailableError
 from saltstorage.model import Volume
 

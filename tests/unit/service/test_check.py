@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from saltstorage import model
-from saltstorage.controller.locks import volume_key
+from saltstorage.controller.access.locks import volume_key
 from saltstorage.controller.service import Service
 from saltstorage.errors import InvalidArgumentError
 
@@ -173,7 +173,7 @@ def test_what_someone_works_on_is_left_alone(opts, service):
 def test_a_backend_that_is_down_hides_nothing_of_the_others(opts, tmp_path):
     (tmp_path / "file").touch()
     opts["storage"]["backends"]["broken"] = {
-        "volume_driver": "saltstorage.controller.drivers.file.FileDriver",
+        "volume_driver": "saltstorage.drivers.file.FileDriver",
         "file_driver_path": str(tmp_path / "file"),
     }
     opts["storage"]["default_backend"] = "local"

@@ -14,10 +14,10 @@ from saltstorage.errors import InvalidArgumentError
 WRITER = textwrap.dedent(
     """
     import json, sys
-    from saltstorage.controller import cinder_bridge
+    from saltstorage.controller.cinder import bridge
     database, folder, state = sys.argv[1:]
-    Backend = cinder_bridge.setup(database, state)
-    backend = Backend("their-lvm", volume_driver="saltstorage.controller.drivers.file.FileDriver", file_driver_path=folder)
+    Backend = bridge.setup(database, state)
+    backend = Backend("their-lvm", volume_driver="saltstorage.drivers.file.FileDriver", file_driver_path=folder)
     made = {}
     for name in ("data", "connected", "unnamed"):
         volume = backend.create_volume(1, name=None if name == "unnamed" else name, metadata={"team": "db"})

@@ -2,10 +2,10 @@
 
 import pytest
 
-from saltstorage.controller.config import ControllerConfig
+from saltstorage.controller.access.config import ControllerConfig
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
 
-FILE = {"volume_driver": "saltstorage.controller.drivers.file.FileDriver", "file_driver_path": "/srv/volumes"}
+FILE = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": "/srv/volumes"}
 
 
 def test_defaults():

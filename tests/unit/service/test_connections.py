@@ -5,8 +5,7 @@ import concurrent.futures
 import pytest
 
 from saltstorage import model
-from saltstorage.controller.core import Caller, new_id
-from saltstorage.controller.providers.base import Capability
+from saltstorage.controller.operations.core import Caller, new_id
 from saltstorage.controller.service import Service
 from saltstorage.errors import (
     AlreadyExistsError,
@@ -16,6 +15,7 @@ from saltstorage.errors import (
     PermissionDeniedError,
     ResourceExhaustedError,
 )
+from saltstorage.providers.base import Capability
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False, "wwpns": ["50014380186b3f65"]}
 

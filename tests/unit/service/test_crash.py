@@ -13,9 +13,9 @@ import signal
 import pytest
 
 from saltstorage import model
-from saltstorage.controller.catalog import Catalog
-from saltstorage.controller.providers.base import Provider
+from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.controller.service import Service
+from saltstorage.providers.base import Provider
 from tests.unit.service.killing import killed
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from saltstorage.controller import paging
-from saltstorage.controller.core import Caller
-from saltstorage.controller.locks import volume_key
-from saltstorage.controller.providers.cinderlib import CinderlibProvider
+from saltstorage.controller.access.locks import volume_key
+from saltstorage.controller.catalog import paging
+from saltstorage.controller.cinder.provider import CinderlibProvider
+from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import UnavailableError
 from tests.tgtd import Host, Tgtd
@@ -30,7 +30,7 @@ def test_r16_targets_come_back_after_tgtd_alone_was_restarted(opts, tmp_path, sh
     opts["storage"]["retry_interval"] = 1
     opts["storage"]["backends"] = {
         "san": {
-            "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
+            "volume_driver": "saltstorage.drivers.file_iscsi.FileISCSIDriver",
             "file_driver_path": str(tmp_path / "volumes"),
             "volumes_dir": str(tmp_path / "targets"),
             "target_ip_address": "127.0.0.1",

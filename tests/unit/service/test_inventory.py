@@ -5,7 +5,8 @@ import json
 import pytest
 
 from saltstorage.bus.envelope import MAX_REPLY
-from saltstorage.controller import inventory, paging
+from saltstorage.controller.catalog import paging
+from saltstorage.controller.operations import inventory
 from saltstorage.controller.service import Service
 from saltstorage.errors import InvalidArgumentError
 from saltstorage.model import Fence

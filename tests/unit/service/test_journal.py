@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from saltstorage.controller import journal as journals
-from saltstorage.controller.schema import requests
+from saltstorage.controller.catalog import journal as journals
+from saltstorage.controller.catalog.schema import requests
 from saltstorage.controller.service import Service
 
 DATABASES = ("sqlite", "postgresql")

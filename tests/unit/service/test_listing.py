@@ -3,8 +3,8 @@
 import pytest
 import sqlalchemy
 
-from saltstorage.controller import listing, paging, schema
-from saltstorage.controller.listing import Filter, find
+from saltstorage.controller.catalog import listing, paging, schema
+from saltstorage.controller.catalog.listing import Filter, find
 from saltstorage.errors import InvalidArgumentError
 from saltstorage.model import Connection, Volume
 

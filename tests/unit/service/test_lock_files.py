@@ -21,7 +21,7 @@ NAMED = {
 @pytest.fixture
 def lock_files(tmp_path, monkeypatch):
     """A function that counts the files of locks."""
-    monkeypatch.setattr("saltstorage.controller.locks.BUCKETS", 4)
+    monkeypatch.setattr("saltstorage.controller.access.locks.BUCKETS", 4)
     return lambda: len(os.listdir(tmp_path / "state" / "locks"))
 
 
@@ -53,6 +53,6 @@ def test_shared_names_that_a_minion_made_up(opts, lock_files, op):
 
 
 def test_a_copy_whose_source_has_the_same_lock(service, monkeypatch):
-    monkeypatch.setattr("saltstorage.controller.locks.BUCKETS", 1)
+    monkeypatch.setattr("saltstorage.controller.access.locks.BUCKETS", 1)
     service.execute("create", {"name": "a", "size": 1}, "web1")
     assert service.execute("create", {"name": "b", "size": 1, "source": {"volume": "a"}}, "web1")["old"] is None

@@ -11,11 +11,11 @@ import pytest
 from oslo_concurrency import processutils
 
 from saltstorage import model
-from saltstorage.controller.providers import cinderlib
+from saltstorage.controller.cinder import provider
 from saltstorage.errors import StorageError
 
 STOCK = "cinder.volume.drivers.lvm.LVMVolumeDriver"
-DRIVERS = [STOCK, "saltstorage.controller.drivers.lvm_iscsi.LVMISCSIDriver"]
+DRIVERS = [STOCK, "saltstorage.drivers.lvm_iscsi.LVMISCSIDriver"]
 
 
 class Killed(BaseException):
@@ -82,7 +82,7 @@ def extending(request, service, monkeypatch):
         volume = service.execute("create", {"name": "data", "size": 1}, "web1")["volume"]
         group = SimulatedGroup(f"volume-{volume['id']}", 1, **given)
         target = Target(group)
-        module, _, name = cinderlib.MENDED.get(request.param, request.param).rpartition(".")
+        module, _, name = provider.MENDED.get(request.param, request.param).rpartition(".")
         cls = getattr(importlib.import_module(module), name)
         driver = cls.__new__(cls)
         driver.vg, driver.target_driver = group, target
@@ -140,6 +140,6 @@ def test_what_is_not_there_is_not_taken_for_extended(service, extending):
 
 
 def test_cinders_own_class_is_loaded_mended(service):
-    module, _, name = cinderlib.MENDED[STOCK].rpartition(".")
+    module, _, name = provider.MENDED[STOCK].rpartition(".")
     stock_module, _, stock = STOCK.rpartition(".")
     assert issubclass(getattr(importlib.import_module(module), name), getattr(importlib.import_module(stock_module), stock))

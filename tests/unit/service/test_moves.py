@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from saltstorage import model
-from saltstorage.consumer import loop
 from saltstorage.consumer.attach import Consumer
-from saltstorage.controller import copying, listing
-from saltstorage.controller.catalog import Catalog
-from saltstorage.controller.core import Caller
+from saltstorage.consumer.devices import loop
+from saltstorage.controller.admin import copying
+from saltstorage.controller.catalog import listing
+from saltstorage.controller.catalog.catalog import Catalog
+from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import DataLossError, FailedPreconditionError, InvalidArgumentError, StorageError, UnavailableError
 from tests.unit.service.killing import killed

@@ -9,9 +9,9 @@ import signal
 
 import pytest
 
-from saltstorage.controller.catalog import Catalog
-from saltstorage.controller.core import Caller
-from saltstorage.controller.providers.cinderlib import CinderlibProvider
+from saltstorage.controller.catalog.catalog import Catalog
+from saltstorage.controller.cinder.provider import CinderlibProvider
+from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import StorageError
 from tests.tgtd import Host, Tgtd
@@ -180,7 +180,7 @@ def test_r17_a_target_is_open_to_the_new_initiator_alone(opts, tmp_path, short_d
     tgtd, old, new = Tgtd(short_dir, free_port), Host("old", free_port), Host("new", free_port)
     monkeypatch.setenv("TGT_IPC_SOCKET", tgtd.socket)
     opts["storage"]["backends"]["local"] = {
-        "volume_driver": "saltstorage.controller.drivers.file_iscsi.FileISCSIDriver",
+        "volume_driver": "saltstorage.drivers.file_iscsi.FileISCSIDriver",
         "file_driver_path": str(tmp_path / "volumes"),
         "volumes_dir": str(tmp_path / "targets"),
         "target_ip_address": "127.0.0.1",

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from saltstorage import errors
-from saltstorage.controller import progress, runs
-from saltstorage.controller.locks import volume_key
-from saltstorage.controller.progress import Heartbeat, Progress
+from saltstorage import errors, progress
+from saltstorage.controller.access.locks import volume_key
+from saltstorage.progress import Heartbeat, Progress
+from saltstorage.runner import calls
 
 
 class Told:
@@ -145,7 +145,7 @@ def test_masterless_it_is_shown_on_the_terminal(monkeypatch, capsys, tty):
     stderr = io.StringIO()
     stderr.isatty = lambda: tty
     monkeypatch.setattr(sys, "stderr", stderr)
-    tell = runs._tell({"__role": "minion"}, None)
+    tell = calls._tell({"__role": "minion"}, None)
     tell(Progress("migrate", None, {"name": "data", "owner": "db1"}).to_wire())
     assert stderr.getvalue() == ("migrate 'data' of db1 (0 s)\n" if tty else "")
     monkeypatch.setattr(sys, "stderr", None)

@@ -9,8 +9,9 @@ import time
 import pytest
 import sqlalchemy
 
-from saltstorage.controller import inventory, paging
-from saltstorage.controller.listing import Filter, find
+from saltstorage.controller.catalog import paging
+from saltstorage.controller.catalog.listing import Filter, find
+from saltstorage.controller.operations import inventory
 from saltstorage.controller.service import Service
 from saltstorage.model import CREATING, Connection
 from tests.manyvolumes import fill

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from saltstorage import model
-from saltstorage.controller.locks import Locks
+from saltstorage.controller.access.locks import Locks
 from saltstorage.errors import AbortedError
 
 CUT = {"name": "cut"}

@@ -7,12 +7,12 @@ import shlex
 import pytest
 
 from saltstorage import model
-from saltstorage.controller.core import Caller
-from saltstorage.controller.policy import Policy
+from saltstorage.controller.access.policy import Policy
+from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError, UnimplementedError
 from saltstorage.model import Volume
-from saltstorage.wanted import retains
+from saltstorage.spec import retains
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 
@@ -168,7 +168,7 @@ def test_whose_name_is_not_known_any_more(service, volume, files):
 
 
 def model_volume(wire):
-    from saltstorage.controller.core import as_provider_volume
+    from saltstorage.controller.operations.core import as_provider_volume
 
     return as_provider_volume(Volume.from_wire(wire))
 

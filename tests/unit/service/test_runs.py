@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saltstorage.bus.eventbus import BusLostError
-from saltstorage.controller import runs
+from saltstorage.runner import calls
 
 from .test_connections import CONNECTOR, run
 
@@ -23,21 +23,21 @@ def connected(service):
 def fired(monkeypatch):
     """The events on the master's bus."""
     found = []
-    monkeypatch.setattr(runs.EventBus, "fire", lambda self, tag, data: found.append((self._node, tag, data)))
+    monkeypatch.setattr(calls.EventBus, "fire", lambda self, tag, data: found.append((self._node, tag, data)))
     return found
 
 
 def test_r18_an_event_says_that_a_volume_was_taken_from_a_fenced_host(opts, service, connected, fired, monkeypatch):
     unmapped = []
     monkeypatch.setattr(
-        runs.EventBus, "fire", lambda *event, fire=runs.EventBus.fire: (unmapped.append(service.catalog.connections()), fire(*event))
+        calls.EventBus, "fire", lambda *event, fire=calls.EventBus.fire: (unmapped.append(service.catalog.connections()), fire(*event))
     )
-    assert runs.disconnect(opts, None, {**GIVEN, "fenced": False})["code"] == "FAILED_PRECONDITION"
+    assert calls.disconnect(opts, None, {**GIVEN, "fenced": False})["code"] == "FAILED_PRECONDITION"
     assert fired == []
-    assert runs.disconnect(opts, None, GIVEN)["connection"]["host"] == "web1"
+    assert calls.disconnect(opts, None, GIVEN)["connection"]["host"] == "web1"
     assert fired == [("master", f"storage/fenced/{connected}", {"volume": "data", "owner": "web1", "host": "web1"})]
     assert unmapped == [[]], "only when the volume is free"
-    assert runs.disconnect(opts, None, GIVEN) == {"connection": None}
+    assert calls.disconnect(opts, None, GIVEN) == {"connection": None}
     assert len(fired) == 1
 
 
@@ -45,6 +45,6 @@ def test_without_a_master_s_bus_it_is_unmapped_all_the_same(opts, service, conne
     def lost(*_):
         raise BusLostError
 
-    monkeypatch.setattr(runs.EventBus, "fire", lost)
-    assert runs.disconnect(opts, None, GIVEN)["connection"]["host"] == "web1"
+    monkeypatch.setattr(calls.EventBus, "fire", lost)
+    assert calls.disconnect(opts, None, GIVEN)["connection"]["host"] == "web1"
     assert service.catalog.connections() == []

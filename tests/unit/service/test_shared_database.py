@@ -12,13 +12,13 @@ from threading import Event
 import pytest
 import sqlalchemy
 
-from saltstorage.controller import database as databases
-from saltstorage.controller.database import alone
+from saltstorage.controller.catalog import database as databases
+from saltstorage.controller.catalog.database import alone
 from saltstorage.errors import UnavailableError
 
 LIFE = """
 import json, sys
-from saltstorage.controller.core import Caller
+from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 
 opts, name = json.loads(sys.argv[1]), sys.argv[2]
@@ -75,7 +75,7 @@ def test_controllers_that_start_with_a_new_database_at_once(url, tmp_path):
     """Each makes the catalog's tables, or finds them made, and those of cinderlib's metadata, which Cinder's migrations make."""
 
     def live(name):
-        backend = {"volume_driver": "saltstorage.controller.drivers.file.FileDriver", "file_driver_path": str(tmp_path / name)}
+        backend = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": str(tmp_path / name)}
         opts = {"id": name, "storage": {"state_dir": str(tmp_path / f"state-{name}"), "database": url, "backends": {"local": backend}}}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.run(

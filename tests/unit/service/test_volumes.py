@@ -165,7 +165,7 @@ def test_d6_gone_on_the_backend(service, tmp_path, files):
 
 def test_g4_loser_reads_who_holds_it(service, admin):
     run(service, "create", name="data", size=1)
-    from saltstorage.controller.core import Caller
+    from saltstorage.controller.operations.core import Caller
 
     with service.core.held(Caller("db1"), "extension", ("web1", "data")), concurrent.futures.ThreadPoolExecutor(1) as pool:
         loser = pool.submit(run, service, "delete", name="data").exception()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saltstorage.states.following import following
+from saltstorage.plans.following import following
 
 
 def present(name, size=None, backend=None, **kwargs):

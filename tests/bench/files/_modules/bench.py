@@ -8,8 +8,8 @@ import benchtimers
 import salt.utils.event
 
 from saltstorage.bus.client import BusClient
-from saltstorage.consumer import brick
-from saltstorage.consumer.config import ConsumerConfig
+from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.host.config import ConsumerConfig
 
 __virtualname__ = "bench"
 

@@ -24,8 +24,11 @@ def install_consumer(path):
     import salt.state
 
     from saltstorage.bus import client, envelope, eventbus, keys
-    from saltstorage.consumer import brick, devices, links, locks, loop, presence, records, steps
-    from saltstorage.states import skeleton
+    from saltstorage.consumer import presence, steps
+    from saltstorage.consumer.connectors import brick
+    from saltstorage.consumer.devices import block, links, loop
+    from saltstorage.consumer.host import locks, records
+    from saltstorage.plans import skeleton
 
     _start(path)
     wrap(salt.state.HighState, "render_highstate", "salt: render")
@@ -50,8 +53,8 @@ def install_consumer(path):
     for name in ("look", "current"):
         wrap(presence, name, "checks: identity")
     for name in ("check_readable", "check_size", "identity"):
-        wrap(devices, name, "checks: identity")
-    wrap(devices, "flush", "flush")
+        wrap(block, name, "checks: identity")
+    wrap(block, "flush", "flush")
     for name in ("make", "remove"):
         wrap(links.DeviceLinks, name, "links in /dev/storage")
     wrap(locks.VolumeLocks, "_take", "locks")
@@ -65,8 +68,9 @@ def install_controller(path):
     from tooz.drivers.file import FileLock
 
     from saltstorage.bus import envelope, server
-    from saltstorage.controller import catalog, journal, service
-    from saltstorage.controller.providers.cinderlib import CinderlibProvider
+    from saltstorage.controller import service
+    from saltstorage.controller.catalog import catalog, journal
+    from saltstorage.controller.cinder.provider import CinderlibProvider
 
     _start(path)
     wrap(server.Server, "handle", "bus: verify the request")

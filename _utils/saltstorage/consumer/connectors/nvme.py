@@ -1,0 +1,109 @@
+"""What NVMe over fabrics needs of this host, and what os-brick leaves behind of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...errors import FailedPreconditionError, StorageError
+from ..host import commands
+
+PROTOCOL = "nvmeof"
+#: How long the kernel may take to drop a namespace that the target no longer has, seconds.
+SCAN_TIMEOUT = 10.0
+#: Transports in connection information that are RDMA; os-brick takes all others for TCP.
+_RDMA = ("rdma", "RoCEv2")
+log = logging.getLogger(__name__)
+
+
+def is_nvme(connection_info: Mapping[str, Any]) -> bool:
+    """Return whether a volume is attached over NVMe fabrics."""
+    return connection_info.get("driver_volume_type") == PROTOCOL
+
+
+def load_core() -> None:
+    """Load the kernel's NVMe core where nvme-cli is installed; it alone says whether NVMe volumes can have several paths.
+
+    A host without NVMe disks of its own has not loaded it before its first attachment.
+    """
+    try:
+        commands.find("nvme")
+        load_module("nvme_fabrics")
+    except StorageError as error:
+        log.debug("storage: NVMe over fabrics is not prepared: %s", error)
+
+
+def check(data: Mapping[str, Any]) -> None:
+    """Refuse what cannot be attached for want of something on this host, before os-brick tries for half a minute.
+
+    :param data: of the connection information.
+    :raises FailedPreconditionError: nvme-cli is not installed, or the kernel has no module for the transport; it is named.
+    """
+    commands.find("nvme")
+    for transport in transports(data):
+        load_module("nvme_rdma" if transport in _RDMA else "nvme_tcp")
+
+
+def load_module(module: str) -> None:
+    """Load a module of the kernel, unless it is loaded or built in.
+
+    :raises FailedPreconditionError: it cannot be loaded.
+    """
+    if os.path.isdir(f"/sys/module/{module}"):
+        return
+    step = f"load the kernel module {module}"
+    code, _, err = commands.run(step, ["modprobe", "--", module], timeout=60, ok=range(256))
+    if code:
+        raise FailedPreconditionError(
+            f"the kernel module {module} cannot be loaded ({err.strip()[-200:]}); install the modules of the running kernel,"
+            f" {os.uname().release}"
+        )
+
+
+def properties(data: Mapping[str, Any]) -> Any:
+    """Return os-brick's own form of connection data, which knows the controllers that are connected now."""
+    from os_brick.initiator.connectors import nvmeof
+
+    return nvmeof.NVMeOFConnProps(dict(data), find_controllers=True)
+
+
+def is_shared(data: Mapping[str, Any]) -> bool:
+    """Return whether other volumes are reached through the same controllers, so that the device goes only when it is unmapped."""
+    return any(len(portal.get_all_namespaces_ctrl_paths()) > 1 for target in properties(data).targets for portal in target.portals)
+
+
+def clean_up(connector: Any, data: Mapping[str, Any]) -> None:
+    """Let the kernel see that a volume was unmapped, and disconnect controllers that have no volume left.
+
+    os-brick keeps a controller while it has other volumes, also when those are detached at the same time; and it keeps all when the
+    device went first. What cannot be cleaned up is only logged: the volume is unmapped.
+
+    :param connector: os-brick's.
+    """
+    found = properties(data)
+    live = [portal for target in found.targets for portal in target.live_portals]
+    for portal in live:
+        connector.rescan(portal.controller)
+    # The scan goes on in the background; a device that stayed would be found by whoever looks for the next one.
+    end = time.monotonic() + SCAN_TIMEOUT
+    while any(portal.get_device() for portal in live):
+        if time.monotonic() > end:
+            log.warning("storage: the volume at %s was unmapped, and this host still shows it", [target.nqn for target in found.targets])
+            return
+        time.sleep(0.1)
+    for target in found.targets:
+        for portal in target.portals:
+            if portal.controller and not portal.get_all_namespaces_ctrl_paths():
+                commands.run("disconnect an NVMe controller", ["nvme", "disconnect", "-d", f"/dev/{portal.controller}"], timeout=60)
+
+
+def transports(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the transports in connection data of any form, such as ``tcp``."""
+    for target in data.get("volume_replicas") or [data]:
+        if "transport_type" in target:
+            yield str(target["transport_type"])
+        for portal in target.get("portals") or ():
+            yield str(portal[2])

@@ -1,0 +1,1 @@
+"""Facts from the kernel about block devices, mounts and their holders."""

@@ -1,0 +1,96 @@
+"""What is on a block device, decided so that "empty" is never said by mistake.
+
+1. The first and the last MiB are read here.  What cannot be read is an error, and never empty: to ``blkid`` an
+   unreadable device and an empty one look alike.
+2. ``blkid`` looks at the device itself (not at its cache) for file systems, partition tables, RAID, LVM, LUKS and swap.
+   Contradicting signatures are an error.
+3. With no signature, the device is empty only when all that was read is zero.  Otherwise the answer is *unknown*:
+   databases and others write to raw devices without a signature, and so do thick volumes that show old blocks.
+   Of an open encrypted device only the first MiB decides, which is zeroed when it is made: what was never written reads as noise there.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ...errors import DataLossError, UnavailableError
+from ..host import commands
+from . import block
+
+EMPTY = "empty"
+FILESYSTEM = "filesystem"
+OTHER = "other"
+UNKNOWN = "unknown"
+
+_MIB = 2**20
+_NOTHING_FOUND, _AMBIVALENT = 2, 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found on a device."""
+
+    kind: str  #: ``empty``, ``filesystem``, ``other`` (swap, LVM, LUKS, a partition table …) or ``unknown`` (data without a signature).
+    fstype: str = ""  #: Type of the file system, or of what else was found, such as ``LVM2_member`` or ``dos``.
+    uuid: str = ""  #: UUID of the file system.
+    label: str = ""  #: Label of the file system.
+
+    @property
+    def empty(self) -> bool:
+        """Whether the device was read and holds nothing."""
+        return self.kind == EMPTY
+
+    def __str__(self) -> str:
+        if self.kind == FILESYSTEM:
+            return f"a file system of type {self.fstype}"
+        return {EMPTY: "nothing", UNKNOWN: "data without a known signature"}.get(self.kind, self.fstype)
+
+
+def probe(device: str, *, timeout: float = 120.0) -> Probe:
+    """Return what is on a device.
+
+    :param device: a block device, or a file that holds the image of one.
+    :param timeout: how long blkid may run, seconds.
+    :raises UnavailableError: the device cannot be read.
+    :raises DataLossError: its signatures contradict each other.
+    """
+    zero = _ends_are_zero(device)
+    code, out, _ = commands.run(
+        f"look for a file system on {device}",
+        ["blkid", "-p", "-o", "export", "--", device],
+        timeout=timeout,
+        ok=(0, _NOTHING_FOUND, _AMBIVALENT),
+    )
+    if code == _AMBIVALENT:
+        raise DataLossError(f"the device {device} has contradicting signatures; look with wipefs and remove the wrong one")
+    found = dict(line.partition("=")[::2] for line in out.splitlines())
+    if code == _NOTHING_FOUND or not ("TYPE" in found or "PTTYPE" in found):
+        return Probe(EMPTY if zero else UNKNOWN)
+    # Values are quoted for the shell, such as LABEL=pg\ data.
+    uuid, label = (_unquoted(found.get(key, "")) for key in ("UUID", "LABEL"))
+    if found.get("USAGE") == "filesystem":
+        return Probe(FILESYSTEM, found["TYPE"], uuid, label)
+    return Probe(OTHER, found.get("TYPE") or f"{found['PTTYPE']} partition table", uuid, label)
+
+
+def _ends_are_zero(device: str) -> bool:
+    try:
+        with open(device, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+        length = min(_MIB, end)
+        first = block.read(device, 0, length, direct=end % 512 == 0)
+        last = block.read(device, end - length, length, direct=end % 512 == 0)
+    except OSError as error:
+        raise UnavailableError(f"the device {device} cannot be read ({error.strerror}), so what it holds is not known") from None
+    return not any(first) and (block.is_crypt(device) or not any(last))
+
+
+def _unquoted(text: str) -> str:
+    result, escaped = "", False
+    for char in text:
+        if char == "\\" and not escaped:
+            escaped = True
+            continue
+        result, escaped = result + char, False
+    return result

@@ -1,0 +1,98 @@
+"""What systemd learns of attached volumes: that the device ``/dev/storage/<name>`` is there.
+
+A mount unit made from fstab waits for the unit of its device, and that unit exists only for names that udev knows.  udev cannot know
+which device is which volume; the consumer does, once it has checked it.  So a rule imports properties from a file per
+device, named by what no second device of this boot has, and the file adds the name: ``SYSTEMD_ALIAS``, systemd.device(5).
+Everything is under ``/run``, and gone with the boot in which it was true.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+
+from ..host import commands
+from . import block
+
+_CONTROL = "/run/udev/control"
+_RULES = "/run/udev/rules.d/90-salt-storage.rules"
+_FOLDER = "/run/salt-storage/devices"
+_RULE = f"""\
+# Written by the Salt storage formula: attached volumes by their names, for systemd.
+SUBSYSTEM=="block", ACTION!="remove", IMPORT{{file}}="{_FOLDER}/$kernel-$env{{DISKSEQ}}"
+"""
+log = logging.getLogger(__name__)
+
+
+def announce(device: str, link: str) -> None:
+    """Let systemd know a device by the path of its link too; nothing where udev does not run.
+
+    Failing does no harm beyond a mount at boot that waits in vain, so it is only logged.
+
+    :param device: path of a block device.
+    :param link: path of the volume's link, such as ``/dev/storage/data``.
+    """
+    if not os.path.exists(_CONTROL) or not block.is_block(device):
+        return
+    try:
+        file, text = _file(device), f"SYSTEMD_ALIAS={_quoted(link)}\n"
+        if _read(file) == text:
+            return
+        _write(file, text)
+        with _alone():
+            if _read(_RULES) != _RULE:
+                _write(_RULES, _RULE)
+                commands.run("make udev read a rule", ["udevadm", "control", "--reload"], timeout=60)
+        with open(os.path.join(block.sysfs(device), "uevent"), "w", encoding="ascii") as uevent:
+            uevent.write("change")
+    except Exception as error:
+        log.warning("storage: systemd may not know %s at boot: %s", link, error)
+
+
+def forget(device: str) -> None:
+    """Undo :func:`announce` for a device that is about to go; none is fine."""
+    with contextlib.suppress(OSError):
+        os.unlink(_file(device))
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let nobody announce a device before udev has read the rule that another one is about to write."""
+    with open(os.path.join(_FOLDER, ".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _file(device: str) -> str:
+    base = block.sysfs(device)
+    # Kernels before 5.15 have no sequence numbers, and udev then puts nothing in its place.
+    return os.path.join(_FOLDER, f"{os.path.basename(base)}-{_read(os.path.join(base, 'diskseq')).strip()}")
+
+
+def _quoted(path: str) -> str:
+    r"""Return a path as one word of a list: udev takes the outer quotes away, systemd the inner ones.
+
+    >>> _quoted("/dev/storage/it's mine")
+    '\'"/dev/storage/it\'s mine"\''
+    """
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f"'\"{escaped}\"'"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    os.rename(temporary, path)

@@ -1,0 +1,1 @@
+"""File systems on volumes: made, mounted, grown, frozen, and listed in fstab."""

@@ -1,0 +1,111 @@
+"""Mounting and unmounting, with every argument handed over as it is: mount points may hold quotes and spaces.
+
+Salt's ``mount`` module puts its arguments between single quotes in a command line and splits that again, so a quote in a
+name breaks it, or worse; hence this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import re
+import struct
+import time
+
+from ...errors import FailedPreconditionError, InternalError
+from ..devices import mounts
+from ..host import alive, commands
+
+#: mount(8) and umount(8): "mount failure", which is every refusal by the kernel.
+_FAILED = 32
+#: What mount(8) says when the device is mounted, or is just being mounted.
+_BUSY = re.compile("already mounted|busy")
+#: Seconds in which a mount that was begun by somebody else should end; the log of a file system may have to be read.
+_MEANWHILE = 20
+#: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS took over; and its flag that leaves the log unwritten too.
+_GOING_DOWN = 0x8004587D
+_NO_LOG_FLUSH = 2
+
+
+def mount(device: str, mount_point: str, fstype: str, options: str, *, timeout: float) -> None:
+    """Mount a device.
+
+    :param options: as for ``mount -o``.
+    :param timeout: seconds.
+    :raises FailedPreconditionError: the kernel refused.
+    """
+    command = ["mount", "-t", fstype, "-o", options, "--", device, mount_point]
+    code, _, err = commands.run(f"mount {device} on {mount_point}", command, timeout=timeout, ok=(0, _FAILED))
+    if code and not (_BUSY.search(err) and _mounted_meanwhile(device, mount_point)):
+        raise FailedPreconditionError(f"{device} could not be mounted on {mount_point}: {err.strip() or 'the kernel log says why'}")
+    if not mounts.state(mount_point, device).right:
+        raise InternalError(f"mount ended well, and {device} is not what is mounted on {mount_point}")
+
+
+def _mounted_meanwhile(device: str, mount_point: str) -> bool:
+    """Return whether somebody else mounts the device there at this moment.
+
+    systemd does: since the host has booted it has waited for the device of what is in the table of file systems.
+    """
+    deadline = time.monotonic() + _MEANWHILE
+    with alive.shown("mount", f"wait until {device} is mounted on {mount_point}"):
+        while not mounts.state(mount_point, device).right:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    return True
+
+
+def unmount(mount_point: str, *, timeout: float) -> None:
+    """Unmount what is mounted on a directory.
+
+    :param timeout: seconds; a large cache can take long to write.
+    :raises FailedPreconditionError: it is in use; the processes are named.
+    """
+    code, _, err = commands.run(f"unmount {mount_point}", ["umount", "--", mount_point], timeout=timeout, ok=(0, _FAILED))
+    if code:
+        who = "; ".join(users(mount_point)) or err.strip()
+        raise FailedPreconditionError(f"{mount_point} cannot be unmounted, it is in use: {who}")
+
+
+def detach(mount_point: str, *, timeout: float) -> None:
+    """Stop a file system without writing anything more, and take its mount away, whoever uses it; its users get errors.
+
+    Types other than XFS, ext4 and F2FS cannot be stopped; of those, what is cached may still be tried to be written.
+
+    :param timeout: seconds.
+    :raises FailedPreconditionError: the kernel refused.
+    """
+    with contextlib.suppress(OSError):
+        fd = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, _GOING_DOWN, struct.pack("I", _NO_LOG_FLUSH))
+        finally:
+            os.close(fd)
+    code, _, err = commands.run(f"unmount {mount_point}", ["umount", "--lazy", "--", mount_point], timeout=timeout, ok=(0, _FAILED))
+    if code:
+        raise FailedPreconditionError(f"{mount_point} cannot be unmounted: {err.strip()}")
+
+
+def users(mount_point: str) -> list[str]:
+    """Return the processes that have files, or their working directory, on a mounted file system, for a message."""
+    try:
+        device = os.stat(mount_point).st_dev
+    except OSError:
+        return []
+    found = []
+    for process in glob.glob("/proc/[0-9]*"):
+        links = [f"{process}/cwd", f"{process}/root", f"{process}/exe", *glob.glob(f"{process}/fd/*")]
+        if any(_on(link, device) for link in links):
+            with contextlib.suppress(OSError), open(f"{process}/comm", encoding="utf-8", errors="replace") as file:
+                found.append(f"{file.read().strip()} (process {os.path.basename(process)})")
+    return found
+
+
+def _on(path: str, device: int) -> bool:
+    try:
+        return os.stat(path).st_dev == device
+    except OSError:
+        return False

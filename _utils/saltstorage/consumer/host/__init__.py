@@ -1,0 +1,1 @@
+"""What the consumer stands on: its configuration, records, locks and commands."""

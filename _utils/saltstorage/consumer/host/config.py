@@ -1,0 +1,99 @@
+"""What the minion option ``storage: consumer:`` may hold, checked once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ... import validate
+from ...errors import InvalidArgumentError
+
+#: Keys that are file system paths; their defaults move with the minion's ``root_dir``, a given one is taken as it is.
+_PATHS = ("state_dir", "device_dir", "fstab", "lock_path")
+_LISTS = ("luks_format_options",)
+_FLAGS = ("multipath", "enforce_multipath")
+_SECONDS = ("answer_timeout", "lock_timeout", "step_timeout", "format_timeout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsumerConfig:
+    """Settings of the consumer.
+
+    >>> ConsumerConfig.from_opts({"id": "db1", "storage": {"consumer": {"multipath": True}}}).multipath
+    True
+    >>> ConsumerConfig.from_opts({"id": "db1", "pillar": {"storage": {"consumer": {"protocols": ["iscsi", "multipath"]}}}}).multipath
+    True
+    """
+
+    host: str  #: Name of this host to controllers and arrays: the minion id.
+    state_dir: str = "/var/lib/salt-storage/minion"  #: Attachment records and their locks; kept across reboots.
+    device_dir: str = "/dev/storage"  #: Where the links to the volumes are made.
+    fstab: str = "/etc/fstab"  #: Table of file systems that the states write.
+    lock_path: str = "/var/lib/salt-storage/os-brick"  #: Locks of os-brick; one a host, shared by all that use os-brick on it.
+    #: Whether volumes are attached over all their paths; unless given, whether pillar has the host prepared for that.
+    multipath: bool = False
+    enforce_multipath: bool = False  #: Whether to fail when ``multipath`` is set and multipathd does not run.
+    answer_timeout: float = 10.0  #: How long to wait for a first answer of a controller, seconds.
+    lock_timeout: float = 60.0  #: How long to wait for another job that works on the same volume, seconds.
+    step_timeout: float = 120.0  #: How long one command may run, seconds.
+    #: Further options of ``cryptsetup luksFormat``, such as ``["--pbkdf-memory=65536"]`` (KiB), when the volume is to be opened on
+    #: hosts with less memory than this one.
+    luks_format_options: tuple[str, ...] = ()
+    format_timeout: float = 3600.0  #: How long making or growing a file system may run, seconds.
+
+    @classmethod
+    def from_opts(cls, opts: Mapping[str, Any]) -> ConsumerConfig:
+        """Return the settings in a minion's options.
+
+        :param opts: the minion's options; ``storage`` and its key ``consumer`` may be absent.
+        :raises InvalidArgumentError: an unknown key, or a value of a wrong type.
+        """
+        storage = validate.mapping(opts.get("storage") or {}, "storage")
+        given = validate.mapping(storage.get("consumer") or {}, "storage:consumer")
+        validate.no_unknown(given, (*_PATHS, *_FLAGS, *_SECONDS, *_LISTS), "storage:consumer")
+        values: dict[str, Any] = {"host": str(opts.get("id") or socket.gethostname()), "multipath": _prepared_for_multipath(opts)}
+        root = str(opts.get("root_dir") or "/")
+        for key in _PATHS:
+            default = str(getattr(cls, key))
+            values[key] = _path(given[key], key) if key in given else os.path.join(root, default.lstrip("/"))
+        for key in _FLAGS:
+            if key in given:
+                values[key] = validate.boolean(given[key], f"storage:consumer:{key}")
+        for key in _SECONDS:
+            if key in given:
+                values[key] = _seconds(given[key], key)
+        for key in _LISTS:
+            if key in given:
+                values[key] = _options(given[key], key)
+        return cls(**values)
+
+
+def _prepared_for_multipath(opts: Mapping[str, Any]) -> bool:
+    """Return whether pillar names multipath; what is wrong in it is said by :func:`saltstorage.pillar.consumer_problem`."""
+    found: Any = opts
+    for key in ("pillar", "storage", "consumer", "protocols"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return isinstance(found, list | tuple) and "multipath" in found
+
+
+def _path(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise InvalidArgumentError(f"storage:consumer:{key} must be an absolute path, not {value!r}", field=key)
+    return os.path.normpath(value)
+
+
+def _options(value: Any, key: str) -> tuple[str, ...]:
+    # What does not begin with a dash would be taken for the device.
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item.startswith("-") for item in value):
+        raise InvalidArgumentError(f"storage:consumer:{key} must be a list of options, such as ['--pbkdf-memory=65536']", field=key)
+    return tuple(value)
+
+
+def _seconds(value: Any, key: str) -> float:
+    # `not value > 0` also refuses NaN.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or value == float("inf"):
+        raise InvalidArgumentError(f"storage:consumer:{key} must be a number of seconds above 0, not {value!r}", field=key)
+    return float(value)

@@ -1,0 +1,1 @@
+"""What only the administrator does, and what a start settles after a crash."""

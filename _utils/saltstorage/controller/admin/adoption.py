@@ -1,0 +1,241 @@
+"""Taking over volumes that exist on a backend, and letting volumes go without deleting them.
+
+The data is never the project's to lose here: what is half taken over is finished or forgotten, never deleted, and an adopted volume is
+recorded as formatted, so that no consumer makes a file system on it, or encrypts it; whether it is encrypted is seen when it is used so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ... import model, validate
+from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
+from ...model import Volume
+from ...providers.base import Capability, Found, Provider, reference_text
+from ..access.locks import reference_key
+from ..operations.core import Caller, Core, as_provider_volume, new_id, require
+from ..operations.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+class Adoption:
+    """The administrator's operations on volumes that others made."""
+
+    def __init__(self, core: Core, volumes: Volumes) -> None:
+        self.core = core
+        self.volumes = volumes
+
+    def manageable(self, backend: Any = None) -> list[dict[str, Any]]:
+        """Return what can be taken over from a backend, and what cannot, with the reason.
+
+        :param backend: name of a backend; the default one if None.
+        :returns: a list of ``reference``, ``size``, ``id`` (the UUID in its name), ``adoptable`` and ``reason``.
+        :raises UnimplementedError: the backend cannot list what it holds.
+        """
+        entry = self.core.config.backend(backend)
+        provider = self.core.provider(entry.name)
+        require(provider, Capability.LIST, entry.name, "list what it holds; look for the name of the volume there")
+        return [
+            {"reference": dict(f.reference), "size": f.size, "id": f.id, "adoptable": not f.obstacle, "reason": f.obstacle}
+            for f in provider.list_volumes()
+            if not f.known
+        ]
+
+    def manage(self, *, name: Any, owner: Any, reference: Any, backend: Any = None) -> dict[str, Any]:
+        """Take over a volume of a backend, with its data, as ``(owner, name)``.
+
+        :param reference: what names it there: a text, for ``{"source-name": …}``, or a mapping as :meth:`manageable` lists it.
+        :returns: ``volume`` as it is now; ``new``: False when this was done before.
+        :raises AlreadyExistsError: the name is taken, or the volume is in the catalog already.
+        :raises FailedPreconditionError: the backend says that it is in use.
+        """
+        name = validate.name(name)
+        owner = validate.name(owner, "owner")
+        wanted = _reference(reference)
+        entry = self.core.config.backend(backend)
+        provider = self.core.provider(entry.name)
+        require(provider, Capability.MANAGE, entry.name, "take over volumes that exist")
+        text = reference_text(wanted)
+        with (
+            self.core.held(Caller(), "adoption", (owner, name)),
+            # Two names for one volume at once; a caller with either lock alone could not see the other.
+            self.core.locks.held(reference_key(entry.name, text), why=f"adoption of {text}"),
+        ):
+            old = self.core.catalog.volume(owner, name)
+            if old is not None and old.state in (model.ADOPTING, model.RELEASING):
+                old = self.volumes.settle(old)
+            if old is not None:
+                if old.backend == entry.name and old.source == _source(text) and old.state == model.AVAILABLE:
+                    return {"volume": old.to_wire(), "new": False}
+                raise AlreadyExistsError(f"volume {name!r} of {owner} exists; choose another name", field="name")
+            self._check_free(provider, entry.name, wanted)
+            volume = Volume(
+                id=new_id(),
+                owner=owner,
+                name=name,
+                backend=entry.name,
+                size=0,
+                state=model.ADOPTING,
+                source=_source(text),
+                formatted=True,
+                encrypted=None,
+                created=time.time(),
+            )
+            self.core.catalog.add(volume)
+            try:
+                volume = self._take_over(provider, volume)
+            except BaseException:
+                try:
+                    self._forget(volume)
+                except Exception as error:
+                    log.error("storage: volume %s was not adopted and cannot be forgotten yet: %s", volume.id, type(error).__name__)
+                raise
+        return {"volume": volume.to_wire(), "new": True}
+
+    def unmanage(self, *, name: Any, owner: Any) -> dict[str, Any]:
+        """Remove a volume from the catalog; its data stays on the backend.
+
+        :returns: ``old``: the volume as it was, None when there was none; and what :meth:`release` returns.
+        :raises FailedPreconditionError: it is connected, has snapshots, or is protected.
+        """
+        name = validate.name(name)
+        owner = validate.name(owner, "owner")
+        nothing: dict[str, Any] = {"old": None, "array_name": "", "take_over": ""}
+        if self.core.catalog.volume(owner, name) is None:
+            return nothing
+        with self.core.held(Caller(), "release", (owner, name)):
+            volume = self.core.catalog.volume(owner, name)
+            if volume is None:
+                return nothing
+            if volume.state != model.RELEASING:
+                volume = self.volumes.usable(owner, name)
+                self.volumes.check_unprotected(volume)
+                self.volumes.check_unused(volume)
+            return {"old": volume.to_wire(), **self.release(volume)}
+
+    def release(self, volume: Volume) -> dict[str, Any]:
+        """Let go of a volume that was checked and is at rest, with its lock held: its record goes, its data stays on the backend.
+
+        :returns: ``array_name``: what the project called it there, empty when that is not known any more; ``take_over``: the command that
+            takes it over again.
+        :raises UnimplementedError: the backend cannot do this.
+        """
+        provider = self.core.provider(volume.backend)
+        require(provider, Capability.MANAGE, volume.backend, "let go of volumes without deleting them")
+        if volume.state != model.RELEASING:
+            volume = self.core.catalog.update(volume, state=model.RELEASING)
+        array_name = provider.unmanage_volume(as_provider_volume(volume))
+        self.core.catalog.remove(volume)
+        log.warning(
+            "storage: volume %s of %s was released; its data stays on %s as %s",
+            volume.id,
+            volume.owner,
+            volume.backend,
+            array_name or "what storage.manageable shows with this id",
+        )
+        return {"array_name": array_name, "take_over": take_over(volume, array_name)}
+
+    # What a crash left half done, with the volume's lock held.
+
+    def settle_adopting(self, volume: Volume) -> Volume | None:
+        """Finish an adoption that was cut off; when that is not possible, forget it: the array's volume stays."""
+        provider = self.core.provider(volume.backend)
+        if (volume.source or {}).get("kind") == model.IMPORTED:
+            # All rows are written in one transaction, so one of them says that all are there.
+            size = provider.volume_size(as_provider_volume(volume))
+            if size is not None:
+                return self.core.catalog.update(volume, state=model.AVAILABLE)
+            self.core.catalog.apply(remove=[*self.core.catalog.snapshots(volume_id=volume.id), volume])
+            return None
+        try:
+            return self._take_over(provider, volume)
+        except (InvalidArgumentError, NotFoundError, AlreadyExistsError, FailedPreconditionError) as error:
+            log.error("storage: the adoption of %s as volume %s is given up: %s", (volume.source or {}).get("name"), volume.id, error)
+        self._forget(volume)
+        return None
+
+    def settle_releasing(self, volume: Volume) -> None:
+        """Finish a release that was cut off."""
+        self.release(volume)
+
+    def _take_over(self, provider: Provider, volume: Volume) -> Volume:
+        reference = str((volume.source or {})["name"])
+        size = provider.manage_volume(as_provider_volume(volume), json.loads(reference))
+        self.core.catalog.apply(
+            update=[
+                (volume, {"state": model.AVAILABLE, "size": size}),
+                # A host that was cut off from what was let go of must still tidy up. Its former id stands in most names on an array.
+                *((fence, {"volume_id": volume.id}) for fence in self.core.catalog.fences(volume_id=_UUID.findall(reference.lower()))),
+            ]
+        )
+        return self.core.volume(volume.owner, volume.name)
+
+    def _forget(self, volume: Volume) -> None:
+        """Undo the metadata of an adoption that failed; the array's volume stays."""
+        self.core.provider(volume.backend).unmanage_volume(as_provider_volume(volume))
+        self.core.catalog.remove(volume)
+
+    def _check_free(self, provider: Provider, backend: str, reference: Mapping[str, Any]) -> None:
+        """Refuse what is in the catalog or in use, as far as the backend can say before it is asked to take it over."""
+        if Capability.LIST not in provider.capabilities():
+            return
+        found = next((f for f in provider.list_volumes() if dict(f.reference) == dict(reference)), None)
+        if found is None:
+            # Drivers take other forms of reference than they list, so this alone says nothing.
+            return
+        self._check_unknown(found, backend)
+        if found.obstacle and not found.known:
+            text = f"backend {backend!r} does not let {dict(reference)!r} be taken over: {found.obstacle}"
+            raise FailedPreconditionError(text, field="reference")
+
+    def _check_unknown(self, found: Found, backend: str) -> None:
+        if not found.known:
+            return
+        volume = self.core.catalog.volume_by_id(found.id)
+        if volume is not None:
+            raise AlreadyExistsError(f"{dict(found.reference)!r} is volume {volume.name!r} of {volume.owner} already", field="reference")
+        moved = next((m for m in self.core.catalog.moves() if found.id in (m.source_id, m.target_id)), None)
+        if moved is not None:
+            raise AlreadyExistsError(
+                f"{dict(found.reference)!r} belongs to the move of volume {moved.name!r} of {moved.owner}; finish that", field="reference"
+            )
+        raise AlreadyExistsError(
+            f"{dict(found.reference)!r} is known to the metadata of backend {backend!r} and to no record of the catalog;"
+            " salt-run storage.check tells more",
+            field="reference",
+        )
+
+
+def take_over(volume: Volume, array_name: str) -> str:
+    """Return the command that takes over a volume which was let go.
+
+    >>> take_over(Volume(id="1", owner="db1", name="my data", backend="lvm", size=1), "volume-1")
+    "salt-run storage.manage 'name=my data' owner=db1 reference=volume-1 backend=lvm"
+    """
+    if not array_name:
+        # Its release was cut off after the backend had forgotten it.
+        return f"salt-run storage.manageable {shlex.quote(f'backend={volume.backend}')}"
+    given = {"name": volume.name, "owner": volume.owner, "reference": array_name, "backend": volume.backend}
+    return " ".join(["salt-run storage.manage", *(shlex.quote(f"{key}={value}") for key, value in given.items())])
+
+
+def _reference(value: Any) -> dict[str, Any]:
+    if isinstance(value, str) and value:
+        return {"source-name": value}
+    given = validate.mapping(value, "reference")
+    if not given or not all(isinstance(item, str | int) for item in given.values()):
+        raise InvalidArgumentError("reference must be a name, or a mapping of keys to texts such as {source-name: lv1}", field="reference")
+    return given
+
+
+def _source(text: str) -> dict[str, str]:
+    return {"kind": model.ARRAY, "name": text}

@@ -1,0 +1,278 @@
+"""Looks for what is not as it should be: in the catalog, on the backends, and between the two. Nothing is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ... import model, validate
+from ...errors import AbortedError, InvalidArgumentError, StorageError
+from ...model import Connection, Fence, Record, Snapshot, Volume
+from ...providers.base import Capability, Found, reference_text
+from ..access.locks import volume_key
+from ..operations.core import Core
+
+R = TypeVar("R", bound=Record)
+
+#: What can be found, and what it means.
+KINDS = {
+    "backend": "a backend could not be asked",
+    "half_done": "an operation was cut off; what it began is finished or undone",
+    "error": "a volume or snapshot that was not made, or not deleted, to the end",
+    "orphan": "a volume or snapshot on a backend, named as the project names them, that no record knows",
+    "gone": "a record whose volume the backend does not have",
+    "left_over": "a record of a snapshot or connection whose volume is gone from the catalog",
+    "dead_host": "a connection to a minion that has no accepted key",
+    "behind": "a host that has not followed a volume that has grown",
+    "fenced_host": "a host that a volume was taken from while it was fenced, and that has not said that nothing of it is left there",
+    "unknown_owner": "a volume whose owner has no accepted key",
+    "moved": "what a move left on the former backend",
+    "unattached": "a volume that no host is connected to",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    kind: str  #: One of :data:`KINDS`.
+    what: str  #: volume, snapshot, connection, fence, move or backend.
+    text: str  #: What is wrong, and what to do about it.
+    backend: str = ""  #: Backend that it is on.
+    owner: str = ""  #: Owner, as far as known.
+    name: str = ""  #: Name, as far as known.
+    host: str = ""  #: Host of a connection, or the one that was fenced.
+    reference: str = ""  #: What names an orphan on its backend, as JSON.
+    id: str = ""  #: UUID, by which repair can be told to remove it.
+    size: int = 0  #: Size, GiB; 0 when it says nothing.
+    repair: str = ""  #: What repair does about it; empty when it is the administrator's to decide by another command.
+    named: bool = False  #: Whether repair does so only when it is told the id.
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return what says something, as plain data."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value or key == "text"}
+
+
+class Check:
+    """One look at everything.
+
+    :param known: tells whether a minion has an accepted key; None: nobody can tell, as without a master.
+    """
+
+    def __init__(self, core: Core, known: Callable[[str], bool] | None = None) -> None:
+        self.core = core
+        self._known = known
+
+    def findings(self, *, backend: Any = None, kinds: Any = None) -> list[Finding]:
+        """Return what was found.
+
+        :param backend: only on this backend; default on all. What is on a backend can only be seen while that is up.
+        :param kinds: only these :data:`KINDS`; default all.
+        :raises InvalidArgumentError: there is no such backend or kind.
+        """
+        names = list(self.core.config.backends) if backend is None else [self.core.config.backend(backend).name]
+        wanted = _kinds(kinds)
+        volumes = {v.id: v for v in self.core.catalog.volumes()}
+        found = [*self._records(volumes), *self._keys(volumes.values())]
+        if wanted & {"orphan", "gone", "backend"}:
+            for name in names:
+                found += self._backend(name, volumes)
+        return [f for f in found if f.kind in wanted and (backend is None or f.backend in ("", *names))]
+
+    # The catalog by itself.
+
+    def _records(self, volumes: dict[str, Volume]) -> Iterator[Finding]:
+        catalog = self.core.catalog
+        attached = {c.volume_id for c in self._each(Connection)}
+        for volume in volumes.values():
+            if volume.state != model.AVAILABLE:
+                yield from self._unfinished(volume, "volume", volume.state, volume)
+            elif volume.id not in attached:
+                yield _of(volume, "volume", kind="unattached", text="no host is connected to it")
+        for snapshot in self._each(Snapshot):
+            # It may be one that was created since they were read.
+            parent = volumes.get(snapshot.volume_id) or catalog.volume_by_id(snapshot.volume_id)
+            if parent is None:
+                text = f"its volume {snapshot.volume_id} is not in the catalog"
+                yield _of(snapshot, "snapshot", kind="left_over", text=text, repair="delete the snapshot", named=True)
+            elif snapshot.state != model.AVAILABLE:
+                yield from self._unfinished(snapshot, "snapshot", snapshot.state, parent)
+        for connection in self._each(Connection):
+            volume_of = volumes.get(connection.volume_id) or catalog.volume_by_id(connection.volume_id)
+            if volume_of is None:
+                text = f"its volume {connection.volume_id} is not in the catalog"
+                yield _of(connection, "connection", kind="left_over", text=text, repair="remove the record")
+            elif connection.state != model.CONNECTED:
+                yield from self._unfinished(connection, "connection", connection.state, volume_of)
+            elif volume_of.state == model.AVAILABLE and connection.behind(volume_of):
+                text = f"the volume has {volume_of.size} GiB, and {connection.size} GiB there; apply a state for it on {connection.host}"
+                yield _of(connection, "connection", kind="behind", text=text, backend=volume_of.backend)
+        for fence in self._each(Fence):
+            yield _fenced(fence, volumes.get(fence.volume_id) or catalog.volume_by_id(fence.volume_id))
+        for move in catalog.moves():
+            if move.state == model.COPYING:
+                continue  # its volume is `migrating`, and found by that
+            text = f"moved to {move.target_backend}; the former one is kept until salt-run storage.migrate_finish deletes it"
+            repair = "delete the former one" if move.state == model.REMOVING else ""
+            yield Finding(
+                kind="half_done" if repair else "moved",
+                what="move",
+                text="its deletion was cut off" if repair else text,
+                backend=move.source_backend,
+                owner=move.owner,
+                name=move.name,
+                id=move.source_id,
+                size=move.size,
+                repair=repair,
+            )
+
+    def _unfinished(self, record: Volume | Snapshot | Connection, what: str, state: str, volume: Volume) -> Iterator[Finding]:
+        try:
+            with self.core.locks.held(volume_key(volume.owner, volume.name), why="a look", timeout=0):
+                pass
+        except AbortedError:
+            return  # someone is at it
+        why = getattr(record, "error", "")
+        if state == model.ERROR:
+            kind, repair = "error", f"remove what is left of the {what}"
+        else:
+            kind, repair = "half_done", _REPAIRS.get(state, "finish it")
+        yield _of(
+            record,
+            what,
+            kind=kind,
+            text=f"it is {state} and nobody is at it{': ' + why if why else ''}",
+            repair=repair,
+            backend=volume.backend,
+        )
+
+    def _each(self, cls: type[R]) -> Iterator[R]:
+        """Yield all records of a kind; those of connections are large, and there may be a hundred thousand."""
+        from ..catalog import paging
+
+        for record, _ in paging.each(self.core.catalog, cls):
+            yield record
+
+    # The catalog and the master's keys.
+
+    def _keys(self, volumes: Iterable[Volume]) -> Iterator[Finding]:
+        if self._known is None:
+            return
+        known: dict[str, bool] = {validate.SHARED_OWNER: True}
+
+        def is_known(minion: str) -> bool:
+            if minion not in known and self._known is not None:
+                known[minion] = self._known(minion)
+            return known[minion]
+
+        for volume in volumes:
+            if not is_known(volume.owner):
+                text = f"{volume.owner} has no accepted key; salt-run storage.give gives it to another, storage.delete deletes it"
+                yield _of(volume, "volume", kind="unknown_owner", text=text)
+        for connection in self._each(Connection):
+            if not is_known(connection.host):
+                text = f"{connection.host} has no accepted key; when it is fenced, salt-run storage.disconnect with fenced=True unmaps it"
+                volume_of = self.core.catalog.volume_by_id(connection.volume_id)
+                yield _of(connection, "connection", kind="dead_host", text=text, backend=volume_of.backend if volume_of else "")
+
+    # The catalog and a backend.
+
+    def _backend(self, name: str, volumes: dict[str, Volume]) -> Iterator[Finding]:
+        try:
+            provider = self.core.provider(name)
+            if Capability.LIST not in provider.capabilities():
+                text = "its driver cannot list what it holds, so nothing is known of orphans there"
+                yield Finding(kind="backend", what="backend", backend=name, name=name, text=text)
+                return
+            # Listed before the catalog is read again: what is created meanwhile is then in the catalog.
+            on_backend, snapshots = provider.list_volumes(), provider.list_snapshots()
+        except StorageError as error:
+            yield Finding(kind="backend", what="backend", backend=name, name=name, text=str(error))
+            return
+        yield from self._orphans(name, on_backend, snapshots)
+        there = {f.id for f in on_backend}
+        mine = [v for v in volumes.values() if v.backend == name and v.state == model.AVAILABLE]
+        text = "the backend does not list it"
+        if mine and not any(v.id in there for v in mine):
+            text += ", nor any other of this controller's: look there whether its driver lists them at all"
+        for volume in mine:
+            now = None if volume.id in there else self.core.catalog.volume_by_id(volume.id)
+            # It may have been deleted or moved since it was read.
+            if now is not None and (now.backend, now.state) == (name, model.AVAILABLE):
+                yield _of(volume, "volume", kind="gone", text=text, repair="remove the record; no data is deleted", named=True)
+
+    def _orphans(self, name: str, volumes: list[Found], snapshots: list[Found]) -> Iterator[Finding]:
+        catalog = self.core.catalog
+        moves = catalog.moves()
+        recorded = {v.id for v in self._each(Volume)} | {i for m in moves for i in (m.source_id, m.target_id)}
+        for what, listed, mine in (("volume", volumes, recorded), ("snapshot", snapshots, {s.id for s in self._each(Snapshot)})):
+            for found in listed:
+                if found.id and found.id not in mine:
+                    text = "no record knows it, so it may be another system's"
+                    if what == "volume" and not found.known:
+                        text += "; salt-run storage.manage takes it over"
+                    yield Finding(
+                        kind="orphan",
+                        what=what,
+                        text=text,
+                        backend=name,
+                        id=found.id,
+                        size=found.size,
+                        reference=reference_text(found.reference),
+                        repair=f"delete the {what}",
+                        named=True,
+                    )
+
+
+_REPAIRS = {
+    model.CREATING: "remove what is there of it",
+    model.DELETING: "delete it",
+    model.EXTENDING: "take the size that the backend has",
+    model.REVERTING: "finish setting the volume back",
+    model.CONNECTING: "unmap it",
+    model.DISCONNECTING: "unmap it",
+    model.ADOPTING: "finish taking it over, or leave it to the backend",
+    model.RELEASING: "finish letting it go; no data is deleted",
+    model.MIGRATING: "undo the move; the volume stays on its backend",
+}
+
+
+def _of(record: Volume | Snapshot | Connection, what: str, **values: Any) -> Finding:
+    if isinstance(record, Connection):
+        return Finding(what=what, owner=record.owner, name=record.volume, host=record.host, id=record.id, **values)
+    return Finding(what=what, owner=record.owner, name=record.name, id=record.id, size=record.size, **{"backend": record.backend, **values})
+
+
+def _fenced(fence: Fence, volume: Volume | None) -> Finding:
+    """Return the finding for a fence.
+
+    :param volume: what it is of, as it is by now; None when that is gone from the catalog.
+    """
+    now = ", and it is gone from the catalog" if volume is None else ""
+    if volume is not None and (volume.owner, volume.name) != (fence.owner, fence.volume):
+        now = f", and it is {volume.name!r} of {volume.owner} by now"
+    return Finding(
+        kind="fenced_host",
+        what="fence",
+        text=f"taken from {fence.host} while that was fenced{now}; {fence.host} has not said yet that it has removed what it had of it,"
+        f" as storage_volume.disconnected of {fence.volume!r} does there",
+        backend=volume.backend if volume is not None else "",
+        owner=fence.owner,
+        name=fence.volume,
+        host=fence.host,
+        id=fence.id,
+        repair="forget it, which is right when the host never comes back or was installed anew: else it writes what it still has",
+        named=True,
+    )
+
+
+def _kinds(value: Any) -> set[str]:
+    given = [value] if isinstance(value, str) else list(KINDS) if value is None else value
+    if not isinstance(given, list | tuple) or not all(isinstance(kind, str) for kind in given):
+        raise InvalidArgumentError("kinds must be a list of texts", field="kinds")
+    for kind in given:
+        if kind not in KINDS:
+            raise InvalidArgumentError(f"there is no kind {kind!r}; known: {', '.join(KINDS)}", field="kinds")
+    return set(given)

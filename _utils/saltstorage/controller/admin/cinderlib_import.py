@@ -1,0 +1,254 @@
+"""Takes volumes and snapshots over from the database of another cinderlib, with their ids, so that nothing on the array changes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ... import model, validate
+from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, StorageError, UnavailableError, UnimplementedError
+from ...model import Snapshot, Volume
+from ...providers.base import Capability
+from ..operations.core import Caller, Core
+from ..operations.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+#: What of a row a driver may need; the rest is Cinder's bookkeeping.
+_VOLUME = ("id", "size", "display_name", "provider_location", "provider_auth", "provider_geometry", "provider_id", "multiattach")
+_SNAPSHOT = ("id", "display_name", "provider_location", "provider_auth", "provider_id")
+
+
+@dataclass
+class _Row:
+    """One volume of the other database, with all that belongs to it."""
+
+    values: dict[str, Any]
+    metadata: dict[str, str] = field(default_factory=dict)
+    admin_metadata: dict[str, str] = field(default_factory=dict)
+    snapshots: list[dict[str, Any]] = field(default_factory=list)
+    connected: bool = False
+
+    @property
+    def backend(self) -> str:
+        return str(self.values["host"] or "").rpartition("@")[2].partition("#")[0]
+
+
+_RENAME = "give others by their ids in names"
+
+
+class Import:
+    """The administrator's import.
+
+    :param opts: Salt's options, to look up ``sdb://`` URIs with.
+    """
+
+    def __init__(self, core: Core, volumes: Volumes, opts: Mapping[str, Any]) -> None:
+        self.core = core
+        self.volumes = volumes
+        self._opts = opts
+
+    def run(
+        self, *, url: Any, owner: Any, backend: Any = None, source_backend: Any = None, names: Any = None, apply: Any = False
+    ) -> list[dict[str, Any]]:
+        """Take over what a database of cinderlib holds.
+
+        :param url: SQLAlchemy URL of the database, or an ``sdb://`` URI of one; one with a password must be the latter.
+        :param owner: minion that the volumes will belong to, or ``shared``.
+        :param backend: the configured backend that they are on; the default one if None.
+        :param source_backend: name of the backend in the other database; may be None when there is only one.
+        :param names: names that they get, by id; the others keep theirs, and those without have their id as name.
+        :param apply: False only tells what would be done.
+        :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names), ``done``, and ``reason`` when it is not taken over.
+        """
+        owner = validate.name(owner, "owner")
+        apply = validate.boolean(apply, "apply")
+        given = validate.mapping(names or {}, "names")
+        entry = self.core.config.backend(backend)
+        rows = _chosen(_read(self._url(url)), source_backend)
+        provider = self.core.provider(entry.name)
+        if not hasattr(provider, "import_volume"):
+            raise UnimplementedError(f"backend {entry.name!r} is not driven by cinderlib", field="backend")
+        ids = {f.id for f in provider.list_volumes()} - {""} if Capability.LIST in provider.capabilities() else set()
+        answers = []
+        taken: set[tuple[str, str]] = set()
+        for row in rows:
+            volume, snapshots = self._records(row, owner, entry.name, given)
+            answer: dict[str, Any] = {"id": volume.id, "name": volume.name, "size": volume.size, "snapshots": [s.name for s in snapshots]}
+            reason = self._obstacle(row, volume, snapshots)
+            if not reason and ids and volume.id not in ids:
+                reason = f"backend {entry.name!r} does not have it: is it the right one?"
+            wanted = {("volume", volume.name), *(("snapshot", s.name) for s in snapshots)}
+            if not reason and wanted & taken:
+                # The catalog does not know of it before it is taken over, which a dry run does not do.
+                reason = f"it or a snapshot of it has the name of another one of this database; {_RENAME}"
+            if not reason:
+                taken |= wanted
+            if not reason and apply:
+                try:
+                    self._take_over(provider, row, volume, snapshots)
+                except StorageError as error:
+                    reason = str(error)
+            answers.append({**answer, "done": apply and not reason, **({"reason": reason} if reason else {})})
+        return answers
+
+    def _records(self, row: _Row, owner: str, backend: str, names: Mapping[str, Any]) -> tuple[Volume, list[Snapshot]]:
+        now = time.time()
+        volume_id = str(row.values["id"])
+        volume = Volume(
+            id=volume_id,
+            owner=owner,
+            name=str(names.get(volume_id) or row.values["display_name"] or volume_id),
+            backend=backend,
+            size=int(row.values["size"] or 0),
+            state=model.ADOPTING,
+            source={"kind": model.IMPORTED, "name": volume_id},
+            formatted=True,
+            encrypted=None,
+            created=now,
+        )
+        return volume, [
+            Snapshot(
+                id=str(s["id"]),
+                owner=owner,
+                name=str(names.get(s["id"]) or s["display_name"] or s["id"]),
+                volume_id=volume_id,
+                volume=volume.name,
+                backend=backend,
+                size=int(s["volume_size"] or volume.size),
+                encrypted=None,
+                created=now,
+            )
+            for s in row.snapshots
+        ]
+
+    def _obstacle(self, row: _Row, volume: Volume, snapshots: list[Snapshot]) -> str:
+        """Return why a volume cannot be taken over, or an empty text."""
+        catalog = self.core.catalog
+        known = catalog.volume_by_id(volume.id)
+        if known is not None and known.state != model.ADOPTING:
+            return f"it is volume {known.name!r} of {known.owner} already"
+        if row.connected or row.values["status"] == "in-use":
+            return "it is connected; disconnect it with the program that it belongs to"
+        unusable = [r["id"] for r in (row.values, *row.snapshots) if r["status"] != "available"]
+        if unusable:
+            return f"these are not in the status available: {', '.join(unusable)}"
+        if row.values.get("encryption_key_id"):
+            return "it is encrypted by Cinder"
+        try:
+            for name in (volume.name, *(s.name for s in snapshots)):
+                validate.name(name)
+        except InvalidArgumentError as error:
+            return f"{error.message}; give it another by its id in names"
+        taken = catalog.volume(volume.owner, volume.name) if known is None else None
+        clash = [s.name for s in snapshots if (have := catalog.snapshot(s.owner, s.name)) is not None and have.id != s.id]
+        if taken is not None or clash or len({s.name for s in snapshots}) < len(snapshots):
+            return f"{volume.owner} has {'snapshots' if clash else 'a volume or snapshots'} of its names; {_RENAME}"
+        return ""
+
+    def _take_over(self, provider: Any, row: _Row, volume: Volume, snapshots: list[Snapshot]) -> None:
+        with self.core.held(Caller(), "import", (volume.owner, volume.name)):
+            left = self.core.catalog.volume(volume.owner, volume.name)
+            if left is not None:
+                self.volumes.settle(left)
+                if self.core.catalog.volume(volume.owner, volume.name) is not None:
+                    if left.id == volume.id:
+                        return
+                    raise AlreadyExistsError(f"volume {volume.name!r} of {volume.owner} exists by now", field="names")
+            self.core.catalog.apply(add=[volume, *snapshots])
+            try:
+                provider.import_volume(
+                    {key: row.values[key] for key in _VOLUME if row.values.get(key) is not None},
+                    pool=str(row.values["host"]).partition("#")[2],
+                    metadata=row.metadata,
+                    admin_metadata=row.admin_metadata,
+                    snapshots=[{key: s[key] for key in _SNAPSHOT if s.get(key) is not None} for s in row.snapshots],
+                )
+            finally:
+                self.volumes.settle(volume)
+        log.warning("storage: volume %s was imported for %s as %r", volume.id, volume.owner, volume.name)
+
+    def _url(self, value: Any) -> str:
+        import sqlalchemy
+        from sqlalchemy import exc
+
+        if not isinstance(value, str) or not value:
+            raise InvalidArgumentError("url must be an SQLAlchemy URL or an sdb:// URI", field="url")
+        text = value
+        if value.startswith("sdb://"):
+            import salt.utils.sdb
+
+            text = salt.utils.sdb.sdb_get(value, self._opts)
+        try:
+            parsed = sqlalchemy.make_url(text)
+        except (exc.ArgumentError, TypeError, ValueError):
+            # The text of the error may hold a password.
+            raise InvalidArgumentError("url is not an SQLAlchemy URL, such as sqlite:////var/lib/cinderlib.sqlite", field="url") from None
+        if parsed.password is not None and text is value:
+            raise InvalidArgumentError("url has a password, which Salt would keep in its job cache; put it into an sdb:// URI", field="url")
+        if parsed == sqlalchemy.make_url(self.core.config.metadata_database):
+            raise InvalidArgumentError("url is this controller's own database", field="url")
+        if parsed.get_backend_name() == "sqlite" and not os.path.isfile(parsed.database or ""):
+            raise InvalidArgumentError(f"there is no database {parsed.database}", field="url")
+        return parsed.render_as_string(hide_password=False)
+
+
+def _chosen(rows: list[_Row], source_backend: Any) -> list[_Row]:
+    backends = sorted({row.backend for row in rows})
+    if source_backend is None:
+        if len(backends) > 1:
+            raise InvalidArgumentError(
+                f"the database has volumes of several backends; name one as source_backend: {', '.join(backends)}", field="source_backend"
+            )
+        return rows
+    if source_backend not in backends:
+        raise InvalidArgumentError(
+            f"the database has no volumes of backend {source_backend!r}; it has those of {', '.join(backends) or 'none'}",
+            field="source_backend",
+        )
+    return [row for row in rows if row.backend == source_backend]
+
+
+def _read(url: str) -> list[_Row]:
+    """Return the volumes in another cinderlib's database, whatever its Cinder's version: only columns that all have are needed."""
+    import sqlalchemy
+    from sqlalchemy import exc
+
+    try:
+        engine = sqlalchemy.create_engine(url, hide_parameters=True)
+    except (exc.NoSuchModuleError, ModuleNotFoundError):
+        raise FailedPreconditionError("the Python driver of that database is not installed on the controller", field="url") from None
+    try:
+        with engine.connect() as connection:
+            tables = sqlalchemy.MetaData()
+            tables.reflect(connection, only=lambda name, _: name in _TABLES)
+            missing = set(_TABLES) - set(tables.tables)
+            if missing:
+                raise InvalidArgumentError(f"the database is none of cinderlib: it has no table {', '.join(sorted(missing))}", field="url")
+
+            def read(name: str) -> list[dict[str, Any]]:
+                return [dict(r) for r in connection.execute(tables.tables[name].select()).mappings() if not r.get("deleted")]
+
+            rows = {str(values["id"]): _Row(values=values) for values in read("volumes")}
+            for name, key in (("volume_metadata", "metadata"), ("volume_admin_metadata", "admin_metadata")):
+                for item in read(name):
+                    if item["volume_id"] in rows:
+                        getattr(rows[item["volume_id"]], key)[item["key"]] = item["value"]
+            for item in read("snapshots"):
+                if item["volume_id"] in rows:
+                    rows[item["volume_id"]].snapshots.append(item)
+            for item in read("volume_attachment"):
+                if item["volume_id"] in rows:
+                    rows[item["volume_id"]].connected = True
+    except exc.SQLAlchemyError as error:
+        raise UnavailableError(f"the database cannot be read: {type(error).__name__}") from None
+    finally:
+        engine.dispose()
+    return sorted(rows.values(), key=lambda row: (str(row.values["display_name"] or ""), str(row.values["id"])))
+
+
+_TABLES = ("volumes", "snapshots", "volume_metadata", "volume_admin_metadata", "volume_attachment")

@@ -1,0 +1,148 @@
+"""Finding volumes: filters and pages, done by the database with its indexes, however many volumes there are."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ... import model, validate
+from ...errors import InvalidArgumentError
+from ...model import Volume
+from . import paging, schema
+from .catalog import Catalog
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Connection as SqlConnection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which volumes; None is any.
+
+    :ivar owner: minion id or ``shared``; may be a glob.
+    :ivar backend: name of a backend.
+    :ivar state: state of the volume.
+    :ivar type: name of a type.
+    :ivar host: minion that it is connected to.
+    :ivar labels: labels that it has; a value of None takes any value.
+    :ivar limit: most volumes to return.
+    :ivar after: ``(owner, name)`` of the volume after which to go on.
+    """
+
+    owner: str | None = None
+    backend: str | None = None
+    state: str | None = None
+    type: str | None = None
+    host: str | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    limit: int | None = None
+    after: tuple[str, str] | None = None
+
+    @classmethod
+    def from_user(cls, *, labels: Any = None, limit: Any = None, after: Any = None, **equal: Any) -> Filter:
+        """Return the filter for what a person wrote.
+
+        :param labels: a mapping, or ``KEY=VALUE,KEY``.
+        :param after: ``OWNER/NAME``.
+        :raises InvalidArgumentError: something is wrong; ``field`` says what.
+
+        >>> Filter.from_user(labels="env=prod,tier").labels
+        {'env': 'prod', 'tier': None}
+        """
+        for key, value in equal.items():
+            if value is not None:
+                validate.name(value, key)
+        if equal.get("state") not in (None, *model.VOLUME_STATES):
+            raise InvalidArgumentError(f"there is no state {equal['state']!r}; one of {', '.join(model.VOLUME_STATES)}", field="state")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise InvalidArgumentError(f"limit must be a whole number of at least 1, not {limit!r}", field="limit")
+        return cls(labels=_labels(labels), limit=limit, after=_after(after), **equal)
+
+
+def find(catalog: Catalog, wanted: Filter) -> list[tuple[Volume, list[str]]]:
+    """Return volumes and the hosts that each is connected to, by owner and name."""
+    from sqlalchemy import select
+
+    found: list[Volume] = []
+    with catalog.reading() as connection:
+        for owners in _owners(connection, wanted):
+            query = _query(wanted, owners)
+            if wanted.limit is not None:
+                query = query.limit(wanted.limit - len(found))
+            found += [Volume.from_wire(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]
+            if len(found) == wanted.limit:
+                break
+        hosts: dict[str, list[str]] = {}
+        table = schema.connections.c
+        for ids in _chunks([volume.id for volume in found]):
+            for volume_id, host in connection.execute(
+                select(table.volume_id, table.host).where(table.volume_id.in_(ids)).order_by(table.host)
+            ):
+                hosts.setdefault(volume_id, []).append(host)
+    return [(volume, hosts.get(volume.id, [])) for volume in found]
+
+
+def _query(wanted: Filter, owners: list[str] | None) -> Select[Any]:
+    from sqlalchemy import and_, select
+
+    table = schema.volumes.c
+    query = select(schema.volumes).order_by(table.owner, table.name)
+    if owners is not None:
+        query = query.where(table.owner.in_(owners) if len(owners) != 1 else table.owner == owners[0])
+    for key in ("backend", "state", "type"):
+        if (value := getattr(wanted, key)) is not None:
+            query = query.where(table[key] == value)
+    if wanted.host is not None:
+        connected = schema.connections.c
+        query = query.where(table.id.in_(select(connected.volume_id).where(connected.host == wanted.host)))
+    for key, value in wanted.labels.items():
+        labels = schema.labels.c
+        having = labels.key == key if value is None else and_(labels.key == key, labels.value == value)
+        query = query.where(table.id.in_(select(labels.volume_id).where(having)))
+    if wanted.after is not None:
+        query = query.where(paging.later((table.owner, table.name), wanted.after))
+    return query
+
+
+def _owners(connection: SqlConnection, wanted: Filter) -> Iterator[list[str] | None]:
+    """Yield the owners that a glob matches, some at a time and in the database's order; None when any will do."""
+    from sqlalchemy import select
+
+    if wanted.owner is None or wanted.owner == "*":
+        yield None
+    elif not any(char in wanted.owner for char in "*?["):
+        yield [wanted.owner]
+    else:
+        owner = schema.volumes.c.owner
+        query = select(owner).distinct().where(paging.beginning(owner, [wanted.owner])).order_by(owner)
+        found = [value for value in connection.execute(query).scalars() if fnmatch.fnmatchcase(value, wanted.owner)]
+        yield from _chunks(found)
+
+
+def _chunks(values: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(values), paging.CHUNK):
+        yield values[start : start + paging.CHUNK]
+
+
+def _labels(value: Any) -> dict[str, str | None]:
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in value.split(",")]
+        found: dict[str, str | None] = {key.strip(): text if sign else None for key, sign, text in parts}
+    else:
+        found = validate.mapping(value, "labels")
+    validate.labels({key: "" if text is None else text for key, text in found.items()})
+    return found
+
+
+def _after(value: Any) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    owner, sign, name = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if not sign:
+        raise InvalidArgumentError("after must be OWNER/NAME of the last volume seen", field="after")
+    return validate.name(owner, "after"), validate.name(name, "after")

@@ -1,0 +1,110 @@
+"""cinderlib's ``Backend``, less what does not suit a process of Salt. Imported by :mod:`.bridge` alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import cinder.privsep
+import os_brick
+import os_brick.privileged
+from cinder import utils as cinder_utils
+from cinderlib import cinderlib
+from cinderlib.persistence.dbms import DBPersistence
+from oslo_config import cfg
+from oslo_privsep import priv_context
+
+__all__ = ["Backend", "DBPersistence"]
+
+
+class Backend(cinderlib.Backend):
+    """One configured driver; see cinderlib."""
+
+    #: cinderlib passes the options of a backend through a group that all backends share.
+    _config_lock = threading.Lock()
+
+    def _get_backend_config(self, driver_cfg: dict[str, Any]) -> Any:
+        name = driver_cfg["volume_backend_name"]
+        with self._config_lock:
+            config = super()._get_backend_config(driver_cfg)
+            # cinderlib leaves the values on an object of oslo.config's cache, which a driver that loads in another thread may drop
+            # before this one has read them.  Overrides of the backend's own group stay.
+            self._clear_options(name)
+            for key, value in driver_cfg.items():
+                definition = option(key)
+                if definition is not None:
+                    cfg.CONF.register_opt(definition, group=name)
+                    cfg.CONF.set_override(key, value, group=name)
+            return config
+
+    @classmethod
+    def forget(cls, name: str) -> None:
+        """Drop a backend, so that it can be loaded with other options."""
+        cls.backends.pop(name, None)
+        with cls._config_lock:
+            cls._clear_options(name)
+
+    @staticmethod
+    def _clear_options(name: str) -> None:
+        if name in cfg.CONF:
+            for key in list(cfg.CONF[name]):
+                cfg.CONF.clear_override(key, group=name)
+
+    @classmethod
+    def _set_cinder_config(cls, host: str, locks_path: str, cinder_config_params: dict[str, Any]) -> None:
+        parse_args = cfg._CachedArgumentParser.parse_args
+        super()._set_cinder_config(host, locks_path, cinder_config_params)
+        # cinderlib makes every parser of oslo.config in the process ignore its arguments; nothing here parses any.
+        cfg._CachedArgumentParser.parse_args = parse_args  # type: ignore[method-assign]
+        # cinderlib assigns these two, which lasts until oslo.config drops its cache.
+        cfg.CONF.set_override("lock_path", locks_path, "oslo_concurrency")
+        cfg.CONF.set_override("backend_url", f"file://{locks_path}", "coordination")
+        os_brick.setup(cfg.CONF)
+
+    @classmethod
+    def _set_logging(cls, disable_logs: bool) -> None:
+        """Leave the logging of the process alone; :mod:`.logs` does what is needed."""
+
+    @classmethod
+    def _set_priv_helper(cls, root_helper: str) -> None:
+        """Run commands with ``root_helper`` before them, without the rootwrap files that an OpenStack service has."""
+        is_root = os.geteuid() == 0
+        cinder_utils.get_root_helper = lambda: root_helper
+        if root_helper:
+            helper = Path(sys.executable).with_name("privsep-helper")
+            command = f"{root_helper} {helper if helper.exists() else 'privsep-helper'}"
+            for option in priv_context.OPTS:
+                if option.name == "helper_command":
+                    option.default = command
+        cinder.privsep.sys_admin_pctxt.set_client_mode(not is_root)
+        os_brick.privileged.default.set_client_mode(not is_root)
+
+
+# Cinder's RBD driver still reads it, and cinderlib offers it, but Cinder does not define it any more.
+RBD_KEYRING = cfg.StrOpt("rbd_keyring_conf", default="", help="Path of the Ceph keyring file of the user rbd_user.")
+cfg.CONF.register_opt(RBD_KEYRING, group="backend_defaults")
+
+
+def option(name: str) -> cfg.Opt | None:
+    """Return the definition of a driver option that is registered, or None."""
+    try:
+        return cfg.CONF._get_opt_info(name, "backend_defaults")["opt"]
+    except cfg.NoSuchOptError:
+        return None
+
+
+def option_names() -> list[str]:
+    """Return the names of all driver options that the modules loaded so far have registered."""
+    return list(cfg.CONF.backend_defaults)
+
+
+def check_option(name: str, value: Any) -> None:
+    """Raise ValueError or TypeError when ``value`` is not valid for a driver option."""
+    with Backend._config_lock:
+        try:
+            cfg.CONF.set_override(name, value, "backend_defaults")
+        finally:
+            cfg.CONF.clear_override(name, "backend_defaults")

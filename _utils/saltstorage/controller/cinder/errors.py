@@ -1,0 +1,139 @@
+"""The one place where exceptions of Cinder, oslo and the drivers' libraries become the project's errors: by type, never by text.
+
+What a library says may hold secrets (a failed command with its arguments, an SQL statement with its values), so a message is
+masked, and of those two kinds only the name is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ... import errors
+from . import logs
+from .logs import describe
+
+log = logging.getLogger(__name__)
+
+#: Exceptions that tell of a fault in code rather than of a backend that does not answer.
+_FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError, ValueError)
+
+
+@contextlib.contextmanager
+def translated(doing: str, *, default: type[errors.StorageError] = errors.InternalError) -> Iterator[None]:
+    """Raise what is raised inside as a class of :mod:`saltstorage.errors`.
+
+    :param doing: what was being done, for the message: ``"create volume 1c2f…"``.
+    :param default: the class for an exception that says no more than that the backend failed.
+
+    >>> with translated("create volume 1c2f"):
+    ...     driver.create_volume(volume)
+    """
+    try:
+        yield
+    except errors.StorageError:
+        raise
+    except Exception as error:
+        new = translate(error, doing, default=default)
+        log.log(logging.ERROR if new.code == "INTERNAL" else logging.DEBUG, "storage: %s\n%s", new, logs.trace(error))
+        # Not chained: whoever prints a chain prints what the library said, secrets included.
+        raise new from None
+
+
+def translate(error: BaseException, doing: str, *, default: type[errors.StorageError] = errors.InternalError) -> errors.StorageError:
+    """Return the project's error for an exception of a library."""
+    if isinstance(error, errors.StorageError):
+        return error
+    if isinstance(error, ImportError):
+        package = (error.name or str(error)).partition(".")[0]
+        return errors.FailedPreconditionError(
+            f"could not {doing}: the Python package {package!r} is not installed on the controller", details={"package": package}
+        )
+    for kind, cls, hint in _table():
+        if isinstance(error, kind):
+            return (cls or default)(f"could not {doing}: {hint + ': ' if hint else ''}{describe(error)}")
+    if isinstance(error, OSError):
+        return _os_error(error, doing)
+    if isinstance(error, _FAULTS):
+        default = errors.InternalError
+    return default(f"could not {doing}: {describe(error)}")
+
+
+def is_gone(error: BaseException) -> bool:
+    """Return whether the exception says that the volume or snapshot is not there (any more)."""
+    from cinder import exception
+
+    return isinstance(error, exception.VolumeNotFound | exception.SnapshotNotFound | exception.VolumeSnapshotNotFound)
+
+
+def _os_error(error: OSError, doing: str) -> errors.StorageError:
+    what = f"could not {doing}: {os.strerror(error.errno) if error.errno else type(error).__name__}"
+    what += f": {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.ResourceExhaustedError(what)
+    if error.errno == errno.ENOENT:
+        return errors.FailedPreconditionError(f"{what}; a program or directory is missing on the controller")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return errors.FailedPreconditionError(f"{what}; the controller lacks the right to do this")
+    if isinstance(error, ConnectionError | TimeoutError) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT):
+        return errors.UnavailableError(what)
+    return errors.InternalError(what)
+
+
+@functools.cache
+def _table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
+    """Return (types, class or None for the caller's default, hint), the first that fits counts: subclasses before their bases."""
+    import paramiko
+    import requests
+    from cinder import exception as cinder
+    from oslo_concurrency import processutils
+    from oslo_config import cfg
+    from oslo_db import exception as db
+    from oslo_privsep import daemon
+    from tooz import coordination
+
+    rows: list[tuple[Any, type[errors.StorageError] | None, str]] = [
+        # A host without initiator counts as a host that is not there.
+        (cinder.InvalidConnectorException, errors.NotFoundError, "the host lacks what the protocol needs, such as an initiator name"),
+        ((cinder.RemoteFSNoSuitableShareFound, cinder.NoValidBackend), errors.ResourceExhaustedError, "no space"),
+        ((cinder.QuotaError, cinder.OverQuota), errors.ResourceExhaustedError, ""),
+        ((cinder.VolumeIsBusy, cinder.SnapshotIsBusy, cinder.VolumeAttached), errors.FailedPreconditionError, "it is in use"),
+        ((cinder.InvalidVolume, cinder.InvalidSnapshot, cinder.SnapshotUnavailable), errors.FailedPreconditionError, ""),
+        (cinder.DriverNotInitialized, errors.UnavailableError, "the driver is not ready"),
+        (
+            (cinder.InvalidConfigurationValue, cinder.InvalidInput, cinder.InvalidParameterValue, cinder.InvalidHost),
+            errors.InvalidArgumentError,
+            "",
+        ),
+        (cinder.NotSupportedOperation, errors.UnimplementedError, ""),
+        (cinder.NotFound, errors.NotFoundError, ""),
+        (cinder.ManageExistingInvalidReference, errors.InvalidArgumentError, ""),
+        (cinder.ManageExistingVolumeTypeMismatch, errors.FailedPreconditionError, ""),
+        ((cinder.Duplicate, cinder.ManageExistingAlreadyManaged), errors.AlreadyExistsError, ""),
+        (cinder.ServiceUnavailable, errors.UnavailableError, ""),
+        (cinder.APITimeout, errors.UnavailableError, ""),
+        ((cinder.NotAuthorized, cinder.InvalidAuthKey), errors.FailedPreconditionError, "the backend refused the controller's credentials"),
+        (cinder.CinderException, None, ""),
+        (NotImplementedError, errors.UnimplementedError, "the driver cannot do this"),
+        (
+            processutils.NoRootWrapSpecified,
+            errors.FailedPreconditionError,
+            "this driver needs root; set root_helper, or run the master as root",
+        ),
+        (daemon.FailedToDropPrivileges, errors.FailedPreconditionError, "root_helper does not give root"),
+        (processutils.ProcessExecutionError, None, ""),
+        (coordination.LockAcquireFailed, errors.AbortedError, ""),
+        ((cfg.ConfigFileValueError, cfg.RequiredOptError), errors.InvalidArgumentError, ""),
+        (db.DBConnectionError, errors.UnavailableError, ""),
+        (db.DBError, errors.InternalError, ""),
+        (paramiko.AuthenticationException, errors.FailedPreconditionError, "the backend refused the controller's credentials"),
+        (paramiko.SSHException, errors.UnavailableError, ""),
+        (requests.exceptions.SSLError, errors.FailedPreconditionError, "the backend's certificate is not trusted"),
+        (requests.exceptions.RequestException, errors.UnavailableError, ""),
+    ]
+    return rows

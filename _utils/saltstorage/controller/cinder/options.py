@@ -1,0 +1,155 @@
+"""Checks the options of a Cinder driver before the driver sees them, and finds out what its module lacks."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import FailedPreconditionError, InvalidArgumentError
+from . import bridge, logs
+
+# A keyring is an INI file: "[client.cinder]", then "key = AQB…".
+_CEPH_USER = re.compile(r"^\s*\[([^\]\n]*)\]", re.MULTILINE)
+_CEPH_KEY = re.compile(r"^\s*key\s*=\s*\"?([^\s\"]+)", re.MULTILINE)
+_TRY_IMPORT = re.compile(r"^[ \t]*(\w+)\s*=\s*(?:importutils\.)?try_import\(\s*['\"]([\w.]+)['\"]", re.MULTILINE)
+
+# The other form: "try: import rados", "except ImportError: rados = None".
+_GIVEN_UP = re.compile(r"^except ImportError:\n((?:[ \t]+\w+ = None\n)+)", re.MULTILINE)
+_NAME = re.compile(r"(\w+) = None")
+_IMPORTED = re.compile(r"^[ \t]+import (\w+)$", re.MULTILINE)
+
+
+def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
+    """Return the driver's class when all options are known, valid and complete.
+
+    Values of options that the driver calls secret are masked in logs and messages from then on.
+
+    :raises InvalidArgumentError: naming the option.
+    :raises FailedPreconditionError: naming the Python package that the driver lacks.
+    """
+    driver = find_driver(backend, options)
+    from . import backend as cinder_backend
+
+    known = cinder_backend.option_names()
+    for name, value in options.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidArgumentError(f"backend {backend!r} has the option {name!r}, which its driver does not have{hint}", field=name)
+        option = cinder_backend.option(name)
+        secret = option is not None and option.secret
+        if secret:
+            logs.add_secret(value)
+        try:
+            cinder_backend.check_option(name, value)
+        except (ValueError, TypeError) as error:
+            shown = "" if secret else f": {logs.mask(str(error))}"
+            raise InvalidArgumentError(f"backend {backend!r} has a wrong value for the option {name!r}{shown}", field=name) from None
+    refused = getattr(driver, "refused_options", None)
+    for name, why in (refused(options) if refused is not None else {}).items():
+        raise InvalidArgumentError(f"backend {backend!r}: the option {name!r} {why}", field=name)
+    if options.get(cinder_backend.RBD_KEYRING.dest):
+        _check_keyring(backend, str(options[cinder_backend.RBD_KEYRING.dest]), f"client.{options.get('rbd_user') or 'admin'}")
+    for option in driver.get_driver_options():
+        if option.required and option.default is None and options.get(option.dest) in (None, ""):
+            raise InvalidArgumentError(f"backend {backend!r} lacks the option {option.dest!r}: {option.help}", field=option.dest)
+    return driver
+
+
+def _check_keyring(backend: str, path: str, user: str) -> None:
+    """Refuse a Ceph keyring that cannot be given to hosts, and have its keys masked: the driver logs the whole file at DEBUG.
+
+    The driver goes on without a keyring that it cannot read, and every host then fails to attach.
+    """
+    field = "rbd_keyring_conf"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise FailedPreconditionError(
+            f"backend {backend!r} has the {field} {path!r}, which the controller cannot read: {reason}; "
+            "make it with 'ceph auth get-or-create', readable for the user that runs the master",
+            field=field,
+        ) from None
+    for key in _CEPH_KEY.findall(text):
+        logs.add_secret(key)
+    users = _CEPH_USER.findall(text)
+    if users != [user]:
+        raise InvalidArgumentError(
+            f"the {field} of backend {backend!r} is given to the hosts that connect, so it must hold the key of {user} and no other; "
+            f"{path!r} has {', '.join(users) or 'none'}",
+            field=field,
+        )
+
+
+def with_safe_defaults(driver: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with what a driver on a network file system shall do when they do not say: keep others from its files.
+
+    Cinder's ``auto`` is that for a new installation, which a driver cannot tell without Cinder's services; it would give everybody
+    access (mode 0666), and work as root.
+    """
+    names = {option.dest for option in driver.get_driver_options()} & {"nas_secure_file_operations", "nas_secure_file_permissions"}
+    return {**options, **{name: "true" for name in names if options.get(name, "auto") == "auto"}}
+
+
+def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
+    """Return the class that the option ``volume_driver`` names."""
+    path = options.get("volume_driver")
+    if not isinstance(path, str) or "." not in path or not all(path.split(".")):
+        raise InvalidArgumentError(
+            f"backend {backend!r} needs the option 'volume_driver': the dotted path of a Cinder driver, as storage.drivers lists them",
+            field="volume_driver",
+        )
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        driver = getattr(bridge.import_driver_module(module_name), class_name, None)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            driver = None
+        else:
+            raise FailedPreconditionError(
+                f"the driver of backend {backend!r} needs the Python package {str(error.name).partition('.')[0]!r} on the controller",
+                details={"packages": [error.name]},
+            ) from None
+    if not inspect.isclass(driver) or not hasattr(driver, "get_driver_options"):
+        raise InvalidArgumentError(
+            f"backend {backend!r} has the volume_driver {path!r}, which does not exist; storage.drivers lists the drivers",
+            field="volume_driver",
+        )
+    return driver
+
+
+def missing_modules(driver: type[Any]) -> list[str]:
+    """Return the Python modules that the driver's code tried to import in vain.
+
+    Many drivers go on without the library of their vendor and fail later, with an error that does not tell.
+    """
+    package = driver.__module__.rpartition(".")[0]
+    if package == "cinder.volume.drivers":  # drivers of one file; their siblings are of other vendors
+        package = driver.__module__
+    missing = set()
+    for name in [name for name in sys.modules if name == driver.__module__ or name.startswith(f"{package}.")]:
+        module = sys.modules[name]
+        for variable, wanted in _tried(getattr(module, "__file__", None)):
+            if getattr(module, variable, ...) is None:
+                missing.add(wanted.partition(".")[0])
+    return sorted(missing)
+
+
+@functools.cache
+def _tried(file: str | None) -> list[tuple[str, str]]:
+    """Return (variable, module) for each attempt in the source of a module to import something that may not be there."""
+    if not file or not file.endswith(".py"):
+        return []
+    try:
+        source = Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    given_up = {name for block in _GIVEN_UP.findall(source) for name in _NAME.findall(block)}
+    return _TRY_IMPORT.findall(source) + [(name, name) for name in _IMPORTED.findall(source) if name in given_up]

@@ -1,0 +1,151 @@
+"""The rows of cinderlib's metadata: volumes, snapshots, connections. See :mod:`.provider` for what a row means."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ...errors import NotFoundError, UnavailableError
+from ...providers.base import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
+from . import logs
+from .errors import is_gone
+
+log = logging.getLogger(__name__)
+
+
+class CinderRows(Provider):
+    """The part of the provider that reads and writes rows; cinderlib's objects wrap Cinder's, which are in ``_ovo``."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        super().__init__(config)
+        # The name is a group of oslo.config, and a part of Cinder's "host@backend#pool".
+        self._group = "storage_" + quote(config.name, safe="")
+        self._loaded: Any = None
+        self._capabilities: frozenset[Capability] = frozenset()
+
+    @property
+    def _backend(self) -> Any:
+        if self._loaded is None:
+            raise UnavailableError(f"backend {self.config.name!r} is not loaded")
+        return self._loaded
+
+    @property
+    def _driver(self) -> Any:
+        return self._backend.driver
+
+    @property
+    def _library(self) -> Any:
+        import cinderlib
+
+        return cinderlib
+
+    @property
+    def _context(self) -> Any:
+        return self._library.objects.CONTEXT
+
+    def _transaction(self) -> Any:
+        """Return a context in which all writes are one transaction."""
+        from cinder.db import api
+
+        return api.main_context_manager.writer.using(self._context)
+
+    def _exists(self, model: str, row_id: str) -> bool:
+        from cinder.db import api, models
+
+        return bool(api.resource_exists(self._context, getattr(models, model), row_id))
+
+    def _find_volume(self, volume_id: str) -> Any:
+        from cinder import exception, objects
+
+        # As persistence.get_volumes(), without its two more queries for the volume type.
+        try:
+            ovo = objects.Volume.get_by_id(self._context, volume_id)
+        except exception.VolumeNotFound:
+            return None
+        return self._library.Volume(self._backend, __ovo=ovo)
+
+    def _need_volume(self, volume_id: str) -> Any:
+        row = self._find_volume(volume_id)
+        if row is None:
+            raise NotFoundError(f"volume {volume_id} is not in the metadata of backend {self.config.name!r}")
+        return row
+
+    def _find_snapshot(self, snapshot_id: str) -> Any:
+        rows = self._backend.persistence.get_snapshots(snapshot_id=snapshot_id)
+        return rows[0] if rows else None
+
+    def _need_snapshot(self, snapshot_id: str) -> Any:
+        row = self._find_snapshot(snapshot_id)
+        if row is None:
+            raise NotFoundError(f"snapshot {snapshot_id} is not in the metadata of backend {self.config.name!r}")
+        return row
+
+    @staticmethod
+    def _find_connection(row: Any, connection_id: str) -> Any:
+        return next((connection for connection in row.connections if connection.id == connection_id), None)
+
+    def _new_volume(self, volume: ProviderVolume, **fields: Any) -> Any:
+        shared = Capability.MULTIATTACH in self._capabilities
+        return self._library.Volume(self._backend, id=volume.id, size=volume.size, name=volume.name, multiattach=shared, **fields)
+
+    def _save_new(self, row: Any, volume: ProviderVolume) -> Any:
+        """Write the row of a new volume, with a volume type of its own that has its specs, and return it as it is then.
+
+        cinderlib would write the type too, but without its QoS.
+        """
+        if not (volume.extra_specs or volume.qos_specs):
+            row.save()
+            return row
+        from cinder.db import api
+
+        with self._transaction():
+            row.save()
+            kind = {"id": volume.id, "name": volume.id, "is_public": True, "extra_specs": dict(volume.extra_specs)}
+            if volume.qos_specs:
+                qos = {"name": volume.id, "consumer": "back-end", "specs": dict(volume.qos_specs)}
+                kind["qos_specs_id"] = api.qos_specs_create(self._context, qos)["id"]
+            api.volume_type_create(self._context, kind)
+            api.volume_update(self._context, volume.id, {"volume_type_id": volume.id})
+        return self._need_volume(volume.id)
+
+    def _new_snapshot(self, snapshot: ProviderSnapshot, volume: Any) -> Any:
+        return self._library.Snapshot(volume, id=snapshot.id, name=snapshot.name)
+
+    @staticmethod
+    def _update(row: Any, changes: Mapping[str, Any] | None, *, status: str | None = None) -> None:
+        """Persist what a driver returned, and a new status."""
+        if changes:
+            row._ovo.update(changes)
+        if status is not None and row._ovo.status != status:
+            row._ovo.status = status
+        # Not obj_what_changed(): it follows the circle that cinderlib makes of a volume and its connections, without end.
+        changed = row.persistence.get_changed_fields(row)
+        if changed and row._ovo.obj_name() == "Volume":
+            from cinder.db import api
+
+            # Not save(): of a row that exists, it takes the volume's own type away, and with that its specs.
+            api.volume_update(row._ovo._context, row.id, changed)
+            row.persistence.reset_change_tracker(row)
+        elif changed:
+            row.save()
+
+    @staticmethod
+    def _discard(row: Any, delete: Callable[[Any], Any], forget: Callable[[Any], Any]) -> None:
+        """Remove what a failed creation left on the backend, and then its row.
+
+        The row stays when the driver could not remove it: a later deletion needs what the row says of the place.
+        """
+        try:
+            delete(row._ovo)
+        except Exception as error:
+            if not is_gone(error):
+                log.warning("storage: what a failed creation left of %s could not be removed: %s", row.id, logs.describe(error))
+                return
+        forget(row)
+
+    @staticmethod
+    def _keep_secret(row: Any) -> None:
+        """Have the CHAP password that a volume has now masked in every message, and one that it had no more."""
+        logs.keep_secrets(row.id, (row._ovo.provider_auth or "").split()[2:])

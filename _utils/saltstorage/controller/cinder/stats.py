@@ -1,0 +1,112 @@
+"""Reads what Cinder drivers say of themselves: one flat dictionary, or one with pools, with numbers or words for numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...model import BackendStats
+from ...providers.base import Capability
+
+_SECRET = re.compile(r"passw|secret|token|credential|private_key|keyring", re.IGNORECASE)
+
+
+def stats(name: str, raw: Mapping[str, Any], allocated: float) -> BackendStats:
+    """Return a driver's statistics; the capacities of its pools are added up.
+
+    :param raw: what ``get_volume_stats`` returned, with the key ``pools``.
+    :param allocated: sum of the sizes of the project's volumes, GiB.
+    """
+    pools = raw.get("pools") or [raw]
+    return BackendStats(
+        name=name,
+        vendor=str(raw.get("vendor_name") or ""),
+        driver_version=str(raw.get("driver_version") or ""),
+        protocol=_protocol(raw.get("storage_protocol")),
+        total_gib=_sum(pool.get("total_capacity_gb") for pool in pools),
+        free_gib=_sum(pool.get("free_capacity_gb") for pool in pools),
+        allocated_gib=allocated,
+        thin=any(_true(pool.get("thin_provisioning_support")) for pool in pools),
+        raw=_plain(raw),
+    )
+
+
+def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
+    """Return what a driver can do: the methods it has, and the flags in its statistics."""
+    pools = raw.get("pools") or [raw]
+
+    def flag(name: str, default: bool) -> bool:
+        return any(_true(pool.get(name, raw.get(name, default))) for pool in pools)
+
+    # Cinder hands the specs to every driver; which of them it knows, its documentation says.
+    found = {Capability.SPECS}
+    if _has(driver, "create_snapshot") and _has(driver, "create_volume_from_snapshot"):
+        found.add(Capability.SNAPSHOT)
+        if _has(driver, "revert_to_snapshot") and not _is_thin_lvm(driver):
+            found.add(Capability.REVERT)
+    if _has(driver, "create_cloned_volume"):
+        found.add(Capability.CLONE)
+    if _has(driver, "extend_volume"):
+        found.add(Capability.EXTEND)
+        # Cinder takes silence for yes here, and for no below.
+        if flag("online_extend_support", True):
+            found.add(Capability.EXTEND_ONLINE)
+    if flag("multiattach", False):
+        found.add(Capability.MULTIATTACH)
+    if _has(driver, "get_manageable_volumes"):
+        found.add(Capability.LIST)
+    if _has(driver, "manage_existing") and _has(driver, "manage_existing_get_size"):
+        found.add(Capability.MANAGE)
+    return frozenset(found)
+
+
+def _has(driver: Any, method: str) -> bool:
+    """Return whether a driver has its own form of a method; the base class's only raises NotImplementedError."""
+    from cinder.volume import driver as base
+
+    own = getattr(type(driver), method, None)
+    return own is not None and own is not getattr(base.VolumeDriver, method, None)
+
+
+def _is_thin_lvm(driver: Any) -> bool:
+    """Return whether this is Cinder's LVM driver, or one made of it, with thin volumes: those its method to revert refuses."""
+    lvm = any(cls.__module__ == "cinder.volume.drivers.lvm" for cls in type(driver).__mro__)
+    return lvm and driver.configuration.lvm_type == "thin"
+
+
+def _protocol(value: Any) -> str:
+    # Some drivers give all spellings of one protocol.
+    return str(value[0] if isinstance(value, list | tuple) and value else value or "")
+
+
+def _sum(values: Iterable[Any]) -> float | None:
+    """Add up; None when one is 'unknown', 'infinite' or missing."""
+    total = 0.0
+    for value in values:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return None
+        if not 0 <= number < float("inf"):
+            return None
+        total += number
+    return round(total, 2)
+
+
+def _true(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and value.strip().lower() in ("true", "<is> true"))
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data without what is named like a secret."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items() if not _SECRET.search(str(key))}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return str(value)
+    return value

@@ -1,0 +1,1 @@
+"""What minions ask for: volumes, snapshots, connections."""

@@ -1,0 +1,248 @@
+"""The configured backends of one process: loaded once, kept, and tried again when they are down."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ...errors import FailedPreconditionError, InternalError, InvalidArgumentError, StorageError, UnavailableError
+from ...faults import as_storage_error
+from ...providers.base import BackendConfig, Provider
+from ..access.config import BackendEntry, ControllerConfig
+from ..catalog.catalog import Catalog
+
+log = logging.getLogger(__name__)
+
+#: How long a caller waits for a backend that is being loaded, seconds. Arrays with many LUNs take minutes.
+LOAD_TIMEOUT = 120
+#: The same in an engine, counted from its start: enough for an ordinary driver, so that a request right after a restart succeeds.
+#: Later, requests are refused at once while the backend is not up; the minion tries again.
+WATCHED_LOAD_TIMEOUT = 10
+
+
+class Backend:
+    """One backend and whether it is up."""
+
+    def __init__(self, entry: BackendEntry, make: Callable[[BackendEntry], Provider], retry_interval: float) -> None:
+        self.entry = entry
+        self._make = make
+        self._retry_interval = retry_interval
+        self._lock = threading.Lock()
+        self._provider: Provider | None = None
+        self._tried = 0.0
+        #: Until when callers wait for the first load, by the monotonic clock; None when callers load the backend themselves.
+        self._patience: float | None = None
+        self._first_load_ended = threading.Event()
+        self.error: StorageError | None = None
+
+    def provider(self) -> Provider:
+        """Return the loaded provider; unless it is watched, load it first when that was not done or failed some time ago.
+
+        :raises StorageError: it cannot be loaded; the same error is raised without a new try until ``retry_interval`` has passed.
+        :raises UnavailableError: it is still being loaded.
+        """
+        if (provider := self.loaded()) is not None:
+            return provider
+        if self._patience is None:
+            return self.load()
+        # Whoever watches it loads it. A worker that waited for that would be missing to the other backends.
+        self._first_load_ended.wait(max(0.0, self._patience - time.monotonic()))
+        if (provider := self.loaded()) is not None:
+            return provider
+        if self.error is not None:
+            raise _again(self.error)
+        raise self._still_loading()
+
+    def watched(self, patience: float) -> None:
+        """Have callers wait ``patience`` seconds from now on at most, since somebody else calls :meth:`load`."""
+        self._patience = time.monotonic() + patience
+
+    def load(self) -> Provider:
+        """Return the provider, loading it when that was not done or failed some time ago; wait for as long as that takes.
+
+        :raises StorageError: as :meth:`provider`.
+        """
+        if not self._lock.acquire(timeout=LOAD_TIMEOUT):
+            raise self._still_loading()
+        try:
+            if self._provider is None:
+                if self.error is not None and time.monotonic() - self._tried < self._retry_interval:
+                    raise _again(self.error)
+                self._provider = self._load()
+            return self._provider
+        finally:
+            self._first_load_ended.set()
+            self._lock.release()
+
+    def loaded(self) -> Provider | None:
+        """Return the provider when it is loaded, else None; never loads."""
+        return self._provider
+
+    def _load(self) -> Provider:
+        try:
+            provider = self._make(self.entry)
+            provider.load()
+        except StorageError as error:
+            # What the user asked for was right; a wrong option of the backend is a fault of the controller.
+            cls = FailedPreconditionError if isinstance(error, InvalidArgumentError) else type(error)
+            failure: StorageError = cls(f"backend {self.entry.name!r} is down: {error.message}")
+        except Exception as error:
+            hidden = as_storage_error(error, "loading it")
+            failure = InternalError(f"backend {self.entry.name!r} is down: {hidden.message}")
+        else:
+            self.error = None
+            return provider
+        self.error = failure
+        self._tried = time.monotonic()
+        log.error("storage: %s", failure)
+        raise _again(failure)
+
+    def _still_loading(self) -> UnavailableError:
+        return UnavailableError(f"backend {self.entry.name!r} is still being loaded; try again later")
+
+
+def _again(error: StorageError) -> StorageError:
+    """Return a copy to raise: an exception grows by a traceback each time it is raised, and must not be shared by threads."""
+    return type(error)(error.message, field=error.field, details=error.details)
+
+
+class Backends(Mapping[str, Backend]):
+    """All configured backends by name."""
+
+    def __init__(self, config: ControllerConfig, catalog: Catalog) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._backends = {name: Backend(entry, self._make, config.retry_interval) for name, entry in config.backends.items()}
+
+    def __getitem__(self, name: str) -> Backend:
+        return self._backends[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._backends)
+
+    def __len__(self) -> int:
+        return len(self._backends)
+
+    def provider(self, name: str) -> Provider:
+        """Return the loaded provider of a backend.
+
+        :raises FailedPreconditionError: the backend is not configured any more, although a volume is on it.
+        :raises StorageError: as :meth:`Backend.provider`.
+        """
+        backend = self._backends.get(name)
+        if backend is None:
+            raise FailedPreconditionError(f"backend {name!r} is not in the controller's configuration any more; configure it again")
+        return backend.provider()
+
+    def watch(
+        self, when_up: Callable[[str], bool], restore: Callable[[str], bool], stop: threading.Event, patience: float | None = None
+    ) -> list[threading.Thread]:
+        """Load every backend in a thread of its own, try again while it is down, and record its state in the catalog.
+
+        From now on, callers of :meth:`provider` load nothing themselves, and wait for a load only a short time.
+
+        :param when_up: called with the backend's name once it is up, and when it has lost exports; returns whether one is not restored.
+        :param restore: called with the name as long as one is not, every ``retry_interval`` seconds; returns the same.
+        :param stop: set to end the threads.
+        :param patience: until how many seconds from now they wait for a load; default :data:`WATCHED_LOAD_TIMEOUT`.
+        """
+        threads = [
+            threading.Thread(target=self._watch, args=(backend, when_up, restore, stop), name=f"storage-{name}", daemon=True)
+            for name, backend in self._backends.items()
+        ]
+        for backend in self._backends.values():
+            backend.watched(WATCHED_LOAD_TIMEOUT if patience is None else patience)
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def close(self, names: Iterable[str] | None = None) -> None:
+        """Close the providers that are loaded."""
+        for name in names if names is not None else self._backends:
+            provider = self._backends[name].loaded()
+            if provider is not None:
+                provider.close()
+
+    def _watch(self, backend: Backend, when_up: Callable[[str], bool], restore: Callable[[str], bool], stop: threading.Event) -> None:
+        name = backend.entry.name
+        while not stop.is_set():
+            # The thread lives on whatever fails, such as the catalog's database: nobody else would load the backend.
+            try:
+                provider = backend.load()
+            except StorageError as error:
+                self._record(name, "down", error=str(error))
+            else:
+                try:
+                    self._catalog.set_backend_state(name, "up", capabilities=provider.capabilities())
+                    log.info("storage: backend %s is up", name)
+                    unrestored = when_up(name)
+                    self._look_after(name, provider, when_up, restore, stop, unrestored=unrestored)
+                    return
+                except Exception as error:
+                    fault = as_storage_error(error, f"recovery of backend {name!r}")
+                    log.error("storage: backend %s is up, but what was half done on it is not finished yet: %s", name, fault)
+            stop.wait(self._config.retry_interval)
+
+    def _look_after(
+        self,
+        name: str,
+        provider: Provider,
+        when_up: Callable[[str], bool],
+        restore: Callable[[str], bool],
+        stop: threading.Event,
+        *,
+        unrestored: bool,
+    ) -> None:
+        """Recover again when exports are lost, as after a restart of the target daemon alone; restore what could not be restored.
+
+        Ends when the backend looks after its exports itself and none is left to restore.
+        """
+        # What was logged since all was well, so that it is not logged at each try.
+        told_of_loss, told = False, ""
+        while not stop.is_set():
+            try:
+                intact = provider.exports_intact()
+                if intact is None and not unrestored:
+                    return
+                if intact is False:
+                    if not told_of_loss:
+                        log.warning("storage: backend %s has lost exports; restoring them", name)
+                    told_of_loss = True
+                    unrestored = when_up(name)
+                else:
+                    told_of_loss = False
+                told = ""
+            except StorageError as error:  # the daemon is still down
+                if told != str(error):
+                    log.error("storage: backend %s: %s", name, error)
+                told = str(error)
+                unrestored = True  # perhaps: the recovery may have been cut off
+            stop.wait(self._config.retry_interval)
+            if unrestored and not stop.is_set():
+                unrestored = restore(name)
+
+    def _record(self, name: str, state: str, *, error: str) -> None:
+        try:
+            self._catalog.set_backend_state(name, state, error=error)
+        except Exception as fault:
+            as_storage_error(fault, f"recording the state of backend {name!r}")
+
+    def _make(self, entry: BackendEntry) -> Provider:
+        from ...providers.registry import find_provider
+
+        state_dir = os.path.join(self._config.state_dir, "backends", entry.name)
+        os.makedirs(state_dir, mode=0o700, exist_ok=True)
+        provider: type[Provider] = find_provider(entry.provider)
+        return provider(
+            BackendConfig(
+                name=entry.name,
+                options=entry.options,
+                state_dir=state_dir,
+                database=self._config.metadata_database,
+                root_helper=self._config.root_helper,
+            )
+        )

@@ -1,0 +1,387 @@
+"""The controller's operations on volumes: ensure, extend, delete."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ... import model, validate
+from ...errors import AbortedError, FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
+from ...model import Snapshot, Volume
+from ...providers.base import Capability, ProviderSnapshot, ProviderVolume
+from ...spec import Attributes, Wanted, retains
+from ..access.config import TypeEntry
+from ..access.locks import owner_key
+from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
+
+log = logging.getLogger(__name__)
+
+
+class Volumes:
+    """Creating, growing and deleting volumes."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        #: How to settle a volume whose administrator's operation was cut off, by its state; None: it is gone.
+        self.settlers: dict[str, Callable[[Volume], Volume | None]] = {}
+        #: Lets go of a volume; see :meth:`.Adoption.release`.
+        self.release: Callable[[Volume], dict[str, Any]]
+
+    def create(
+        self,
+        caller: Caller,
+        *,
+        name: Any,
+        size: Any,
+        backend: Any = None,
+        type: Any = None,
+        source: Any = None,
+        resize: Any = True,
+        labels: Any = None,
+        description: Any = None,
+        protected: Any = None,
+        retain: Any = None,
+        owner: Any = None,
+    ) -> dict[str, Any]:
+        """Make sure that a volume exists, is at least as large as asked, and has the :class:`.Attributes` that are given.
+
+        :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
+        """
+        name = validate.name(name)
+        wanted = Wanted(
+            size=size,
+            backend=backend,
+            type=type,
+            source=source,
+            resize=resize,
+            labels=labels,
+            description=description,
+            protected=protected,
+            retain=retain,
+        )
+        owner = self.core.owner(caller, owner, name, change=True)
+        sources = self.source_lock(owner, wanted)
+        with self.core.held(caller, "creation", (owner, name), *sources):
+            self.check_source_lock(owner, wanted, sources)
+            old, volume = self.ensure(caller, owner, name, wanted)
+        return {"volume": volume.to_wire(), "old": old.to_wire() if old else None}
+
+    def extend(self, caller: Caller, *, name: Any, size: Any, owner: Any = None) -> dict[str, Any]:
+        """Grow a volume; one that is that large already is left alone.
+
+        :returns: ``volume`` as it is now, ``old`` as it was before, and ``behind``: the hosts that have not followed it yet.
+        """
+        name = validate.name(name)
+        size = validate.size_gib(size)
+        owner = self.core.owner(caller, owner, name, change=True)
+        with self.core.held(caller, "extension", (owner, name)):
+            old = volume = self._recovered(self.core.volume(owner, name))
+            if volume.size < size:
+                volume = self._grow(caller, volume, size)
+            behind = [c.host for c in self.core.catalog.connections(volume_id=volume.id) if c.behind(volume)]
+        return {"volume": volume.to_wire(), "old": old.to_wire(), "behind": behind}
+
+    def update(
+        self,
+        caller: Caller,
+        *,
+        name: Any,
+        labels: Any = None,
+        description: Any = None,
+        protected: Any = None,
+        retain: Any = None,
+        owner: Any = None,
+    ) -> dict[str, Any]:
+        """Change what is written on a volume; what is None stays as it is.
+
+        :param labels: replaces all labels.
+        :returns: ``volume`` as it is now, and ``old`` as it was before.
+        """
+        name = validate.name(name)
+        attributes = Attributes(labels=labels, description=description, protected=protected, retain=retain)
+        if not attributes.given:
+            raise InvalidArgumentError(f"give what to change: {', '.join(Attributes.PARAMETERS)}", field=Attributes.PARAMETERS[0])
+        owner = self.core.owner(caller, owner, name, change=True)
+        self.core.volume(owner, name)
+        with self.core.held(caller, "update", (owner, name)):
+            old = self.core.volume(owner, name)
+            volume = self._write(old, attributes)
+        return {"volume": volume.to_wire(), "old": old.to_wire()}
+
+    def delete(self, caller: Caller, *, name: Any, retain: Any = None, owner: Any = None) -> dict[str, Any]:
+        """Delete a volume that no host is connected to, that has no snapshots and that is not protected; or only let go of it.
+
+        :param retain: leave its data on the backend, and only forget it; None: what is recorded of the volume.
+        :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more; ``retained``: None,
+            or ``array_name`` and ``take_over`` of what stays on the backend, see :meth:`.Adoption.release`.
+        """
+        name = validate.name(name)
+        retain = None if retain is None else validate.boolean(retain, "retain")
+        owner = self.core.owner(caller, owner, name, change=True)
+        nothing: dict[str, Any] = {"old": None, "record_only": False, "retained": None}
+        if self.core.catalog.volume(owner, name) is None:
+            # Without a lock: there is nothing that it would guard.
+            return nothing
+        with self.core.held(caller, "deletion", (owner, name)):
+            volume = self.core.catalog.volume(owner, name)
+            if volume is not None and volume.state in self.settlers and volume.state != model.RELEASING:
+                # Deleting what is half adopted or half moved would delete too much, or too little.
+                volume = self.settle(volume)
+            if volume is None:
+                return nothing
+            if volume.state == model.RELEASING:
+                # That it stays was decided, and the backend may have let go of it already.
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(volume)}
+            self.check_unprotected(volume)
+            self.check_unused(volume)
+            if retains(volume, retain, caller.minion, may=self.core.rule(caller).may_retain):
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(self._recovered(volume))}
+            existed = self.remove(volume)
+        return {"old": volume.to_wire(), "record_only": not existed, "retained": None}
+
+    # Steps, called with the volume's lock held.
+
+    def usable(self, owner: str, name: str) -> Volume:
+        """Return a volume that is there and at rest; one whose extension was cut off is settled first.
+
+        :raises NotFoundError: there is none.
+        :raises FailedPreconditionError: it is half created or half deleted.
+        """
+        volume = self._recovered(self.core.volume(owner, name))
+        if volume.state == model.AVAILABLE:
+            return volume
+        why = f" ({volume.error})" if volume.error else ""
+        raise FailedPreconditionError(f"volume {name!r} of {owner} is {volume.state}{why}; apply storage_volume.present or absent first")
+
+    def ensure(self, caller: Caller, owner: str, name: str, wanted: Wanted, *, anew: bool = True) -> tuple[Volume | None, Volume]:
+        """Return the volume as it was (None: it was not) and as it is.
+
+        :param anew: whether a volume that is half deleted may be deleted and created anew.
+        """
+        # Both are looked up first, so that a wrong name is an error whatever exists.
+        kind = self.core.config.type(wanted.type) if wanted.type is not None else None
+        if wanted.backend is not None:
+            self.core.config.backend(wanted.backend)
+        old = self.core.catalog.volume(owner, name)
+        if old is not None and old.state == model.DELETING and not anew:
+            text = f"volume {name!r} of {owner} is being deleted; apply storage_volume.absent, or present to make it anew"
+            raise FailedPreconditionError(text)
+        if old is not None and old.state in (model.CREATING, model.DELETING, model.ERROR):
+            # Whoever created or deleted it is gone, or its lock would not be ours: nothing on it is wanted.
+            self.remove(old)
+            old = None
+        if old is not None and old.state == model.RELEASING:
+            # It was to stay on the backend and to be no more this one; the next of its name is a new one.
+            old = self.settle(old)
+        if old is None:
+            return None, self._create(caller, owner, name, wanted, kind)
+        old = volume = self._recovered(old)
+        wanted.check(volume, self.find_source(owner, wanted))
+        if volume.size < wanted.size:
+            volume = self._grow(caller, volume, wanted.size)
+        # Last, so that nothing is written when the volume cannot become what was asked for.
+        return old, self._write(volume, wanted.attributes)
+
+    def remove(self, volume: Volume) -> bool:
+        """Delete a volume from its backend and then from the catalog; return whether the backend had it."""
+        provider = self.core.provider(volume.backend)
+        before = volume.state
+        volume = self.core.catalog.update(volume, state=model.DELETING)
+        try:
+            existed = provider.delete_volume(as_provider_volume(volume))
+        except FailedPreconditionError:
+            # The array refused and did nothing, so the volume is as usable as before.
+            self.core.catalog.update(volume, state=before)
+            raise
+        except StorageError as error:
+            self.core.catalog.update(volume, error=error.message)
+            raise
+        self.core.catalog.remove(volume)
+        return existed
+
+    def settle(self, volume: Volume) -> Volume | None:
+        """Finish or undo what a crash left half done; return the volume as it is then, None when it is gone."""
+        if volume.state in (model.CREATING, model.DELETING, model.ERROR):
+            self.remove(volume)
+            return None
+        if volume.state in self.settlers:
+            return self.settlers[volume.state](volume)
+        return self._recovered(volume)
+
+    def _write(self, volume: Volume, attributes: Attributes) -> Volume:
+        changes = attributes.differing(volume)
+        return self.core.catalog.update(volume, **changes) if changes else volume
+
+    def _create(self, caller: Caller, owner: str, name: str, wanted: Wanted, kind: TypeEntry | None) -> Volume:
+        rule = self.core.rule(caller)
+        kind = kind or self._type_of_source(owner, wanted)
+        backend = self.core.config.placed(wanted.backend, kind)
+        if caller.minion:
+            rule.check_backend(caller.minion, backend)
+            rule.check_type(caller.minion, kind.name if kind else None)
+        source, record, encrypted = self._find_source(owner, wanted, backend)
+        provider = self.core.provider(backend)
+        if kind is not None and kind.specs:
+            require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
+        if source is not None:
+            clones = isinstance(source, ProviderVolume)
+            doing = "make a volume from another one" if clones else "make volumes from snapshots"
+            require(provider, Capability.CLONE if clones else Capability.SNAPSHOT, backend, doing)
+        volume = Volume(
+            id=new_id(),
+            owner=owner,
+            name=name,
+            backend=backend,
+            type=kind.name if kind else None,
+            size=wanted.size,
+            state=model.CREATING,
+            source=record,
+            # A copy has whatever its source has, so no consumer may ever make a file system on it, or encrypt it.
+            formatted=source is not None,
+            encrypted=encrypted,
+            created=time.time(),
+            **wanted.attributes.given,
+        )
+        with self.core.locks.held(owner_key(owner), why="a look at the quota"):
+            if caller.minion:
+                count, gib = self.core.catalog.usage(owner)
+                rule.check_usage(caller.minion, count + 1, gib + wanted.size)
+            self.core.catalog.add(volume)
+        try:
+            size = provider.create_volume(as_provider_volume(volume, kind), source=source)
+        except BaseException as error:
+            self._undo_create(volume, error)
+            raise
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
+
+    def _undo_create(self, volume: Volume, error: BaseException) -> None:
+        """Leave nothing of a failed create; when even that fails, keep the record, so that it is known."""
+        text = error.message if isinstance(error, StorageError) else type(error).__name__
+        try:
+            self.core.provider(volume.backend).delete_volume(as_provider_volume(volume))
+            self.core.catalog.remove(volume)
+        except Exception as second:
+            log.error("storage: volume %s was not created and cannot be cleaned up yet: %s", volume.id, type(second).__name__)
+            self.core.catalog.update(volume, state=model.ERROR, error=text)
+
+    def _grow(self, caller: Caller, volume: Volume, size: int) -> Volume:
+        if volume.state != model.AVAILABLE:
+            raise FailedPreconditionError(f"volume {volume.name!r} is {volume.state}; create or delete it again first")
+        provider = self.core.provider(volume.backend)
+        require(provider, Capability.EXTEND, volume.backend, "grow volumes")
+        connections = self.core.catalog.connections(volume_id=volume.id)
+        if connections and Capability.EXTEND_ONLINE not in provider.capabilities():
+            hosts = ", ".join(c.host for c in connections)
+            raise FailedPreconditionError(
+                f"backend {volume.backend!r} grows volumes only while no host uses them; disconnect {hosts} first"
+            )
+        with self.core.locks.held(owner_key(volume.owner), why="a look at the quota"):
+            if caller.minion:
+                count, gib = self.core.catalog.usage(volume.owner)
+                self.core.rule(caller).check_usage(caller.minion, count, gib - volume.size + size)
+            # The new size counts from here on, for whoever looks at the quota next.
+            before, volume = volume, self.core.catalog.update(volume, state=model.EXTENDING, size=size)
+        try:
+            size = provider.extend_volume(as_provider_volume(before), size)
+        except StorageError as error:
+            # A failed extension leaves the volume as it was: its data is there, and it can be used.
+            self.core.catalog.update(volume, state=model.AVAILABLE, size=before.size, error=error.message)
+            raise
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, error="")
+
+    def _recovered(self, volume: Volume) -> Volume:
+        """Return the volume; one whose extension was cut off by a crash gets the size that the backend has."""
+        if volume.state in self.settlers:
+            settled = self.settlers[volume.state](volume)
+            if settled is None:
+                raise NotFoundError(f"volume {volume.name!r} of {volume.owner} does not exist any more: its {volume.state} was finished")
+            return settled
+        if volume.state == model.REVERTING:
+            raise FailedPreconditionError(
+                f"volume {volume.name!r} of {volume.owner} is being set back to a snapshot{f' ({volume.error})' if volume.error else ''};"
+                " repeat that (salt-run storage.snapshot_revert) until it succeeds"
+            )
+        if volume.state != model.EXTENDING:
+            return volume
+        size = self.core.provider(volume.backend).volume_size(as_provider_volume(volume))
+        if size is None:
+            raise NotFoundError(f"backend {volume.backend!r} has no volume {volume.id} any more; look for it there")
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
+
+    def source_lock(self, owner: str, wanted: Wanted) -> list[tuple[str, str]]:
+        """Return the identity of the volume that a copy is made of: it is locked too, so that nobody deletes it meanwhile."""
+        if wanted.source is None:
+            return []
+        if wanted.source["kind"] == "volume":
+            return [(owner, wanted.source["name"])]
+        snapshot = self.core.catalog.snapshot(owner, wanted.source["name"])
+        return [(owner, snapshot.volume)] if snapshot else []
+
+    def check_source_lock(self, owner: str, wanted: Wanted, held: list[tuple[str, str]]) -> None:
+        """Refuse to go on when what was locked as the source's volume is not it any more.
+
+        :param held: what :meth:`source_lock` returned before.
+        :raises AbortedError: it was renamed, or the snapshot is another volume's by now.
+        """
+        now = self.source_lock(owner, wanted)
+        if now and now != held:
+            raise AbortedError("the volume of the snapshot that is the source was renamed meanwhile; try again")
+
+    def _find_source(
+        self, owner: str, wanted: Wanted, backend: str
+    ) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None, bool | None]:
+        if wanted.source is None:
+            return None, None, False
+        kind, name = wanted.source["kind"], wanted.source["name"]
+        found = self.find_source(owner, wanted)
+        if found is None:
+            raise NotFoundError(f"the source {kind} {name!r} of {owner} does not exist", field="source")
+        if found.state != model.AVAILABLE:
+            raise FailedPreconditionError(f"the source {kind} {name!r} is {found.state}", field="source")
+        if found.backend != backend:
+            raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
+        wanted.check_source(found)
+        record = {"kind": kind, "id": found.id, "name": name}
+        provider_source = as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)
+        return provider_source, record, found.encrypted
+
+    def _type_of_source(self, owner: str, wanted: Wanted) -> TypeEntry | None:
+        """Return the type of what a copy is made of: what its array does for it, the copy needs too."""
+        found = self.find_source(owner, wanted)
+        if isinstance(found, Snapshot):
+            found = self.core.catalog.volume_by_id(found.volume_id)
+        return self.core.config.type(found.type) if found is not None and found.type is not None else None
+
+    def find_source(self, owner: str, wanted: Wanted) -> Volume | Snapshot | None:
+        """Return what a volume is to be a copy of; None when that does not exist, or it is to be empty."""
+        if wanted.source is None:
+            return None
+        name = wanted.source["name"]
+        return self.core.catalog.volume(owner, name) if wanted.source["kind"] == "volume" else self.core.catalog.snapshot(owner, name)
+
+    def check_unprotected(self, volume: Volume) -> None:
+        """Refuse a volume that is protected.
+
+        :raises FailedPreconditionError: saying how to end that.
+        """
+        if volume.protected:
+            raise FailedPreconditionError(
+                f"volume {volume.name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
+                " (or, on the master, salt-run storage.update with protected=False)"
+            )
+
+    def check_unused(self, volume: Volume) -> None:
+        """Refuse a volume that is connected or has snapshots.
+
+        :raises FailedPreconditionError: naming the hosts or the snapshots.
+        """
+        connections = self.core.catalog.connections(volume_id=volume.id)
+        if connections:
+            hosts = ", ".join(c.host for c in connections)
+            raise FailedPreconditionError(f"volume {volume.name!r} is connected to {hosts}; disconnect it there first")
+        snapshots = self.core.catalog.snapshots(volume_id=volume.id)
+        if snapshots:
+            names = ", ".join(repr(s.name) for s in snapshots)
+            raise FailedPreconditionError(f"volume {volume.name!r} has the snapshots {names}; delete them first")

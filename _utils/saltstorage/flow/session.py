@@ -1,0 +1,93 @@
+"""Choosing the way to the controller, and the one without a bus: masterless, in the same process."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing.util
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Protocol
+
+from ..bus.client import BusClient, progress_reports
+from ..errors import InvalidArgumentError
+from ..faults import as_storage_error
+from ..progress import Heartbeat, Tell, on_terminal
+
+_CONTEXT_KEY = "saltstorage.bus.service"
+_STARTED_KEY = "saltstorage.bus.service.started"
+
+
+class Controller(Protocol):
+    """What carries out operations for this minion."""
+
+    def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Carry out ``op`` and return its result; raises a :class:`~saltstorage.errors.StorageError`."""
+
+
+def is_masterless(opts: Mapping[str, Any]) -> bool:
+    """Return whether Salt works without a master here, by the same rule as Salt's ``event`` module."""
+    local = opts.get("local") or opts.get("file_client") == "local" or opts.get("master_type") == "disable"
+    return bool(local) and not opts.get("use_master_when_local")
+
+
+def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> Controller:
+    """Return the controller that this minion uses: its master's, or without a master the one in this process.
+
+    :param opts: the minion's options.
+    :param context: ``__context__``; keeps connections and loaded drivers for further calls.
+    """
+    return LocalController(opts, context) if is_masterless(opts) else BusClient(opts, context)
+
+
+def progress_for(opts: Mapping[str, Any]) -> Tell:
+    """Return what tells how far a long step of this minion has come: its master, or without one the terminal.
+
+    :param opts: the minion's options.
+    """
+    return on_terminal if is_masterless(opts) else progress_reports(opts)
+
+
+class LocalController:
+    """The controller in this process, for a minion without a master.
+
+    :param opts: the minion's options; their ``storage`` holds the controller's keys too.
+    :param context: ``__context__``; keeps the loaded service for further calls in the same process.
+    """
+
+    def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> None:
+        self._opts = opts
+        self._context: MutableMapping[str, Any] = {} if context is None else context
+
+    def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
+        """Carry out ``op`` and return its result; ``timeout`` is not used, as the operation runs here."""
+        try:
+            # What goes in and out is what the bus would let through, so that both ways behave alike.
+            plain = json.loads(json.dumps(dict(args), allow_nan=False))
+        except (TypeError, ValueError):
+            raise InvalidArgumentError("the arguments are not plain data") from None
+        try:
+            service = self._service(start=op != "inventory")
+            with Heartbeat(on_terminal).operation(op, self._opts["id"], plain):
+                return json.loads(json.dumps(service.execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
+        except Exception as exc:  # every fault becomes a typed error, as on the bus
+            error = as_storage_error(exc, f"operation {op}")
+            error.answered = True
+            raise error from None
+
+    def _service(self, *, start: bool) -> Any:
+        """Return the service. Reading does not start it: starting also mends what a crash left, which a dry run may not."""
+        kept = self._context.get(_CONTEXT_KEY)
+        if kept is None or kept[0] != os.getpid():
+            from ..controller.service import Service
+
+            service = Service(self._opts)
+            # Also run at the end of a forked job, where atexit is not.
+            multiprocessing.util.Finalize(None, service.close, exitpriority=10)
+            kept = self._context[_CONTEXT_KEY] = (os.getpid(), service)
+        if start and self._context.get(_STARTED_KEY) != os.getpid():
+            from ..controller.operations.backends import LOAD_TIMEOUT
+
+            # Nobody else waits, so the operation may take as long as the driver.
+            kept[1].start(patience=LOAD_TIMEOUT)
+            self._context[_STARTED_KEY] = os.getpid()
+        return kept[1]

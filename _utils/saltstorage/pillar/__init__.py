@@ -1,0 +1,1 @@
+"""From pillar to states: what the SLS files of the formula render."""

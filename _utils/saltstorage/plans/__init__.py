@@ -1,0 +1,1 @@
+"""One file a state: what is, what shall be, and what would change."""

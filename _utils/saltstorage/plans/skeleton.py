@@ -1,0 +1,76 @@
+"""The one form that every state has: check, plan, and either say what would be done or do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import validate
+from ..errors import StorageError
+from ..faults import as_storage_error
+from ..flow.batch import Ask
+
+Changes = dict[str, Any]
+
+
+@dataclass
+class Plan:
+    """What a state found out by reading.
+
+    :ivar comment: what is true now, when there is nothing to do.
+    :ivar changes: what would change; empty when there is nothing to do.
+    :ivar apply: does it, and returns the changes that were made and a comment in the past tense.
+    :ivar ask: makes everything ready for the first request that ``apply`` makes, and returns it, so that a state before this one can
+        have it answered with its own; None when there is no such request, or it must wait for this state's turn.
+    """
+
+    comment: str
+    changes: Changes = field(default_factory=dict)
+    apply: Callable[[], tuple[Changes, str]] | None = None
+    ask: Callable[[], Ask] | None = None
+
+
+def run(name: str, test: bool, plan: Callable[[], Plan], unknown: Mapping[str, Any], parameters: Callable[..., Any]) -> dict[str, Any]:
+    """Return a state's result.
+
+    :param name: the state's name.
+    :param test: whether this is a dry run: only ``plan`` is called, which may only read.
+    :param plan: checks the parameters and returns what there is to do.
+    :param unknown: parameters that the state does not know; they are refused before ``plan`` is called.
+    :param parameters: the state function, whose signature has the known ones.
+    :returns: ``name``, ``result`` (True, None in a dry run that would change something, False on an error), ``changes``, ``comment``.
+    """
+    ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
+    try:
+        refuse_unknown(unknown, parameters)
+        found = plan()
+        if found.apply is None:
+            ret["comment"] = found.comment
+        elif test:
+            ret.update(result=None, changes=found.changes, comment=found.comment)
+        else:
+            ret["changes"], ret["comment"] = found.apply()
+    except StorageError as error:
+        ret.update(result=False, changes={}, comment=str(error))
+    except Exception as error:  # a traceback in a state's comment helps nobody, and may hold what nobody should read
+        ret.update(result=False, changes={}, comment=str(as_storage_error(error, f"the state of {name!r}")))
+    return ret
+
+
+def refuse_unknown(given: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Raise InvalidArgumentError for a parameter that ``function`` has not; Salt's own ones (``__env__``, ``order``) pass."""
+    known = known_parameters(function)
+    validate.no_unknown((key for key in given if not key.startswith("__") and key != "order"), known, f"the state {function.__name__!r}")
+
+
+def known_parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of a state function's parameters."""
+    import inspect
+
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+
+
+def change(old: Any, new: Any) -> dict[str, Any]:
+    """Return one entry of ``changes``."""
+    return {"old": old, "new": new}

@@ -1,0 +1,1 @@
+"""What salt-run and masterless minions share."""
