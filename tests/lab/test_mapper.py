@@ -33,8 +33,8 @@ def test_device_mapper(lab: Lab, verified: Verified) -> None:
     host.run(f"systemctl stop {' '.join(services)}")
     try:
         with verified("LVM", "local", "unit tests of thick volumes that are set back to a snapshot"):
-            run_tests(host, "tests/unit/controller/test_lvm_thick.py")
+            run_tests(host, "tests/unit/controller/cinder/test_lvm_thick.py")
         with verified("file", "local; LUKS2", "unit tests of encrypted volumes"):
-            run_tests(host, "tests/unit/flow/test_encrypted.py")
+            run_tests(host, "tests/unit/plans/test_encrypted.py")
     finally:
         host.run(f"systemctl start {' '.join(reversed(services))}")

@@ -15,8 +15,7 @@ from saltstorage.providers.base import BackendConfig, Capability
 from tests.conformance.backend import chosen
 from tests.conformance.world import World
 from tests.conftest import CHECKOUT
-
-from .scratch_provider import ScratchProvider
+from tests.unit.scratch_provider import ScratchProvider
 
 NAME = "tests.unit.scratch_provider.ScratchProvider"
 

@@ -11,8 +11,7 @@ import pytest
 from saltstorage.bus import client, envelope
 from saltstorage.bus.eventbus import BusLostError
 from saltstorage.errors import DeadlineExceededError, StorageError, UnavailableError
-
-from .conftest import KeyPair
+from tests.unit.bus.conftest import KeyPair
 
 
 class ScriptedBus:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from saltstorage.bus import envelope
 from saltstorage.bus.envelope import RefusedError
-
-from .conftest import KeyPair
+from tests.unit.bus.conftest import KeyPair
 
 Pairs = dict[str, KeyPair]
 

@@ -11,8 +11,7 @@ import salt.crypt
 
 from saltstorage.bus.keys import MinionKeys, OwnKeys, QuickKey
 from saltstorage.errors import FailedPreconditionError
-
-from .conftest import KeyPair, drop_key, set_key
+from tests.unit.bus.conftest import KeyPair, drop_key, set_key
 
 
 def test_accepted(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:

@@ -16,8 +16,7 @@ from saltstorage import progress
 from saltstorage.bus import envelope, unrecorded
 from saltstorage.bus.server import Server
 from saltstorage.errors import NotFoundError
-
-from .conftest import KeyPair, MemoryJournal, set_key
+from tests.unit.bus.conftest import KeyPair, MemoryJournal, set_key
 
 
 class Rig:

@@ -13,8 +13,7 @@ from saltstorage.consumer.attach import Consumer
 from saltstorage.consumer.devices import loop
 from saltstorage.consumer.host.config import ConsumerConfig
 from tests.loops import let_go
-
-from .helpers import GIB, devices_below, mounts_below, needs_root
+from tests.unit.consumer.helpers import GIB, devices_below, mounts_below, needs_root
 
 # Salt keeps early log records for a console that the tests never set up, and would print them at the end.
 salt_logging.shutdown_temp_handler()

@@ -25,8 +25,7 @@ from saltstorage.errors import (
     UnimplementedError,
 )
 from tests.loops import let_go
-
-from .helpers import GIB, HARD_NAMES, attach, devices_below, drop, local, volume
+from tests.unit.consumer.helpers import GIB, HARD_NAMES, attach, devices_below, drop, local, volume
 
 
 def test_attach_and_detach(consumer, file, folder):

@@ -12,8 +12,7 @@ from saltstorage.consumer.filesystems.fstab import Entry, Fstab
 from saltstorage.consumer.host import commands
 from saltstorage.errors import FailedPreconditionError
 from tests.loops import let_go
-
-from .helpers import attach, drop
+from tests.unit.consumer.helpers import attach, drop
 
 IQN = "iqn.2010-10.org.openstack:volume-"
 

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from saltstorage.consumer import presence
+from saltstorage.consumer.attachment import GONE, LOST, WRONG
+from saltstorage.consumer.devices import block, loop
+from saltstorage.consumer.host.records import AttachmentRecord, Identity
+from saltstorage.errors import DataLossError, UnavailableError
+from tests.unit.consumer.helpers import GIB
+
+
+def test_identity_of_a_loop_device(device, file):
+    found = block.identity(device)
+    assert found == Identity(size=GIB, backing_file=str(file), backing_inode=file.stat().st_ino)
+    assert block.differences(found, found) == []
+
+
+@pytest.mark.parametrize(
+    ("recorded", "found", "word"),
+    [
+        ({"wwn": "naa.1"}, {"wwn": "naa.2"}, "WWN is naa.2, not naa.1"),
+        ({"wwn": "naa.1"}, {}, "WWN is missing"),
+        ({"serial": "a"}, {"serial": "b"}, "serial number"),
+        ({"dm_uuid": "mpath-1"}, {"dm_uuid": "mpath-2"}, "device mapper"),
+        ({"image": "p/a (id 1)"}, {"image": "p/a (id 2)"}, "RBD image"),
+        ({"backing_inode": 1}, {"backing_inode": 2}, "inode"),
+        ({"backing_file": "/a"}, {"backing_file": "/a (deleted)"}, "deleted"),
+    ],
+)
+def test_another_identity_is_named(recorded, found, word):
+    """Rule R1: another WWN, serial or file is another volume; one that is missing proves nothing."""
+    (text,) = block.differences(Identity(size=1, **recorded), Identity(size=1, **found))
+    assert word in text
+
+
+def test_what_was_not_known_is_not_compared():
+    assert block.differences(Identity(size=1), Identity(size=2, wwn="naa.1", serial="x")) == []
+
+
+def test_a_path_and_its_map_are_the_same():
+    """Rule R25: a path may be under a map by now; a map is itself without any path, and no path is it."""
+    path, one = Identity(size=1, wwn="naa.1", serial="x"), {"wwn": "naa.1", "serial": "x", "dm_uuid": "mpath-31"}
+    assert block.differences(path, Identity(size=1, **one)) == []
+    assert block.differences(path, Identity(size=1, **{**one, "wwn": "naa.2"})) != []
+    assert block.differences(Identity(size=1, **one), Identity(size=1, dm_uuid="mpath-31")) == []
+    assert block.differences(Identity(size=1, **one), path) != []
+
+
+def test_a_device_that_goes_while_it_is_looked_at(tmp_path):
+    assert block.top(str(tmp_path / "sdx")) == str(tmp_path / "sdx")
+
+
+def test_the_image_of_an_rbd_device(tmp_path):
+    assert block.rbd_image(str(tmp_path)) == ""
+    (tmp_path / "device").mkdir()
+    (tmp_path / "device/name").write_text("volume-1\n")
+    assert block.rbd_image(str(tmp_path)) == ""
+    (tmp_path / "device/pool").write_text("volumes\n")
+    (tmp_path / "device/image_id").write_text("10ab\n")
+    assert block.rbd_image(str(tmp_path)) == "volumes/volume-1 (id 10ab)"
+
+
+@pytest.fixture
+def nameless(device, monkeypatch):
+    """A record of a device that has no property but its size, as a virtio disk without a serial number."""
+    seen = {"diskseq": 7}
+    monkeypatch.setattr(block, "identity", lambda path: Identity(size=GIB, **seen))
+    record = AttachmentRecord(
+        owner="db1", name="data", identity=Identity(size=GIB, diskseq=7), device=device, path=device, boot_id=block.boot_id()
+    )
+    return record, seen
+
+
+def test_a_nameless_device_is_known_within_its_boot_only(nameless):
+    """Rule R1: in another boot, a device of the same name and size proves nothing."""
+    record, _ = nameless
+    assert presence.look(record, record.identity, "link", "tag").ok
+    assert presence.current(record, "tag") == [record.device]
+    later = record.replace(boot_id="another boot")
+    assert presence.look(later, later.identity, "link", "tag").state == GONE
+    assert presence.current(later, "tag") == []
+
+
+@pytest.mark.parametrize("other", [{"diskseq": 8}, {}])
+def test_a_nameless_device_that_came_later_is_another(nameless, other):
+    record, seen = nameless
+    seen.clear()
+    seen.update(other)
+    status = presence.look(record, record.identity, "link", "tag")
+    assert status.state == WRONG
+    assert "came later" in status.detail
+    assert presence.current(record, "tag") == []
+
+
+def test_a_kernel_without_diskseq(nameless):
+    record, seen = nameless
+    seen.clear()
+    record = record.replace(identity=Identity(size=GIB))
+    assert presence.look(record, record.identity, "link", "tag").ok
+
+
+def test_a_named_device_may_come_back_later_in_its_boot(nameless):
+    record, seen = nameless
+    seen.update(wwn="naa.1", diskseq=9)
+    record = record.replace(identity=Identity(size=GIB, wwn="naa.1", diskseq=7))
+    assert presence.look(record, record.identity, "link", "tag").ok
+
+
+def test_the_volume_s_device_that_cannot_be_opened(device, monkeypatch):
+    """A disk whose session was lost stays, and the kernel lets nobody open it; it is still the volume's, for who wants to be rid of it."""
+    monkeypatch.setattr(block, "size", lambda path: os.close(os.open("/nonexistent/disk", os.O_RDONLY)))
+    record = AttachmentRecord(
+        owner="db1", name="data", identity=block.identity(device), device=device, path=device, boot_id=block.boot_id()
+    )
+    status = presence.look(record, record.identity, "link", "tag")
+    assert (status.state, status.device, status.size, status.ok, status.refused) == (LOST, device, GIB, False, True)
+    assert isinstance(status.error("data"), UnavailableError)
+    assert "force" in str(status.error("data"))
+    assert presence.current(record, "tag") == [device]
+
+
+def test_a_device_that_can_be_read(device):
+    block.check_readable(device)
+
+
+def test_a_device_that_cannot_be_read(device, file):
+    """Trap 10: the file under the device is cut, so that its end cannot be read."""
+    with file.open("r+b") as handle:
+        handle.write(b"x" * 4096)
+    os.truncate(file, 4096)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        block.check_readable(device)
+
+
+def test_sizes(device, file):
+    assert block.check_size(device, 1) == GIB
+    with pytest.raises(DataLossError, match="may be another volume"):
+        block.check_size(device, 2)
+    os.truncate(file, 2 * GIB)
+    loop.refresh_size(device)
+    with pytest.raises(DataLossError):
+        block.check_size(device, 1)
+    assert block.check_size(device, 1, grown=True) == 2 * GIB
+
+
+def test_is_block(device, file):
+    assert block.is_block(device)
+    assert not block.is_block(str(file))
+    assert not block.is_block("/dev/null")
+    assert not block.is_block("/nonexistent")
+
+
+def test_set_read_only(device):
+    block.set_read_only(device, True)
+    with pytest.raises(OSError, match=r"permitted|Permission|Read-only"), open(device, "r+b", buffering=0) as handle:
+        handle.write(b"x" * 512)
+    # It would stay with the device, and meet the next file on it.
+    block.set_read_only(device, False)
+    with open(device, "r+b", buffering=0) as handle:
+        handle.write(b"x" * 512)
+
+
+def test_flush_writes_what_is_cached(device, file):
+    with open(device, "r+b") as handle:
+        handle.write(b"cached")
+    block.flush(device)
+    with file.open("rb") as handle:
+        assert handle.read(6) == b"cached"
