@@ -191,8 +191,8 @@ def test_c4_encrypted_mounted_used_and_connected_again(host, monkeypatch, caplog
         again = mounted(host, test=test)
         assert (again["result"], again["changes"]) == (True, {}), again
     with open(raw(host), "rb") as device:
-        while block := device.read(1 << 20):
-            assert b"klartext" not in block
+        while part := device.read(1 << 20):
+            assert b"klartext" not in part
 
     ok(host.state("disconnected"))
     assert list(Path("/dev/mapper").glob("storage-*")) == []
