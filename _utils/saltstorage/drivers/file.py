@@ -21,8 +21,8 @@ from cinder.common import constants
 from cinder.volume import configuration, driver, volume_utils
 from oslo_config import cfg
 
-from . import sparse
-from .file_manage import ManageableFiles
+from .files import sparse
+from .files.manage import ManageableFiles
 
 GIB = 2**30
 

@@ -11,10 +11,10 @@ from cinder import interface
 from cinder.common import constants
 from cinder.volume import driver
 
-from . import exports
 from .file import FileDriver
-from .lio import LioTarget
-from .tgt import TgtTarget
+from .targets import exports
+from .targets.lio import LioTarget
+from .targets.tgt import TgtTarget
 
 _PATH = re.compile(r"[A-Za-z0-9/._+@-]+")
 

@@ -13,8 +13,8 @@ from typing import Any
 from cinder import exception, interface
 
 from ..controller.cinder import lvm
-from . import exports
-from .lio import LioTarget
+from .targets import exports
+from .targets.lio import LioTarget
 
 
 @interface.volumedriver

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.drivers import sparse
+from saltstorage.drivers.files import sparse
 
 UTILS = Path(__file__).parents[3] / "_utils"
 MIB = 2**20
@@ -94,7 +94,7 @@ def test_killed_while_copying_leaves_nothing_that_looks_whole(tmp_path):
     code = """
         import sys, time
         from pathlib import Path
-        from saltstorage.drivers import sparse
+        from saltstorage.drivers.files import sparse
         with sparse._whole(Path(sys.argv[1])) as file:
             print("ready", flush=True)
             time.sleep(60)

@@ -17,7 +17,7 @@ import pytest
 from saltstorage import errors
 from saltstorage.controller.cinder import logs
 from saltstorage.controller.cinder.provider import CinderlibProvider
-from saltstorage.providers.base import BackendConfig, Capability, ProviderVolume
+from saltstorage.providers import BackendConfig, Capability, ProviderVolume
 from tests.tgtd import Host, Tgtd
 
 DRIVER = "saltstorage.drivers.file_iscsi.FileISCSIDriver"

@@ -34,9 +34,9 @@ def test_cinders_options_are_known():
     ],
 )
 def test_what_it_cannot_do_is_refused(change, field):
-    options = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
+    given = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
     with pytest.raises(InvalidArgumentError) as caught:
-        options.check("lvm", options)
+        options.check("lvm", given)
     assert caught.value.field == field
     assert "geheim" not in str(caught.value)
 
@@ -49,7 +49,7 @@ def test_cinders_driver_loads_the_projects_target_helper():
 
     made = lvm_iscsi.LVMISCSIDriver.__new__(lvm_iscsi.LVMISCSIDriver)
     made.target_mapping = {"lioadm": "cinder.volume.targets.lio.LioAdm"}
-    assert made.target_mapping == {"lioadm": "saltstorage.drivers.lio.LioTarget"}
+    assert made.target_mapping == {"lioadm": "saltstorage.drivers.targets.lio.LioTarget"}
     assert "self.target_mapping = {" in Path(driver.__file__).read_text()
 
 
@@ -140,7 +140,8 @@ def test_an_initiator_name_that_the_kernels_helper_refuses_is_refused_before_any
     from cinder import exception
     from rtslib_fb.utils import RTSLibError, normalize_wwn
 
-    from saltstorage.drivers import lio, lvm_iscsi
+    from saltstorage.drivers import lvm_iscsi
+    from saltstorage.drivers.targets import lio
 
     made = lvm_iscsi.LVMISCSIDriver.__new__(lvm_iscsi.LVMISCSIDriver)
     made.target_driver = lio.LioTarget.__new__(lio.LioTarget)

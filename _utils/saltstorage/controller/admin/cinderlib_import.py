@@ -12,7 +12,7 @@ from typing import Any
 from ... import model, validate
 from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, StorageError, UnavailableError, UnimplementedError
 from ...model import Snapshot, Volume
-from ...providers.base import Capability
+from ...providers import Capability
 from ..operations.core import Caller, Core
 from ..operations.volumes import Volumes
 

@@ -25,7 +25,7 @@ from ... import model, validate
 from ...consumer.attach import Consumer
 from ...errors import FailedPreconditionError, InvalidArgumentError, StorageError
 from ...model import Move, Volume
-from ...providers.base import Capability, ProviderVolume
+from ...providers import Capability, ProviderVolume
 from ..access.config import TypeEntry
 from ..operations.core import Caller, Core, new_id, require
 from ..operations.volumes import Volumes

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError
 from ...model import AVAILABLE
-from ...providers.base import Capability, Found, ProviderVolume
+from ...providers import Capability, Found, ProviderVolume
 from . import bridge, logs
 from .errors import translated
 from .rows import CinderRows

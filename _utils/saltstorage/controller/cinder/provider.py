@@ -18,8 +18,7 @@ from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
 from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats
-from ...providers import initiators
-from ...providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
+from ...providers import BackendConfig, Capability, ProviderSnapshot, ProviderVolume, initiator_keys, merge_connectors
 from . import bridge, logs, stats
 from . import options as driver_options
 from .errors import is_gone, translated
@@ -280,7 +279,7 @@ class CinderlibProvider(CinderManage):
                 self._update(row, None, status=IN_USE)
             return answer
 
-    def joined(
+    def merge_connectors(
         self, volume: ProviderVolume, connection_id: str, before: Mapping[str, Any], connector: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
         """Return the connector for a repeated connection; see the base class. What counts is what drivers of the protocol mask by."""
@@ -290,7 +289,7 @@ class CinderlibProvider(CinderManage):
             row = self._find_volume(volume.id)
             connection = self._find_connection(row, connection_id) if row is not None else None
             kind = (connection.conn_info or {}).get("driver_volume_type") if connection is not None else None
-            return initiators.joined(before, connector, initiators.masked_by(kind))
+            return merge_connectors(before, connector, initiator_keys(kind))
 
     def disconnect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, last: bool) -> None:
         """Unmap a volume from a host; see the base class.

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ...errors import NotFoundError, UnavailableError
-from ...providers.base import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
+from ...providers import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
 from . import logs
 from .errors import is_gone
 

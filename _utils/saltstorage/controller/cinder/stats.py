@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...model import BackendStats
-from ...providers.base import Capability
+from ...providers import Capability
 
 _SECRET = re.compile(r"passw|secret|token|credential|private_key|keyring", re.IGNORECASE)
 

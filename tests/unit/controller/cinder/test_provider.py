@@ -17,8 +17,7 @@ from cinder import exception
 from saltstorage import errors
 from saltstorage.controller.cinder import logs
 from saltstorage.controller.cinder.provider import CinderlibProvider
-from saltstorage.providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
-from saltstorage.providers.registry import find_provider
+from saltstorage.providers import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
 
 FILE = "saltstorage.drivers.file.FileDriver"
 RECORDING = "tests.unit.controller.cinder.recording_driver.RecordingDriver"
@@ -547,24 +546,6 @@ def test_names_of_backends(make, name):
     assert provider.stats().name == name
     assert provider.stats().allocated_gib == 1
     provider.delete_volume(volume)
-
-
-def test_find_provider():
-    assert find_provider("cinderlib") is CinderlibProvider
-    assert find_provider("saltstorage.controller.cinder.provider.CinderlibProvider") is CinderlibProvider
-    for name, message in {
-        "cinderlb": "did you mean 'cinderlib'",
-        "x.y.Z": "no module",
-        "os.path.join": "not a subclass",
-        ".x": "no provider",
-        "saltstorage.providers.base.Nope": "not a subclass",
-    }.items():
-        with pytest.raises(errors.InvalidArgumentError, match=message):
-            find_provider(name)
-    with pytest.raises(errors.InvalidArgumentError):
-        find_provider(None)  # type: ignore[arg-type]
-    with pytest.raises(errors.FailedPreconditionError, match="storage_no_such_vendor_sdk"):
-        find_provider("tests.unit.controller.cinder.needy_driver.NeedyDriver")
 
 
 # Types

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from saltstorage.controller.cinder import stats
-from saltstorage.providers.base import Capability
+from saltstorage.providers import Capability
 
 
 class LVM:

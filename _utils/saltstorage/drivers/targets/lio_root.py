@@ -15,7 +15,7 @@ from typing import Any
 
 if __name__ == "__main__":
     # sudo keeps no PYTHONPATH; and this folder has modules that are named like others.
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from saltstorage.consumer.devices import loop
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from oslo_concurrency import processutils
 
-from saltstorage.drivers import exports, lio, lio_root
+from saltstorage.drivers.targets import exports, lio, lio_root
 
 PREFIX = "iqn.2010-10.org.openstack:"
 

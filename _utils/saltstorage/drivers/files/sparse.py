@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..consumer.devices import loop
+from ...consumer.devices import loop
 
 FICLONE = 0x40049409
 _SUFFIX = ".partial"

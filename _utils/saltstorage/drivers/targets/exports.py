@@ -12,7 +12,7 @@ from typing import Any
 from cinder import exception
 from cinder.volume import volume_utils
 
-from ..controller.cinder import logs
+from ...controller.cinder import logs
 
 #: Names as RFC 3720, 3.2.6 has them, less what is not ASCII: they stand in files that are read by root's tools.
 _INITIATOR = re.compile(r"(iqn\.|eui\.|naa\.)[A-Za-z0-9.:_-]{1,219}")
