@@ -1,7 +1,7 @@
 """Public: the contract between the controller and the code that drives a kind of backend.
 
-The names below are all that a provider needs; the modules of this folder are private. Importing them
-needs nothing but Salt and the standard library.
+The names below are all that a provider needs; the modules of this folder are private. Importing
+them needs nothing but Salt and the standard library.
 """
 
 from ..errors import (

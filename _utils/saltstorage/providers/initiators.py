@@ -1,7 +1,7 @@
 """The initiators by which an array knows a host, and how the connector of a host may change.
 
-Everything that was mapped must be unmapped one day. So a connector that replaces an earlier one keeps
-every initiator of it.
+Everything that was mapped must be unmapped one day. So a connector that replaces an earlier one
+keeps every initiator of it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _MASKED_BY = {
     # Ceph knows a client by its key.
     "rbd": (),
 }
-#: Every key by which some driver masks. Types without a row above, such as NFS, may open an export to
-#: an address, so the address counts here.
+#: Every key by which some driver masks. Types without a row above, such as NFS, may open an export
+#: to an address, so the address counts here.
 ALL_INITIATORS = ("initiator", "wwpns", "wwnns", "nqn", "nvme_hostid", "uuid", "sdc_guid", "ip")
 
 
 def initiator_keys(kind: str | None) -> Sequence[str]:
     """Return the keys of a connector by which drivers of a protocol mask.
 
-    :param kind: the ``driver_volume_type`` of a mapping; None when no attempt was finished, so that it
-        is not known.
+    :param kind: the ``driver_volume_type`` of a mapping; None when no attempt was finished, so
+        that it is not known.
 
     >>> initiator_keys("iscsi")
     ('initiator',)
@@ -41,11 +41,12 @@ def initiator_keys(kind: str | None) -> Sequence[str]:
 
 
 def merge_connectors(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
-    """Return the connector that replaces an earlier one without losing an initiator; None: unmap first.
+    """Return the connector that replaces an earlier one without losing an initiator; None: unmap
+    first.
 
     A value that the host no longer reports is kept: a Fibre Channel port whose link is down is not
-    reported, and its paths are in use again when the link is back. Ports are added as long as one of
-    them is the same.
+    reported, and its paths are in use again when the link is back. Ports are added as long as one
+    of them is the same.
 
     >>> merge_connectors({"wwpns": ["a", "b"]}, {"wwpns": ["b", "c"], "ip": "192.0.2.7"}, ["wwpns"])
     {'wwpns': ['a', 'b', 'c'], 'ip': '192.0.2.7'}

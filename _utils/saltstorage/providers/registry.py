@@ -18,8 +18,8 @@ BUILT_IN = {"cinderlib": "saltstorage.controller.cinder.provider.CinderlibProvid
 def find_provider(name: str) -> type[Provider]:
     """Return the provider class for a short name, the name of an entry point, or a dotted path.
 
-    :param name: ``cinderlib``, the name of an entry point in the group ``saltstorage.providers``, or
-        ``package.module.Class``.
+    :param name: ``cinderlib``, the name of an entry point in the group ``saltstorage.providers``,
+        or ``package.module.Class``.
     :raises InvalidArgumentError: there is no such provider.
     :raises FailedPreconditionError: it exists but cannot be imported.
 
