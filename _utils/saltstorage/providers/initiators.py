@@ -11,8 +11,8 @@ from typing import Any
 
 #: Most values that one key of a connector may have.
 MAX_ITEMS = 256
-#: By Cinder's ``driver_volume_type``: the keys by which its drivers mask. The host's address is not
-#: among them: a host that gets another address keeps its sessions and its mapping.
+#: By Cinder's ``driver_volume_type``: the keys by which its drivers mask. The host's address is
+#: not among them: a host that gets another address keeps its sessions and its mapping.
 _MASKED_BY = {
     "iscsi": ("initiator",),
     "iser": ("initiator",),

@@ -113,7 +113,7 @@ def test_labels_as_written_on_the_command_line():
 def test_the_indexes_are_used(catalog, wanted, indexes):
     if catalog.engine.dialect.name != "sqlite":
         pytest.skip("which index PostgreSQL uses depends on how much it has to search")
-    query = listing._query(wanted, None if wanted.owner is None else [wanted.owner])
+    query = listing.build_query(wanted, None if wanted.owner is None else [wanted.owner])
     text = str(query.compile(catalog.engine, compile_kwargs={"literal_binds": True}))
     with catalog.reading() as connection:
         plan = "\n".join(row[3] for row in connection.execute(sqlalchemy.text("EXPLAIN QUERY PLAN " + text)))

@@ -11,7 +11,9 @@ from saltstorage.providers import Capability
 
 
 class LVM:
-    """Stands for Cinder's LVM driver, which needs all of Cinder; the lab runs the conformance suite with it."""
+    """Stands for Cinder's LVM driver, which needs all of Cinder; the lab runs the conformance
+    suite with it.
+    """
 
     __module__ = "cinder.volume.drivers.lvm"
 
