@@ -198,9 +198,7 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["size"] = change(volume.size, size)
     elif status.state == SIZE and attached is not None:
         changes["size"] = change(status.had(attached), volume.size)
-    elif (
-        status.ok and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name))
-    ):
+    elif status.ok and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name)):
         # Without a mount of its own, this state lets no file system follow, and tells the controller only when none has to.
         changes["size"] = change(mine.size, volume.size)
     if not status.present:

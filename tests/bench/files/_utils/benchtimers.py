@@ -140,8 +140,8 @@ def _when_loaded(provider):
     def loaded(self):
         load(self)
         for name in ("create_volume", "delete_volume", "create_export", "initialize_connection", "terminate_connection", "remove_export"):
-            if not hasattr(getattr(type(self._driver), name), "__wrapped__"):
-                wrap(type(self._driver), name, "driver")
+            if not hasattr(getattr(type(self.driver), name), "__wrapped__"):
+                wrap(type(self.driver), name, "driver")
 
     provider.load = loaded
 
