@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import model, validate
@@ -98,7 +98,10 @@ class Wanted:
         if self.size > volume.size and not self.resize:
             differs["size"] = [volume.size, self.size]
         if differs:
-            listed = "; ".join(f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items())
+            texts = {key: f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items()}
+            if "source" in differs and self.source is not None:
+                texts["source"] = _other_source(volume, self.source, source)
+            listed = "; ".join(texts.values())
             text = f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}"
             raise AlreadyExistsError(text, field=next(iter(differs)), details=differs)
         if self.size < volume.size:
@@ -173,6 +176,26 @@ def refuse_other_encryption(found: Volume | Snapshot, encrypted: bool) -> None:
     if encrypted and found.encrypted is False and (isinstance(found, Snapshot) or found.formatted):
         text = f"{what} has data that is not encrypted, and stays as it is; make a new volume with encrypted: True and copy the data there"
         raise AlreadyExistsError(text, field="encrypted")
+
+
+def _other_source(volume: Volume, asked: Mapping[str, str], source: Volume | Snapshot | None) -> str:
+    """Return how the source of an existing volume differs from the one that is asked for.
+
+    :param asked: ``kind`` and ``name``.
+    :param source: what that name means now.
+    """
+    have = volume.source or {}
+    kind, name = asked["kind"], asked["name"]
+    if not have:
+        return f"it was made empty, asked for is a copy of {kind} {name!r}"
+    if volume.adopted:
+        return f"it was adopted from the backend, asked for is a copy of {kind} {name!r}"
+    if source is not None and (have.get("kind"), have.get("name")) == (kind, name):
+        return (
+            f"source is an earlier {kind} of the name {name!r} (id {have.get('id')}), and the {kind} that has the name now (id {source.id})"
+            " is another one; leave source out to keep the copy as it is"
+        )
+    return f"it is a copy of {have.get('kind')} {have.get('name')!r}, asked for is a copy of {kind} {name!r}"
 
 
 def _source(value: Any) -> dict[str, str] | None:

@@ -22,12 +22,14 @@ def hosts(short_dir, metadata_dir):
 
     yield make
     with open("/proc/mounts") as file:
-        mounts = [line.split()[1] for line in file if str(short_dir) in line]
+        # The kernel writes a space in a path as \\040.
+        mounts = [line.split()[1].encode().decode("unicode_escape") for line in file if str(short_dir) in line]
     for path in reversed(mounts):
         subprocess.run(["umount", path], check=True)
     for host in made:
-        for owner in (None, "shared"):
-            host.state("disconnected", owner=owner)
+        for name in {"data", *(attached.name for attached in host.flow.consumer.attachments()[0])}:
+            for owner in (None, "shared"):
+                host.state("disconnected", name, owner=owner)
         host.close()
     listed = subprocess.run(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], capture_output=True, text=True, check=True)
     left = [line for line in listed.stdout.splitlines() if str(short_dir) in line]
