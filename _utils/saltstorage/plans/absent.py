@@ -9,7 +9,7 @@ from .. import validate
 from ..errors import FailedPreconditionError, StorageError, UnimplementedError
 from ..flow.flow import Flow
 from ..model import Volume
-from ..spec import retains
+from ..rules import refuse_protected, retains
 from . import attachment, dependencies, snapshot
 from .run import Run
 from .skeleton import Changes, Plan, change
@@ -36,10 +36,7 @@ def absent(flow: Flow, run: Run, name: Any, owner: Any, retain: Any = None, disc
     if volume is None:
         return _gone(flow, name, owner, disconnect)
     refuse_shared(flow, owner, f"volume {name!r} is deleted on the master (salt-run storage.delete)")
-    if volume.protected:
-        raise FailedPreconditionError(
-            f"volume {name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
-        )
+    refuse_protected(volume)
     dependencies.check_copies(flow, run, volume)
     if not disconnect:
         flow.refuse_fenced(owner, name, "deleted")

@@ -14,7 +14,8 @@ from ..flow import growing
 from ..flow.batch import Ask
 from ..flow.flow import Connected, Flow, check_usable
 from ..model import Connection, Volume
-from ..spec import Wanted, refuse_barred, refuse_other_encryption
+from ..rules import refuse_barred, refuse_other_encryption
+from ..spec import VolumeSpec
 from . import dependencies, fenced, growth
 from .run import Run
 from .skeleton import Changes, change
@@ -24,11 +25,10 @@ from .volume import existing, key_for, planned_creation, refuse_shared, shown, s
 class Request:
     """The checked parameters that ``connected`` and ``mounted`` share.
 
+    :param wanted: the volume is created or grown, and gets the attributes; None connects an existing one as it is.
     :param mounts: whether the state is ``mounted``.
     :param resize: whether what is smaller than it should be is grown, a file system too.
     :param passphrase: where the passphrase of an encrypted volume is; the attribute is empty when it is not to be encrypted.
-    :param given: parameters of :class:`~saltstorage.spec.Wanted`: the volume is then created or grown, and gets what shall be written
-        on it; all None to connect an existing one as it is.
     """
 
     def __init__(
@@ -38,17 +38,14 @@ class Request:
         owner: Any,
         read_only: Any,
         *,
+        wanted: VolumeSpec | None,
         mounts: bool = False,
         encrypted: Any = False,
         passphrase: Any = None,
         resize: Any = True,
-        **given: Any,
     ) -> None:
         self.mounts = mounts
         self.name = validate.name(name)
-        self.wanted: Wanted | None = None
-        if any(value is not None for value in given.values()):
-            self.wanted = Wanted(**{"size": None, **given, "resize": resize})
         # Apart from the rest: also what the master made, and grows, has a file system here that is to follow.
         self.resize = validate.boolean(resize, "resize")
         self.read_only = validate.boolean(read_only, "read_only")
@@ -59,9 +56,8 @@ class Request:
             raise InvalidArgumentError("a passphrase is for encrypted volumes; say encrypted: True as well", field="passphrase")
         self.passphrase = flow.passphrase(self.name, passphrase) if encrypted else ""
         self.owner = flow.owner(owner)
-        if self.owner != flow.minion:
-            # A shared volume is as the master made it.
-            self.wanted = None
+        # A shared volume is as the master made it.
+        self.wanted = wanted if self.owner == flow.minion else None
 
     @property
     def how(self) -> dict[str, Any]:
