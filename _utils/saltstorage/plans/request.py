@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach
-from ..consumer.attach import Attachment
+from ..consumer.attachment import Attachment
+from ..consumer.status import SIZE
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ..flow import growing
 from ..flow.batch import Ask
@@ -198,14 +198,14 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if volume.size < size:
         refuse_shared(flow, request.owner, f"volume {name!r} is grown on the master (salt-run storage.extend)")
         changes["size"] = change(volume.size, size)
-    elif status.state == attach.SIZE and attached is not None:
+    elif status.state == SIZE and attached is not None:
         changes["size"] = change(status.had(attached), volume.size)
     elif (
-        status.state == attach.OK and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name))
+        status.ok and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name))
     ):
         # Without a mount of its own, this state lets no file system follow, and tells the controller only when none has to.
         changes["size"] = change(mine.size, volume.size)
-    if status.state not in (attach.OK, attach.SIZE):
+    if not status.present:
         changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
     elif mine is None or mine.state != model.CONNECTED or (attached is not None and mine.id != attached.connection_id):
         changes["mapping"] = change(None, flow.minion)
@@ -214,13 +214,13 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["mapping"] = change(None, flow.minion)
     if attached is not None and live and attached.passphrase != request.passphrase:
         changes["passphrase"] = change(attached.passphrase, request.passphrase)
-    if status.state != attach.OK or volume.size < size:
+    if not status.ok or volume.size < size:
         _refuse_locked_out(flow, request)
-    there = status.state in (attach.OK, attach.SIZE)
-    if volume.size < size or status.state == attach.SIZE:
+    there = status.present
+    if volume.size < size or status.state == SIZE:
         growth.refuse_stuck(flow, volume, request.passphrase)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
-    return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == attach.SIZE)
+    return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == SIZE)
 
 
 def _rid_of_stale(flow: Flow, request: Request, stale: list[str], test: bool, why: str) -> FailedPreconditionError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach
+from ..consumer.status import SIZE
 from ..errors import NotFoundError, PermissionDeniedError
 from ..flow.flow import Flow, check_usable
 from ..flow.inventory import Inventory
@@ -131,7 +131,7 @@ def _lags(flow: Flow, volume: Volume) -> bool:
     attached = flow.consumer.attachment(volume.name)
     if attached is None or attached.volume_id != volume.id:
         return False
-    return flow.consumer.check(volume.name, size=volume.size).state == attach.SIZE
+    return flow.consumer.check(volume.name, size=volume.size).state == SIZE
 
 
 def _create(flow: Flow, owner: str, name: str, wanted: VolumeSpec) -> tuple[Changes, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import loop, mounts
 
 GIB = 2**30

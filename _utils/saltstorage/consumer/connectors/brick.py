@@ -29,7 +29,7 @@ from ...errors import (
     UnavailableError,
     UnimplementedError,
 )
-from ..host import alive, commands
+from ..host import commands, heartbeat
 from ..host.config import ConsumerConfig
 from . import iscsi, nvme, shares
 
@@ -63,7 +63,7 @@ class Brick:
 
     def connect(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> dict[str, Any]:
         """Attach and return os-brick's ``device_info``, such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``."""
-        with alive.shown("os-brick", "attach, and wait for the device"), translated("attach", connection_info):
+        with heartbeat.watched("os-brick", "attach, and wait for the device"), translated("attach", connection_info):
             if nvme.is_nvme(connection_info):
                 nvme.check(connection_info["data"])
             data = {**connection_info["data"], "enforce_multipath": use_multipath and self.config.enforce_multipath}
@@ -77,7 +77,7 @@ class Brick:
 
         :param force: go on when data cannot be flushed, and lose it.
         """
-        with alive.shown("os-brick", "detach"), translated("detach", connection_info):
+        with heartbeat.watched("os-brick", "detach"), translated("detach", connection_info):
             connector = self._connector(connection_info, use_multipath)
             if connection_info["driver_volume_type"] == "iscsi":
                 iscsi.restore_records(connection_info["data"])
@@ -122,7 +122,7 @@ class Brick:
         :raises UnavailableError: paths are down.
         """
         until = time.monotonic() + _EXTEND_TIMEOUT
-        with alive.shown("os-brick", "read the new size"):
+        with heartbeat.watched("os-brick", "read the new size"):
             while True:
                 try:
                     with translated("read the new size", connection_info):

@@ -24,7 +24,7 @@ def restore_records(data: Mapping[str, Any]) -> None:
     :param data: the ``data`` of an iSCSI connection.
     """
     targets = {data.get("target_iqn"), *data.get("target_iqns", ())}
-    for portal, target in sorted(listed("session") - listed("node")):
+    for portal, target in sorted(portals_and_targets("session") - portals_and_targets("node")):
         if target in targets:
             log.warning("storage: the node record of %s at %s is missing and made again", target, portal)
             commands.run("make the node record again", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
@@ -46,7 +46,7 @@ def leave_to_the_records(data: Mapping[str, Any]) -> None:
             log.warning("storage: %s", error)
 
 
-def listed(mode: str) -> set[tuple[str, str]]:
+def portals_and_targets(mode: str) -> set[tuple[str, str]]:
     """Return the portal and target of each ``session``, or of each ``node`` record; nothing where there is no iSCSI."""
     if shutil.which("iscsiadm", path=commands.SEARCH) is None:
         return set()

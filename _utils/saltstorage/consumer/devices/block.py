@@ -12,7 +12,7 @@ import stat
 import struct
 
 from ...errors import DataLossError, UnavailableError
-from ..host import alive, commands
+from ..host import commands, heartbeat
 from ..host.records import Identity
 from . import loop
 
@@ -214,7 +214,7 @@ def flush(path: str) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with alive.shown("flush", f"write what is cached of {path}"):
+        with heartbeat.watched("flush", f"write what is cached of {path}"):
             os.fsync(fd)
             fcntl.ioctl(fd, _BLKFLSBUF, 0)
     finally:

@@ -16,7 +16,7 @@ import time
 
 from ...errors import FailedPreconditionError, InternalError
 from ..devices import mounts
-from ..host import alive, commands
+from ..host import commands, heartbeat
 
 #: mount(8) and umount(8): "mount failure", which is every refusal by the kernel.
 _FAILED = 32
@@ -50,7 +50,7 @@ def _mounted_meanwhile(device: str, mount_point: str) -> bool:
     systemd does: since the host has booted it has waited for the device of what is in the table of file systems.
     """
     deadline = time.monotonic() + _MEANWHILE
-    with alive.shown("mount", f"wait until {device} is mounted on {mount_point}"):
+    with heartbeat.watched("mount", f"wait until {device} is mounted on {mount_point}"):
         while not mounts.state(mount_point, device).right:
             if time.monotonic() > deadline:
                 return False

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from ... import progress
 from ...errors import DeadlineExceededError, FailedPreconditionError, InternalError
-from . import alive
+from . import heartbeat
 
 #: Package that has a command, by the same name on Debian and Red Hat.
 PACKAGES = {
@@ -79,7 +79,7 @@ def run(
                 out, err = process.communicate(input or None, timeout=min(timeout, progress.TELL_AFTER))
             except subprocess.TimeoutExpired:
                 # Only now does it cost anything to show that it lives.
-                shown.enter_context(alive.shown(command[0], step, since=began))
+                shown.enter_context(heartbeat.watched(command[0], step, since=began))
                 out, err = process.communicate(timeout=began + timeout - time.monotonic())
         except subprocess.TimeoutExpired:
             process.kill()
