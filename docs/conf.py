@@ -13,7 +13,7 @@ warnings.simplefilter("ignore")
 
 
 def _load_as_salt_does(kind: str) -> None:
-    """Make the files of a loader folder importable, such as ``modules.storage`` and ``runners.storage``."""
+    """Make the files of a loader folder importable, such as ``modules.storage``."""
     package = types.ModuleType(kind)
     package.__path__ = []
     sys.modules[kind] = package

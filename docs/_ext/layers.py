@@ -1,7 +1,7 @@
 """The figure and the table of the rooms: ``docs/layers.toml``, beside what the sources import.
 
-``tests/unit/test_layers.py`` fails when a source imports what the table does not allow, or when the table allows what no source
-imports, so that the figure shows the code as it is.
+``tests/unit/test_layers.py`` fails for an import that the table does not allow, and for a
+permission that no source uses. So the figure shows the code as it is.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _COLUMN, _ROW, _HEIGHT, _GAP, _EDGE = 122, 56, 34, 12, 14
 class Room:
     """One room of the table.
 
-    :ivar name: as in the figure; for a part of the package also its dotted name below ``saltstorage``.
+    :ivar name: as in the figure; for a part of the package its dotted name.
     :ivar folder: below ``_utils/saltstorage``, or a loader folder of the checkout.
-    :ivar purpose: what belongs there.
+    :ivar purpose: its contents, in one line.
     :ivar imports: the rooms that it may import, besides the ground.
     :ivar libraries: those of :data:`WALLED` that it may import.
     :ivar column: its place in the figure, from the left.
@@ -67,7 +67,7 @@ class Arrow:
 
 
 def load(path: Path) -> dict[str, Room]:
-    """Return the rooms of a file such as ``docs/layers.toml`` by name, from the bottom to the top."""
+    """Return the rooms of ``docs/layers.toml``, or a file like it, from the bottom to the top."""
     rooms = {}
     for name, given in tomllib.loads(path.read_text()).items():
         imports, libraries = tuple(given.pop("imports", ())), tuple(given.pop("libraries", ()))
@@ -98,7 +98,7 @@ def module_name(path: Path) -> str:
 
 
 def imported(source: str, path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the dotted name of everything that a source imports anywhere in it, also within functions, and the line.
+    """Yield the dotted name of every import of a source, also within functions, and its line.
 
     ``from a import b`` yields ``a.b``, since ``b`` may be a module.
     """
@@ -115,7 +115,10 @@ def imported(source: str, path: Path) -> Iterator[tuple[str, int]]:
 
 
 def links(checkout: Path) -> Iterator[tuple[Path, str, int]]:
-    """Yield each source, a module of the package or a library of :data:`WALLED` that it imports, and the line."""
+    """Yield each import of the package or of a library in :data:`WALLED`.
+
+    :returns: the source, the module or library that it imports, and the line.
+    """
     sources = files(checkout)
     modules = {module_name(path) for path in sources if path.parts[0] == "_utils"}
     for path in sources:
@@ -140,7 +143,10 @@ def arrows(checkout: Path) -> list[Arrow]:
 
 
 def rows(rooms: Mapping[str, Room]) -> dict[str, int]:
-    """Return the floor of each room: one above the highest that it imports; loader files are all on the top floor."""
+    """Return the floor of each room: one above the highest that it imports.
+
+    Loader files are all on the top floor.
+    """
     found: dict[str, int] = {}
     for name, room in rooms.items():
         found[name] = 0 if name == GROUND else 1 + max((found[other] for other in room.imports), default=0)
@@ -157,7 +163,7 @@ def reach(rooms: Mapping[str, Room], name: str) -> set[str]:
 
 
 def needed(rooms: Mapping[str, Room]) -> list[tuple[str, str]]:
-    """Return the arrows that the figure draws: those that do not follow from others."""
+    """Return the arrows that the figure draws: all that do not follow from others."""
     found = []
     for name, room in rooms.items():
         through = set().union(*(reach(rooms, other) for other in room.imports)) if room.imports else set()
@@ -214,13 +220,13 @@ def _panel(name: str, boxes: Sequence[tuple[float, float, float, float]]) -> str
 
 
 def _arrow(upper: tuple[float, float, float, float], lower: tuple[float, float, float, float]) -> str:
-    """Return a curve from the lower edge of one box to the upper edge of another, straight where they overlap."""
+    """Return a curve from one box down to another, straight where they overlap."""
     left, right = max(upper[0], lower[0]), min(upper[0] + upper[2], lower[0] + lower[2])
     if left < right:
         start = end = (left + right) / 2
     else:
         start, end = upper[0] + upper[2] / 2, lower[0] + lower[2] / 2
-        # Away from the middle, towards the other box: several arrows of one box do not lie on each other.
+        # Away from the middle, so that several arrows of one box do not lie on each other.
         aside = 1 if end > start else -1
         start, end = start + aside * upper[2] / 4, end - aside * lower[2] / 4
     above, below = upper[1] + upper[3], lower[1] - 5

@@ -1,4 +1,4 @@
-"""The walls between the rooms: ``docs/layers.toml`` says which room may import which, and the sources do just that."""
+"""The walls between the rooms: the sources import what ``docs/layers.toml`` allows, and all of it."""
 
 from __future__ import annotations
 
