@@ -249,7 +249,7 @@ def table(rooms: Mapping[str, Room]) -> list[str]:
         "     - May import",
     ]
     for room in reversed(list(rooms.values())):
-        path = "_utils/saltstorage" if room.name == GROUND else room.folder if room.loader else f"saltstorage/{room.folder}"
+        path = "saltstorage" if room.name == GROUND else room.folder
         imports = ", ".join(f"``{name}``" for name in room.imports) or (
             "nothing above the standard library and Salt" if room.name == GROUND else "the ground"
         )

@@ -1,4 +1,4 @@
-"""The walls between the rooms: the sources import what ``docs/layers.toml`` allows, and all of it."""
+"""The walls between the rooms: the sources import all that ``docs/layers.toml`` allows, no more."""
 
 from __future__ import annotations
 
