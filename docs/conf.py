@@ -35,6 +35,8 @@ release = version = saltstorage.__version__
 
 extensions = ["sphinx.ext.autodoc", "layers", "semantics"]
 exclude_patterns = ["_build"]
+# Most examples are commands and pillar; Python says so itself.
+highlight_language = "none"
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]

@@ -194,7 +194,7 @@ def draw(rooms: Mapping[str, Room]) -> str:
         label = room.name.rpartition(".")[2] if "." in room.name else room.name
         kind = "loader" if room.loader else "public" if room.purpose.startswith("public:") else "room"
         lines.append(
-            f'<g class="{kind}"><title>{escape(room.name)}: {escape(room.purpose)}</title>'
+            f'<g class="{kind}"><title>{escape(room.name)}: {escape(room.purpose.replace("`", ""))}</title>'
             f'<rect x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" rx="6"/>'
             f'<text x="{x + w / 2:g}" y="{y + h / 2 + 5:g}">{escape(label)}</text></g>'
         )
@@ -242,7 +242,7 @@ def table(rooms: Mapping[str, Room]) -> list[str]:
     lines = [
         ".. list-table::",
         "   :header-rows: 1",
-        "   :widths: 22 44 34",
+        "   :widths: 27 41 32",
         "",
         "   * - Room",
         "     - Belongs there",
@@ -250,9 +250,8 @@ def table(rooms: Mapping[str, Room]) -> list[str]:
     ]
     for room in reversed(list(rooms.values())):
         path = "saltstorage" if room.name == GROUND else room.folder
-        imports = ", ".join(f"``{name}``" for name in room.imports) or (
-            "nothing above the standard library and Salt" if room.name == GROUND else "the ground"
-        )
+        names = [*(f"``{name}``" for name in room.imports), *(f"*{name}*" for name in room.libraries)]
+        imports = ", ".join(names) or ("Salt, no room" if room.name == GROUND else "the ground")
         lines += [f"   * - ``{path}/``", f"     - {room.purpose}", f"     - {imports}"]
     return lines
 
