@@ -63,7 +63,7 @@ def classes(module):
 
 
 def mentioned(pattern):
-    """What a pattern finds in the texts, each with the files that have it."""
+    """The matches of a pattern in the texts, each with the files that have it."""
     found = {}
     for path in TEXTS:
         for match in re.findall(pattern, path.read_text()):
