@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 if str(CHECKOUT / "docs/_ext") not in sys.path:
     sys.path.append(str(CHECKOUT / "docs/_ext"))
 
-import pillar as reference  # noqa: E402
+import pillar_reference as reference  # noqa: E402
 
 PAGE = reference.PAGE.read_text(encoding="utf-8")
 KEYS = reference.sections(PAGE)
@@ -128,7 +128,7 @@ def test_the_page_lists_the_states_the_protocols_and_the_file_systems() -> None:
 
 
 def test_the_schema_is_fresh() -> None:
-    assert reference.SCHEMA.read_text(encoding="utf-8") == reference.text(PAGE), "run: .venv/bin/python docs/_ext/pillar.py"
+    assert reference.SCHEMA.read_text(encoding="utf-8") == reference.text(PAGE), "run: .venv/bin/python docs/_ext/pillar_reference.py"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The reference of pillar (``docs/reference/pillar.rst``) as data, and the JSON schema made from it.
 
-``python docs/_ext/pillar.py`` writes the schema for editors, ``docs/pillar.schema.json``, anew. Texts,
+``python docs/_ext/pillar_reference.py`` writes the schema for editors, ``docs/pillar.schema.json``, anew. Texts,
 kinds and defaults of the keys come from the page. Names of states, protocols and file systems, and all
 limits, come from the code that checks pillar.
 """
@@ -95,7 +95,7 @@ def schema(page: str) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Pillar of the Salt storage formula",
-        "description": f"Made from docs/reference/pillar.rst and the code by docs/_ext/pillar.py. States: {states}.",
+        "description": f"Made from docs/reference/pillar.rst and the code by docs/_ext/pillar_reference.py. States: {states}.",
         "type": "object",
         "properties": {"storage": {"type": ["object", "null"], "properties": storage, "additionalProperties": False}},
     }
