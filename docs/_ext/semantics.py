@@ -1,7 +1,8 @@
-"""The page of required behaviours: the rows of ``docs/semantics.toml``, each with the tests that prove it.
+"""The page of required behaviours: the rows of ``docs/semantics.toml``, each with its tests.
 
-A test proves a row when the row's number is in its name (``test_c5_c12_…``) or in its docstring ("Rows C5 and C12: …"). A row without a
-test must say in ``open`` why it has none. Else, and when a test names a row that is not there, the documentation is not built.
+A test proves a row when the row's number is in its name (``test_c5_c12_…``) or in its docstring
+("Rows C5 and C12: …"). A row without a test must say in ``open`` why it has none. Otherwise, and when a
+test names a row that does not exist, the build of the documentation fails.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Row:
 
     :ivar number: such as ``P4``.
     :ivar rule: the case.
-    :ivar required: what happens then.
-    :ivar open: what of it no test shows yet, and why.
+    :ivar required: the behaviour in that case.
+    :ivar open: the part of it that no test shows yet, and why.
     """
 
     number: str
