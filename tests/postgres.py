@@ -1,4 +1,6 @@
-"""A PostgreSQL of one's own, on a Unix socket in a folder of its own, which neither knows nor disturbs another one of the machine."""
+"""A PostgreSQL of one's own, on a Unix socket in a folder of its own, which neither knows nor
+disturbs another one of the machine.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def missing() -> str:
 
 @functools.cache
 def _user() -> str:
-    """Return the user to run it as: this one, or for root, whom it refuses, one that can do little."""
+    """Return the user to run it as: this one, or for root, whom it refuses, one that can do
+    little.
+    """
     for name in ("postgres", "nobody") if os.geteuid() == 0 else (pwd.getpwuid(os.geteuid()).pw_name,):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name).pw_name
@@ -59,7 +63,8 @@ class Postgres:
         if os.geteuid() == 0:
             as_user.update(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
         with self.log.open("ab") as log:
-            # A locale that orders by a language: the catalog must not depend on how a cluster was made.
+            # A locale that orders by a language: the catalog must not depend on how a cluster was
+            # made.
             made = [_find("initdb"), "-D", self.data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale-provider=icu", "--icu-locale=en"]
             subprocess.run([*made, "--locale=C.UTF-8", "--no-sync"], stdout=log, stderr=log, check=True, **as_user)
             options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", self.folder]

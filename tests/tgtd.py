@@ -1,4 +1,6 @@
-"""A tgtd of one's own, which neither knows nor disturbs another one of the machine; and an initiator in user space."""
+"""A tgtd of one's own, which neither knows nor disturbs another one of the machine; and an
+initiator in user space.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ class Host:
         return self._run("iscsi-inq", *options, self.url(info)).stdout
 
     def read_on(self, info: dict[str, Any], log: Path) -> subprocess.Popen[bytes]:
-        """Read without end, and stop at the first error; the session is made again when it is lost."""
+        """Read without end, and stop at the first error; the session is made again when it is
+        lost.
+        """
         with log.open("wb") as file:
             return subprocess.Popen(["stdbuf", "-oL", "iscsi-perf", "-i", self.initiator, self.url(info)], stdout=file, stderr=file)
 

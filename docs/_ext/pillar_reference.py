@@ -1,8 +1,9 @@
-"""The reference of pillar (``docs/reference/pillar.rst``) as data, and the JSON schema made from it.
+"""The reference of pillar (``docs/reference/pillar.rst``) as data, and the JSON schema made from
+it.
 
-``python docs/_ext/pillar_reference.py`` writes the schema for editors, ``docs/pillar.schema.json``, anew. Texts,
-kinds and defaults of the keys come from the page. Names of states, protocols and file systems, and all
-limits, come from the code that checks pillar.
+``python docs/_ext/pillar_reference.py`` writes the schema for editors,
+``docs/pillar.schema.json``, anew. Texts, kinds and defaults of the keys come from the page. Names
+of states, protocols and file systems, and all limits, come from the code that checks pillar.
 """
 
 from __future__ import annotations

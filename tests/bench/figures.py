@@ -23,7 +23,8 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Return the ratio of the medians, and the median and the quartiles of the ratios pair by pair.
+    """Return the ratio of the medians, and the median and the quartiles of the ratios pair by
+    pair.
 
     Pairs were measured right after each other, so what else the machine did weighs on both.
     """

@@ -33,7 +33,9 @@ class Found:
 
 
 def bus(cluster: Cluster, times: int) -> Found:
-    """Measure round trips: the project's and Salt's bare ones in turn, in one job and in one ``salt-call``."""
+    """Measure round trips: the project's and Salt's bare ones in turn, in one job and in one
+    ``salt-call``.
+    """
     found = Found()
     took = cluster.job("bench.trips", times)
     code, output = cluster.run(f"salt-call -c {MINION} --out=json bench.trips {max(times // 4, 3)}")
@@ -57,7 +59,9 @@ def bus(cluster: Cluster, times: int) -> Found:
 
 
 def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
-    """Measure create, connect, disconnect and delete of volumes through states, against bare cinderlib and os-brick, in turn."""
+    """Measure create, connect, disconnect and delete of volumes through states, against bare
+    cinderlib and os-brick, in turn.
+    """
     found = Found()
     four = cluster.states("life_four", _life(volumes, ("present", "connected", "disconnected", "absent")))
     three = cluster.states("life_three", _life(volumes, ("connected", "disconnected", "absent")))
@@ -124,7 +128,9 @@ def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
 
 
 def breakdown(cluster: Cluster, volumes: int) -> Found:
-    """Tell where the time of a life cycle goes, from timers in the job and in the engine of a cluster made with ``timed``."""
+    """Tell where the time of a life cycle goes, from timers in the job and in the engine of a
+    cluster made with ``timed``.
+    """
     found = Found()
     four = cluster.states("life_four", _life(volumes, ("present", "connected", "disconnected", "absent")))
     cluster.job("bench.apply", four)
@@ -207,7 +213,9 @@ def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
 
 
 def memory(cluster: Cluster) -> dict[str, Any]:
-    """Return the engine's memory in MB: RSS; PSS, where shared pages count in part; USS, what is its own alone."""
+    """Return the engine's memory in MB: RSS; PSS, where shared pages count in part; USS, what is
+    its own alone.
+    """
     pid = cluster.engine_pid()
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     kib = {words[0].rstrip(":"): int(words[1]) for words in map(str.split, text.splitlines()[1:])}

@@ -1,4 +1,6 @@
-"""What Salt loads after sync_all: every file, every function that is named anywhere, and what the docstrings promise."""
+"""What Salt loads after sync_all: every file, every function that is named anywhere, and what the
+docstrings promise.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ def test_stated_parameters_and_defaults_are_those_of_the_signature(loaded: dict[
     assert wrong == []
 
 
-#: `salt '*' module.function`, `salt-run module.function`, `salt-call module.function` and `storage_*.function` in YAML.
+#: `salt '*' module.function`, `salt-run module.function`, `salt-call module.function` and
+#: `storage_*.function` in YAML.
 _CALL = re.compile(r"(?:salt(?:-call)?(?: -\S+| --\S+)* (?:'[^']+' |\w+\d* )?|salt-run(?: --\S+)* )(storage\w*\.\w+)")
 _STATE = re.compile(r"(storage_(?:volume|snapshot|pillar)\.\w+):?$", re.MULTILINE)
 

@@ -1,4 +1,6 @@
-"""The administrator's operations without a master: real configuration and loader, and real salt-call with its exit code."""
+"""The administrator's operations without a master: real configuration and loader, and real
+salt-call with its exit code.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ import yaml
 
 from saltstorage.errors import FailedPreconditionError
 
-#: What salt-call does once it has started, again and again: to start it takes longer than most of what is called.
+#: What salt-call does once it has started, again and again: to start it takes longer than most of
+#: what is called.
 SESSION = """
 import json, os, sys
 import salt.client, salt.config, salt.minion, salt.utils.args
@@ -59,7 +62,9 @@ def own(config_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def salt_call(own: Path) -> Any:
-    """Return a function that runs salt-call and returns exit code, answer and what was said of errors."""
+    """Return a function that runs salt-call and returns exit code, answer and what was said of
+    errors.
+    """
 
     def run(*arguments: str) -> tuple[int, Any, str]:
         command = [str(Path(sys.executable).parent / "salt-call"), "-c", str(own), "--local", "--out=json", "--log-level=quiet", *arguments]

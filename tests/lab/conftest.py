@@ -71,7 +71,9 @@ def _save_logs(session: pytest.Session, part: Part) -> None:
 
 @contextmanager
 def running(session: pytest.Session, part: Part) -> Iterator[None]:
-    """Start a part of the lab and stop it in the end; meanwhile its logs are kept when a test fails, and when it does not start."""
+    """Start a part of the lab and stop it in the end; meanwhile its logs are kept when a test
+    fails, and when it does not start.
+    """
     session.stash[_RUNNING].append(part)
     try:
         try:
@@ -94,7 +96,9 @@ def lab(request: pytest.FixtureRequest, verified: Verified) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def san(request: pytest.FixtureRequest, verified: Verified) -> Iterator[San]:
-    """Yield the running storage machine with the controller on it, and its consumers; all are guests."""
+    """Yield the running storage machine with the controller on it, and its consumers; all are
+    guests.
+    """
     yield from _yielded(request, verified, San(FOLDER / "san"))
 
 

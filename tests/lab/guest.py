@@ -1,7 +1,8 @@
-"""A guest: a Linux kernel as a process (user-mode Linux) with real systemd and udev, over the machine's own files.
+"""A guest: a Linux kernel as a process (user-mode Linux) with real systemd and udev, over the
+machine's own files.
 
-The machine's root is the guest's, read-only; what the guest writes goes to a disk of its own, which lives on when the guest
-reboots or is killed.
+The machine's root is the guest's, read-only; what the guest writes goes to a disk of its own,
+which lives on when the guest reboots or is killed.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class Guest:
     :param folder: for its disk and its console log.
     :param memory: MiB.
     :param disk: size of its own disk, GiB; sparse.
-    :param more_disks: sizes of further disks, GiB: files ``disk1`` and on in the folder, kept when there; ``/dev/ubdb`` and on.
+    :param more_disks: sizes of further disks, GiB: files ``disk1`` and on in the folder, kept
+        when there; ``/dev/ubdb`` and on.
     """
 
     def __init__(
@@ -191,7 +193,8 @@ class Guest:
     def reboot(self) -> None:
         """Shut the guest down and boot it again from the same disk.
 
-        Not by ``reboot``: that kernel would start itself anew in the same process, which still holds the network devices.
+        Not by ``reboot``: that kernel would start itself anew in the same process, which still
+        holds the network devices.
         """
         self.stop()
         self.start()
@@ -289,7 +292,9 @@ class Guest:
         shutil.rmtree(tree)
 
     def _mac(self, network_number: int) -> str:
-        """Return the same address in each boot, or the others would look for the guest under its old one."""
+        """Return the same address in each boot, or the others would look for the guest under its
+        old one.
+        """
         return f"02:00:0a:4d:{network_number:02x}:{int(self.addresses[0].rsplit('.', 1)[1]):02x}"
 
     def _try(self) -> bool:

@@ -1,7 +1,8 @@
 """Guests under QEMU in software emulation, for what user-mode Linux lacks: NVMe over fabrics.
 
-A guest runs Debian's own kernel on the machine's root, read-only over 9p, and keeps all that it writes in memory. Commands are run in it
-through a virtio serial port. It has no network but its own loopback.
+A guest runs Debian's own kernel on the machine's root, read-only over 9p, and keeps all that it
+writes in memory. Commands are run in it through a virtio serial port. It has no network but its
+own loopback.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ QUICKLY = "mitigations=off nopti no5lvl init_on_alloc=0 audit=0 apparmor=0 nokas
 
 
 class Kernel:
-    """Debian's kernel, downloaded and unpacked where it is not there yet; the machine's packages stay as they are.
+    """Debian's kernel, downloaded and unpacked where it is not there yet; the machine's packages
+    stay as they are.
 
     ``python -m tests.lab.qemu FOLDER`` does so before there is no network.
 

@@ -63,7 +63,9 @@ def test_the_dead_host_comes_back(lab: Lab, verified: Verified) -> None:
 
 
 def test_a_host_that_was_cut_off_comes_back(lab: Lab, verified: Verified) -> None:
-    """Rows U10 and R18: it lives, and still has the device, mounted, with writes that wait for the storage."""
+    """Rows U10 and R18: it lives, and still has the device, mounted, with writes that wait for
+    the storage.
+    """
     former, heir = lab.consumers
     (volume,) = lab.volumes.glob("volume-*")
     blob = Writing(former, f"{MOUNT}/blob")

@@ -1,4 +1,6 @@
-"""Encrypted volumes over iSCSI: what the SAN sees, growth, a boot without the master, and where the passphrases are not."""
+"""Encrypted volumes over iSCSI: what the SAN sees, growth, a boot without the master, and where
+the passphrases are not.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ REFERENCE = "sdb://local_secrets/own"
 SECRETS = {"own": REFERENCE, "masters": MASTERS}
 VOLUMES = {"own": {"mount": "/srv/own", "fstype": "ext4"}, "masters": {"mount": "/srv/masters", "fstype": "xfs", "mount_options": "nofail"}}
 CLEAR = "klartext-0815-" * 4
-#: A profile of sdb in the minion's own configuration, so that it can be read when the master is down.
+#: A profile of sdb in the minion's own configuration, so that it can be read when the master is
+#: down.
 PROFILE = {"local_secrets": {"driver": "yaml", "files": ["/etc/salt/secrets.yaml"]}}
-#: A guest's kernel finds its modules only when they are loaded within the guest; dm-crypt does not start without the first two.
+#: A guest's kernel finds its modules only when they are loaded within the guest; dm-crypt does
+#: not start without the first two.
 MODULES = ("cbc", "aes_ti", "xts", "dm-crypt")
 
 
@@ -74,7 +78,9 @@ def clear(host: Guest, name: str) -> bool:
 
 
 def assert_secrets_are_nowhere(lab: Lab) -> None:
-    """Check that passphrases are only where they were put: pillar (and the master's cache of it), and the file of sdb."""
+    """Check that passphrases are only where they were put: pillar (and the master's cache of it),
+    and the file of sdb.
+    """
     for secret in (OWN, MASTERS):
         for path in lab.controller.folder.rglob("*"):
             if path.is_file() and not path.is_symlink() and "pillar" not in path.relative_to(lab.controller.folder).parts:

@@ -1,4 +1,6 @@
-"""The conformance suite itself: it runs against any provider, asks only for what that declares, and finds a leak."""
+"""The conformance suite itself: it runs against any provider, asks only for what that declares,
+and finds a leak.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,9 @@ def test_specs_of_the_masters_types(tmp_path):
 
 
 def test_every_capability_is_tried():
-    """A test or a life needs it: to look whether it is there, or to say that it is not, does not count."""
+    """A test or a life needs it: to look whether it is there, or to say that it is not, does not
+    count.
+    """
     needed = set()
     for file in (CHECKOUT / "tests" / "conformance").glob("test_*.py"):
         for call in ast.walk(ast.parse(file.read_text())):

@@ -1,5 +1,6 @@
 """
-What the bus is compared with: answers each event of a minion with an event on that minion's bus, and does nothing else.
+What the bus is compared with: answers each event of a minion with an event on that minion's bus,
+and does nothing else.
 """
 
 import salt.channel.client
