@@ -48,7 +48,7 @@ class Cluster:
         #: folder.
         self.sessions: list[int] = []
         self.env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-        # What runs must be what was synced.
+        # Only the synced package may be imported.
         self.env.pop("PYTHONPATH", None)
         publish_port, ret_port = _free_ports(2)
         for name in ("formula", "etc/master.d", "pillar", "master/var/cache/salt/master/proc"):
@@ -116,7 +116,9 @@ class Cluster:
                     raise RuntimeError(f"not up: {', '.join(waiting)}\n{self.logs()}")
 
     def run(self, command: str) -> tuple[int, str]:
-        """Run a command line in the folder; return its exit code and its output, errors included."""
+        """Run a command line in the folder; return its exit code and its output, errors
+        included.
+        """
         process = self._start(command, subprocess.PIPE, subprocess.STDOUT)
         output, _ = process.communicate()
         self.sessions.remove(process.pid)

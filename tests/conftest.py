@@ -1,4 +1,4 @@
-"""What every test may use: paths of the checkout, short temporary folders, and the root marker."""
+"""Tools for every test: paths of the checkout, short temporary folders, and the root marker."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _turn(*, alone: bool) -> Iterator[None]:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
-    # Any two files that all workers have. Who waits at the first lets nobody pass, so that a test
-    # that is to be alone gets its turn.
+    # Any two files that all workers have. A worker that waits at the first lets nobody pass, so a
+    # test that must be alone gets its turn.
     with open(__file__, encoding="utf-8") as gate, open(CHECKOUT / "pyproject.toml", encoding="utf-8") as running:
         fcntl.flock(gate, fcntl.LOCK_EX)
         fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)

@@ -13,7 +13,7 @@ from saltstorage.controller.catalog import schema
 from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.model import Connection, Record, Snapshot, Volume
 
-#: What os-brick says of an ordinary host.
+#: The connector that os-brick reports for an ordinary host.
 CONNECTOR = {
     "platform": "x86_64",
     "os_type": "linux",

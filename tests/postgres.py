@@ -35,8 +35,8 @@ def missing() -> str:
 
 @functools.cache
 def _user() -> str:
-    """Return the user to run it as: this one, or for root, whom it refuses, one that can do
-    little.
+    """Return the user to run it as: this one; for root, which PostgreSQL refuses, an unprivileged
+    one.
     """
     for name in ("postgres", "nobody") if os.geteuid() == 0 else (pwd.getpwuid(os.geteuid()).pw_name,):
         with contextlib.suppress(KeyError):
@@ -76,7 +76,7 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it; whoever is connected is cut off."""
+        """End it and cut off its clients."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

@@ -15,7 +15,9 @@ START_TIMEOUT = 30
 
 
 class Tgtd:
-    """The daemon; what runs with :attr:`socket` as TGT_IPC_SOCKET in its environment talks to it."""
+    """The daemon; a process with :attr:`socket` as TGT_IPC_SOCKET in its environment
+    talks to it.
+    """
 
     def __init__(self, folder: Path, port: int) -> None:
         self.socket = str(folder / "tgtd")
@@ -51,7 +53,7 @@ class Tgtd:
 
 
 class Host:
-    """A host with an initiator name, and what it can do with libiscsi's commands."""
+    """A host with an initiator name, which works through libiscsi's commands."""
 
     def __init__(self, name: str, port: int) -> None:
         self.name = name

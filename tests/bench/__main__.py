@@ -2,8 +2,8 @@
 or ``python tests/bench --help``.
 
 Real daemons, real drivers and real devices, in one temporary folder and on free ports; at the end
-nothing is left of them. What is compared is measured in turn, so that whatever else the machine
-does weighs on both. Nothing fails for being slow: each target is marked as met or missed.
+nothing is left of them. Compared commands are measured in turn, so other work of the machine weighs
+on both. Nothing fails for being slow: each target is marked as met or missed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What is measured. Each function returns figures for the JSON, lines for the table, and targets."""
+"""The measurements. Each function returns figures for the JSON, lines for the table, and
+targets.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ UTILS = HERE.parents[1] / "_utils"
 
 @dataclass
 class Found:
-    """What a measurement found.
+    """The findings of one measurement.
 
     :ivar data: for the JSON.
     :ivar lines: rows of the table.
-    :ivar targets: what was to be reached.
+    :ivar targets: the targets.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -165,7 +167,9 @@ def breakdown(cluster: Cluster, volumes: int) -> Found:
 
 
 def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
-    """Measure the second, unchanged ``state.apply`` of more and more volumes: time and requests."""
+    """Measure the second, unchanged ``state.apply`` of more and more volumes: time and
+    requests.
+    """
     found = Found()
     counts = sorted(counts)
     medians: dict[str, list[float]] = {"mounted": [], "connected": [], "nothing": []}
@@ -213,8 +217,8 @@ def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
 
 
 def memory(cluster: Cluster) -> dict[str, Any]:
-    """Return the engine's memory in MB: RSS; PSS, where shared pages count in part; USS, what is
-    its own alone.
+    """Return the engine's memory in MB: RSS; PSS, where shared pages count in part; USS,
+    the pages of its own alone.
     """
     pid = cluster.engine_pid()
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -274,7 +278,7 @@ def _state(function: str, name: str, **parameters: Any) -> dict[str, Any]:
 
 
 def _bare(cluster: Cluster, volumes: int) -> tuple[float, dict[str, Any]]:
-    """Run the bare script; return seconds of the whole command and what the script says."""
+    """Run the bare script; return seconds of the whole command and the script's answer."""
     folder = cluster.root / "bare"
     folder.mkdir(exist_ok=True)
     start = time.perf_counter()

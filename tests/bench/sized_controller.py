@@ -111,7 +111,7 @@ def serve(folder: Path, count: int) -> None:
     service = Service(options(folder))
     service.start()
     for thread in threading.enumerate():
-        # What is half done is recovered, and exports are restored.
+        # That thread settles half-done work and restores exports.
         if thread.name == "storage-local":
             thread.join()
     started = memory()

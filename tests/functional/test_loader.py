@@ -1,5 +1,5 @@
-"""What Salt loads after sync_all: every file, every function that is named anywhere, and what the
-docstrings promise.
+"""Salt's loader after sync_all: every file loads, every function named anywhere exists, and the
+docstrings keep their promises.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ VIRTUAL = {"storage_admin": "storage"}
 
 
 def functions(loaded: dict[str, Any], checkout: Path) -> list[tuple[str, str, Any]]:
-    """Return loader, name and function as loaded, of every public function that the files define."""
+    """Return loader, name and function as loaded, of every public function that the files
+    define.
+    """
     found = []
     for kind, names in OURS.items():
         for name in names:

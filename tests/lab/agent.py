@@ -1,5 +1,5 @@
-"""What runs in a guest and does what the lab asks for: commands, files, and a prompt for a
-person. Only the standard library.
+"""The lab's agent in a guest: runs commands, moves files, and gives a person a prompt. Only the
+standard library.
 
 One connection is one request: a line of JSON, then the answer.  It listens on the private network
 of the lab and nowhere else.

@@ -104,19 +104,23 @@ class Ceph:
 
     @property
     def client_conf(self) -> Path:
-        """What the controller is given: the addresses of the monitors and the keyring of the user
-        ``cinder``.
+        """The controller's configuration: the addresses of the monitors and the keyring of the
+        user ``cinder``.
         """
         return self.folder / "client" / "ceph.conf"
 
     @property
     def client_keyring(self) -> Path:
-        """The keyring of the user ``cinder``, who may use the pool ``volumes`` and nothing else."""
+        """The keyring of the user ``cinder``, who may use the pool ``volumes`` and
+        nothing else.
+        """
         return self.folder / "client" / f"ceph.client.{USER}.keyring"
 
     @property
     def python_path(self) -> Path:
-        """A directory for ``PYTHONPATH`` with Debian's bindings, and no other package of Debian's."""
+        """A directory for ``PYTHONPATH`` with Debian's bindings, and no other package of
+        Debian's.
+        """
         return self.folder / "python"
 
     def backend(self) -> dict[str, str]:
@@ -215,7 +219,7 @@ class Ceph:
         _run("ceph-osd", "--conf", self.conf, "-i", "0", "--mkfs", "--osd-uuid", identity, "--osd-objectstore", "bluestore")
 
     def _make_client(self) -> None:
-        # What Ceph's own manual gives to Cinder: no other pool, no other users' keys.
+        # The rights that Ceph's own manual gives to Cinder: no other pool, no other users' keys.
         self._keyring(f"client.{USER}", {"mon": "profile rbd", "osd": f"profile rbd pool={POOL}", "mgr": f"profile rbd pool={POOL}"})
         lines = [line for line in self.conf.read_text().splitlines() if line.startswith(("[global]", "fsid", "mon_host"))]
         self.client_conf.write_text("\n".join([*lines, f"keyring = {self.client_keyring}", ""]))

@@ -1,4 +1,4 @@
-"""What the scenarios do and look at on a consumer."""
+"""Actions and observations of the scenarios on a consumer."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def disks(guest: Guest) -> dict[str, int]:
 
 
 def active_paths(guest: Guest) -> int:
-    """Return how many paths the kernel uses, over all multipath devices; what it says is true at
-    any moment, a checker's word is not.
+    """Return how many paths the kernel uses, over all multipath devices; the kernel's word is true
+    at any moment, a checker's is not.
     """
     return len(re.findall(r" \d+:\d+ A ", guest.run("dmsetup status --target multipath")))
 
@@ -98,7 +98,7 @@ class Writing:
         try:
             wait_for(condition, what, timeout)
         except LabError as error:
-            # What the kernel and the initiator said lately.
+            # The latest messages of the kernel and the initiator.
             why = "dmesg | tail -n 30; journalctl --no-pager --unit iscsid --lines 30; iscsiadm -m session -P 1; true"
             raise LabError(f"{self.guest.name}: {error}\n{self.guest.run(why)}") from None
 

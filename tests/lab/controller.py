@@ -86,7 +86,7 @@ class Controller:
             self.process.wait(60)
             self.process = None
 
-    # What is asked of it.
+    # Requests to it.
 
     def run(self, function: str, *args: str, timeout: float = 180) -> Any:
         """Run ``salt-run FUNCTION …`` and return what it printed.
@@ -168,8 +168,8 @@ class Controller:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of Salt's commands: what runs must be what was synced, not what the
-    tests import.
+    """Return the environment of Salt's commands: they must import the synced package, not the
+    tests' own.
     """
     found = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     found["PATH"] = f"{BIN}:/usr/sbin:/sbin:{found['PATH']}"

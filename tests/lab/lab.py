@@ -126,7 +126,7 @@ class Lab:
         return changes
 
     def volumes_pillar(self, volumes: dict[str, Any]) -> None:
-        """Write the pillar of all minions: these volumes, and what the hosts need."""
+        """Write the pillar of all minions: these volumes, and the protocols of the hosts."""
         self.controller.pillar({"consumer": {"protocols": ["iscsi", "multipath"]}, "volumes": volumes})
 
     def files(self) -> list[str]:
@@ -169,7 +169,7 @@ def mount_file(image: Path, folder: Path) -> None:
     done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=True)
     device = done.stdout.strip()
     try:
-        # Who had this device before may have left it read-only, which outlives its file; mount
+        # The last user of this device may have left it read-only, which outlives its file; mount
         # would then mount read-only.
         subprocess.run(["blockdev", "--setrw", device], check=True)
         subprocess.run(["mount", device, str(folder)], check=True)

@@ -10,8 +10,8 @@ not taken for it:
 * a loop device, by the folder of its file; loop devices are in no namespace;
 * a network device outside of the namespaces, by its alias.
 
-A network namespace, and what is in it, lives only as long as a process in it: the lab gives none
-a name.
+A network namespace, with its contents, lives only as long as a process in it: the lab gives none a
+name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def found(run: str) -> list[str]:
     :param run: its name.
     """
     mounts = [f"mount: {line}" for line in _read(Path("/proc/self/mountinfo")).splitlines() if run in line]
-    # What is mounted outside is seen by all processes.
+    # All processes see mounts outside of namespaces.
     return [*(mounts or _processes(run)), *_devices(run)]
 
 

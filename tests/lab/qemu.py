@@ -20,9 +20,9 @@ from pathlib import Path
 from .guest import CHECKOUT, LabError, Ran
 
 FILES = Path(__file__).parent / "files"
-#: Loaded before the machine's root is there; what they need is added.
+#: Loaded before the machine's root is mounted; modules that they need are added.
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
-#: What guards a kernel against attacks costs an emulated one much of its time.
+#: A kernel's guards against attacks cost an emulated kernel much of its time.
 QUICKLY = "mitigations=off nopti no5lvl init_on_alloc=0 audit=0 apparmor=0 nokaslr"
 
 

@@ -31,8 +31,7 @@ def main(config: str, requests: str, answers: str) -> None:
             request = json.load(file)
         try:
             if "high" in request:
-                # Each is a run of its own: what states keep of what they read is not used in the
-                # next.
+                # Each is a run of its own: facts that states keep are not used in the next.
                 state.instance_id = str(uuid.uuid4())
                 answer = {"return": state.call_high(request["high"])}
             else:

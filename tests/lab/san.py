@@ -123,7 +123,7 @@ class San:
         }.items():
             (folder / "san1" / f"{name}.log").write_text(self.server.ran(f"({command}) 2>&1").output)
 
-    # What is asked of the master.
+    # Requests to the master.
 
     def jobs(self, guests: list[Guest], function: str, *args: Any, timeout: float = 900, **kwargs: Any) -> dict[str, Any]:
         """Do what ``salt -L GUESTS FUNCTION …`` does and return what each minion returned."""

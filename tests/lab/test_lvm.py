@@ -26,7 +26,7 @@ VOLUMES = {
 }
 RECORDS = "/var/lib/salt-storage/minion/attachments"
 MOUNTS = ("/srv/thin", "/srv/file")
-#: What both hosts have; the first has the other volume too.
+#: The volume of both hosts; the first has the other volume too.
 BOTH = "thin"
 WRITTEN = tuple(f"{mount}/written" for mount in MOUNTS)
 

@@ -18,8 +18,8 @@ SECONDS = 2400
 
 
 def run_tests(host: Guest, path: str) -> None:
-    """Run the tests of a file in a guest; one that is skipped is not what was asked for, but for
-    those of a kernel that cannot.
+    """Run the tests of a file in a guest; a skipped test is a failure, unless its kernel cannot run
+    it.
     """
     options = "-m pytest -q -p no:cacheprovider -o timeout=200 --show-capture=no -k 'not on_a_kernel_that_cannot'"
     found = host.ran(f"cd {CHECKOUT} && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=_utils {BIN}/python {options} {path}", timeout=SECONDS)

@@ -202,7 +202,7 @@ def test_writing_goes_on_when_a_path_is_lost(host: Host, verified: Verified) -> 
             assert done[used] > 0, done
             link = f"{NVMET}/ports/{[address for address, _ in PORTALS].index(used) + 1}/subsystems/{subsystem}"
             host.run(f"rm {link}")
-            # What is begun now has one path.
+            # A write that begins now has one path.
             file.goes_on()
             host.run(f"until grep -q connecting {CONTROLLERS}/state; do sleep 0.5; done", timeout=120)
             assert sorted(host.controllers()) == ["connecting", "live"]

@@ -30,9 +30,7 @@ def test_the_page_on_sls_lists_every_protocol() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_every_dotted_path_leads_to_something(path: Path) -> None:
-    """Modules of the project, and drivers of Cinder: a path in the docs is one that a reader
-    copies.
-    """
+    """Modules of the project, and drivers of Cinder: readers copy these paths."""
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w./-])(?:saltstorage|cinder\.volume)(?:\.\w+)+(?![\w*])", text))
     assert sorted(name for name in named if not exists(name)) == []
