@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test conformance lab lab-shell lint format bench docs lock clean
 BIN := .venv/bin
+# Where a login lacks them, as that of su does.
+export PATH := $(PATH):/usr/sbin:/sbin
 TESTS ?= tests/unit tests/functional tests/integration tests/conformance
 CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py docs/_ext)
 
@@ -13,14 +15,14 @@ venv:  ## Make .venv with everything for development
 
 demo:  ## Watch a volume live from creation to deletion, with a real master and two minions (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make demo attaches and mounts block devices, so it needs root: sudo make demo"; else \
-	tools/packages.sh --tools && tools/venv.sh controller && $(BIN)/python demo/demo.py; fi
+	tools/packages.sh --demo && tools/venv.sh controller && $(BIN)/python demo/demo.py; fi
 
 test: lint  ## Lint, then unit, functional, integration and conformance tests
-	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
+	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tests; fi
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(wildcard $(TESTS))
 
 conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml is a backend's options, BACKEND=acme1 one of the master
-	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tools; fi
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tests; fi
 	$(BIN)/python -m pytest -q --tb=short tests/conformance $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
 
 lab:  ## Real kernels, real protocols, in virtual machines (as root); SCENARIO=multipath runs one scenario, LONG=yes all, RECORD=yes for docs/verified.rst
@@ -45,7 +47,7 @@ format: venv  ## Format the code and mend what Ruff can mend
 
 bench:  ## Measure speed and memory side by side with bare Salt, cinderlib and os-brick (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make bench attaches block devices, so it needs root: sudo make bench"; else \
-	tools/packages.sh --tools && tools/venv.sh dev && $(BIN)/python tests/bench; fi
+	tools/packages.sh --tests && tools/venv.sh dev && $(BIN)/python tests/bench; fi
 
 docs: venv  ## Build the documentation into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -10,10 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import salt._logging
+
+from tests import needs
 
 # Salt keeps early log records for a console, and would print them after pytest has closed its own.
 salt._logging.shutdown_temp_handler()
@@ -61,9 +64,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """Fail a test that skips for a reason that only the way it was set up would explain; see
+    ``needs.py``.
+    """
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if objection := needs.objection(item.nodeid, reason):
+            report.outcome, report.longrepr = "failed", objection
+    return report
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and os.geteuid() != 0:
-        pytest.skip("needs root: attaches and mounts block devices")
+        pytest.skip(needs.ROOT)
 
 
 @pytest.fixture(scope="session")

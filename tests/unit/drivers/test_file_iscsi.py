@@ -18,6 +18,7 @@ from saltstorage import errors
 from saltstorage.controller.cinder import logs
 from saltstorage.controller.cinder.provider import CinderlibProvider
 from saltstorage.providers.base import BackendConfig, Capability, ProviderVolume
+from tests import needs
 from tests.tgtd import Host, Tgtd
 
 DRIVER = "saltstorage.drivers.file_iscsi.FileISCSIDriver"
@@ -28,8 +29,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def tgtd(short_dir, free_port, monkeypatch):
-    if not shutil.which("tgtd") or not shutil.which("iscsi-inq"):
-        pytest.skip("needs tgt and libiscsi-bin")
+    needs.programs("tgtd", "iscsi-inq")
     daemon = Tgtd(short_dir, free_port)
     monkeypatch.setenv("TGT_IPC_SOCKET", daemon.socket)
     daemon.start()
@@ -395,7 +395,7 @@ def test_without_tgtd(make, tmp_path, monkeypatch):
         make()
 
 
-@pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason="the kernel has LIO")
+@pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason=needs.LIO)
 def test_without_lio(make):
     """G8: said when the backend is loaded."""
     with pytest.raises(errors.UnavailableError, match="LIO, the kernel's iSCSI target, failed"):

@@ -34,9 +34,9 @@ def test_cinders_options_are_known():
     ],
 )
 def test_what_it_cannot_do_is_refused(change, field):
-    options = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
+    given = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
     with pytest.raises(InvalidArgumentError) as caught:
-        options.check("lvm", options)
+        options.check("lvm", given)
     assert caught.value.field == field
     assert "geheim" not in str(caught.value)
 
