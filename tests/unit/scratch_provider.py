@@ -13,7 +13,9 @@ from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, P
 
 
 class ScratchProvider(Provider):
-    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows; ``careless``: it looks at them too late."""
+    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows;
+    ``careless``: it looks at them too late.
+    """
 
     def load(self) -> None:
         self.folder = Path(self.config.options["folder"])
