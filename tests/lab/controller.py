@@ -1,4 +1,6 @@
-"""The controller outside of the guests, at the machine's own speed: a salt-master with the storage engine, and tgtd."""
+"""The controller outside of the guests, at the machine's own speed: a salt-master with the
+storage engine, and tgtd.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class Controller:
     :param folder: for all that it owns; short, since sockets lie in it.
     :param backends: of the master's option ``storage``.
     :param storage: its other keys.
-    :ivar python_path: directory of Python modules that drivers need and that the virtual environment lacks; it counts from the next start.
+    :ivar python_path: directory of Python modules that drivers need and that the virtual
+        environment lacks; it counts from the next start.
     """
 
     def __init__(self, folder: Path, backends: dict[str, Any], **storage: Any) -> None:
@@ -83,7 +86,7 @@ class Controller:
             self.process.wait(60)
             self.process = None
 
-    # What is asked of it.
+    # Requests to it.
 
     def run(self, function: str, *args: str, timeout: float = 180) -> Any:
         """Run ``salt-run FUNCTION …`` and return what it printed.
@@ -165,7 +168,9 @@ class Controller:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of Salt's commands: what runs must be what was synced, not what the tests import."""
+    """Return the environment of Salt's commands: they must import the synced package, not the
+    tests' own.
+    """
     found = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     found["PATH"] = f"{BIN}:/usr/sbin:/sbin:{found['PATH']}"
     return found

@@ -1,4 +1,6 @@
-"""Two hosts apply the same pillar, and each gets its own volume over iSCSI, which the other cannot reach."""
+"""Two hosts apply the same pillar, and each gets its own volume over iSCSI, which the other
+cannot reach.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ from saltstorage.providers import (
 
 
 class ScratchProvider(Provider):
-    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows; ``careless``: it looks at them too late."""
+    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows;
+    ``careless``: it looks at them too late.
+    """
 
     def load(self) -> None:
         self.folder = Path(self.config.options["folder"])
