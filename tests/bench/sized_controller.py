@@ -169,7 +169,7 @@ def list_one(service: Service) -> None:
 
 
 def inventory(service: Service) -> None:
-    """Ask what a run of states asks when it finds nothing to change."""
+    """Send the request of a run of states that finds nothing to change."""
     found = service.execute("inventory", {}, "fixed1")
     if len(found["volumes"]) != FIXED or found["more"] is not None:
         raise RuntimeError("not all came")

@@ -183,7 +183,7 @@ def test_the_consumer_gets_what_its_protocols_need(render: Render, checkout: Pat
     """
     high = render("storage.consumer", {"storage": {"consumer": {"protocols": ["iscsi", "fibre_channel", "multipath", "nvme"]}}})
     for protocol in ("iscsi", "fibre_channel"):
-        # os-brick grows what is attached by it.
+        # os-brick calls it to grow an attached volume.
         assert "lsscsi" in arguments(high[f"storage-consumer-{protocol}-packages"], "pkg.installed")["pkgs"]
     services = {key for key in high if "-service-" in key}
     assert services == {"storage-consumer-iscsi-service-iscsid", "storage-consumer-multipath-service-multipathd"}
