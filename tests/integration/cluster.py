@@ -22,6 +22,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 #: Folders of the formula that a file root has; the checkout itself also has things that Salt should not list.
 FORMULA = ("_engines", "_modules", "_runners", "_states", "_utils", "storage")
 MINIONS = ("alpha", "beta")
+#: Seconds. A daemon that ends is noticed at once; a busy machine may take minutes to start one.
+START_TIMEOUT = 600
 
 
 @dataclass
@@ -155,9 +157,9 @@ def cluster(
                     },
                 },
             )
-        stack.enter_context(master.started(start_timeout=120))
+        stack.enter_context(master.started(start_timeout=START_TIMEOUT))
         for minion in minions.values():
-            stack.enter_context(minion.started(start_timeout=120))
+            stack.enter_context(minion.started(start_timeout=START_TIMEOUT))
         found = Cluster(root=root, master=master, minions=minions)
         with salt.client.LocalClient(mopts=dict(master.config)) as client:
             synced_minions = client.cmd("*", "saltutil.sync_all", timeout=120)

@@ -13,13 +13,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .. import validate
+from .. import spec, validate
 from ..consumer import passphrase
 from ..errors import InvalidArgumentError, StorageError
-from . import lookup
+from . import lookup, ordering
 from .slots import refuse_slots
 
-_PRESENT = ("size", "backend", "type", "owner", "source", "resize", "labels", "description", "protected", "retain")
+_PRESENT = (*spec.PARAMETERS, "owner")
 _CONNECTED = (*_PRESENT, "read_only", "encrypted", "passphrase")
 #: The state functions that pillar can ask for, and the parameters that each takes beside ``name``.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {
@@ -48,13 +48,14 @@ States = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 def volume_states(storage: Any) -> States:
-    """Return the states for the pillar key ``storage``: those of ``volumes``, in the order written.
+    """Return the states for the pillar key ``storage``: those of ``volumes``, as written but each after those that it depends on.
 
     >>> volume_states({"volumes": {"data": {"size": 1}}})
     {'storage-volumes-connected-data': {'storage_volume.connected': [{'name': 'data'}, {'size': 1}]}}
     """
-    states: States = {}
+    invalid: States = {}
     snapshots: States = {}
+    valid: dict[str, tuple[Any, States]] = {}
     try:
         volumes = validate.mapping({} if storage is None else storage, "storage").get("volumes")
         # Keys are checked one by one below, so that one wrong name holds up no other volume.
@@ -67,12 +68,18 @@ def volume_states(storage: Any) -> States:
     for name, entry in volumes.items():
         try:
             for one, options in _expanded(name, entry, taken):
-                states.update(_one(one, options))
+                valid[one] = options, dict(_one(one, options))
                 snapshots.update(_snapshots(one, options))
         except InvalidArgumentError as error:
             shown = name if isinstance(name, str) and name.isprintable() else repr(name)
-            states[f"storage-volumes-invalid-{shown}"] = _invalid(f"storage:volumes:{shown}", error)
-    return {**states, **snapshots}
+            invalid[f"storage-volumes-invalid-{shown}"] = _invalid(f"storage:volumes:{shown}", error)
+    entries, rings = ordering.sort([ordering.Entry(name, _function(options), options or {}) for name, (options, _) in valid.items()])
+    for entry in rings:
+        names = ", ".join(repr(other.name) for other in rings)
+        text = f"storage:volumes:{entry.name}: these depend on one another in a ring, by source or by mount point: {names}"
+        invalid[f"storage-volumes-invalid-{entry.name}"] = _invalid(f"storage:volumes:{entry.name}", InvalidArgumentError(text))
+        snapshots.pop(f"storage-volumes-snapshots-{entry.name}", None)
+    return {**invalid, **{key: body for entry in entries for key, body in valid[entry.name][1].items()}, **snapshots}
 
 
 def _ranges(value: Any) -> list[tuple[str, str, str]]:
@@ -185,7 +192,8 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
     options = validate.mapping({} if entry is None else entry, where)
     validate.no_unknown(options, _KNOWN, where)
     refuse_slots({name: options}, where)
-    function = options.pop("state", "mounted" if "mount" in options else "connected")
+    function = _function(options)
+    options.pop("state", None)
     if not isinstance(function, str) or function not in PARAMETERS:
         raise InvalidArgumentError(f"{where}: state must be one of {', '.join(PARAMETERS)}, not {function!r}", field="state")
     if "passphrase" in options:
@@ -208,10 +216,16 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
     yield f"storage-volumes-{function}-{name}", {f"storage_volume.{function}": [{"name": name}, *parameters]}
 
 
+def _function(entry: Any) -> Any:
+    """Return the state function that an entry asks for."""
+    options = entry or {}
+    return options.get("state", "mounted" if "mount" in options else "connected")
+
+
 def _snapshots(name: str, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
     """Yield the state that keeps snapshots of a volume whose entry was found right."""
     options = entry or {}
-    function = options.get("state", "mounted" if "mount" in options else "connected")
+    function = _function(options)
     if function in _WITH_SNAPSHOTS and (wanted := options.get("snapshots")) is not None:
         yield _rotated(name, [{key: wanted[key]} for key in SNAPSHOTS if key in wanted])
 

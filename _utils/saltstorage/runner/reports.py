@@ -12,6 +12,7 @@ from typing import Any
 
 from ..controller.admin.check import Finding
 from ..model import BackendStats, Connection, Snapshot, Volume
+from ..spec import attributes_of
 
 
 def iso_time(seconds: float | None) -> str | None:
@@ -35,10 +36,7 @@ def volume(record: Volume, hosts: list[str]) -> dict[str, Any]:
         "state": record.state,
         "hosts": hosts,
         "type": record.type,
-        "labels": dict(record.labels),
-        "description": record.description,
-        "protected": record.protected,
-        "retain": record.retain,
+        **attributes_of(record),
         "source": dict(record.source) if record.source else None,
         "error": record.error,
         "id": record.id,
