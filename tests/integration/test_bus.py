@@ -18,7 +18,7 @@ import pytest
 import salt.crypt
 import salt.utils.event
 
-from saltstorage.bus import envelope
+from saltstorage.bus import envelope, stacks
 from tests.integration.cluster import Cluster
 
 pytestmark = [pytest.mark.slow]
@@ -109,6 +109,22 @@ def test_a_long_operation_is_waited_for(bus_cluster: Cluster) -> None:
     assert found["result"]["caller"] == "alpha"
     assert found["seconds"][0] >= seconds
     assert begun(bus_cluster, "long") == 1
+
+
+def test_a_signal_writes_the_stacks_of_all_threads_of_the_engine(bus_cluster: Cluster) -> None:
+    """A driver hangs in a worker; the main thread, which is all that Salt's own handler shows, only waits for events."""
+    path = Path(bus_cluster.master.config["log_file"]).with_name(stacks.FILE)
+    call = in_background(bus_cluster.job, "alpha", "bustest.call", "echo", {"mark": "hangs", "seconds": 5})
+    wait_for(lambda: begun(bus_cluster, "hangs") == 1)
+    os.kill(engine_pid(bus_cluster), signal.SIGUSR1)
+    wait_for(lambda: "bustest.py" in path.read_text())
+    text = path.read_text()
+    threads = [thread for thread in text.split("\n\n") if "bustest.py" in thread]
+    assert any("in execute" in thread and "in _carry_out" in thread for thread in threads), text
+    assert any("in receive" in thread for thread in text.split("\n\n")), "the main thread"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert call.result(90)["result"]["caller"] == "alpha", "the engine goes on"
+    assert f"kill -USR1 {engine_pid(bus_cluster)}" in bus_cluster.log("master")
 
 
 def test_a_deadline_of_the_caller(bus_cluster: Cluster) -> None:
