@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from dataclasses import dataclass
@@ -43,8 +44,8 @@ _NONE = ""
 class Journal:
     """The journal in the catalog, for one engine.
 
-    The engine holds a lock for as long as it lives, so that another one (after a crash, or of another master)
-    can tell a request that runs from one that died with its engine.
+    The engine holds a lock from :meth:`open` for as long as it lives, so that another one (after a crash, or of another master)
+    can tell a request that runs from a request that died with its engine.
 
     :param max_age: oldest request that is taken, seconds. For as long after its start this engine also takes up older ones that died with
         another: their minions may wait still. Later nobody does, and who has recorded one could have it done at a time of their choosing.
@@ -56,12 +57,15 @@ class Journal:
         self._max_age = max_age
         self._started = time.monotonic()
         self._instance = uuid.uuid4().hex
-        self._alive = locks.held(instance_key(self._instance), why="the engine")
-        self._alive.__enter__()
+        self._life = contextlib.ExitStack()
+
+    def open(self) -> None:
+        """Begin the engine's life in the journal."""
+        self._life.enter_context(self._locks.held(instance_key(self._instance), why="the engine"))
 
     def close(self) -> None:
-        """End the engine's life in the journal: what still runs counts as died."""
-        self._alive.__exit__(None, None, None)
+        """End the engine's life in the journal, if it began: requests that still run count as died."""
+        self._life.close()
 
     def begin(self, request_id: str, minion: str, digest: str, op: str, signed: float) -> JournalEntry:
         """Record a request, unless it is known, and return what is known of it.

@@ -13,6 +13,13 @@ DATABASES = ("sqlite", "postgresql")
 
 
 @pytest.fixture
+def service(service):
+    """The controller of an engine that lives."""
+    service.journal.open()
+    return service
+
+
+@pytest.fixture
 def begin(service):
     def call(journal=None, request_id="r1", digest="d1"):
         return (journal or service.journal).begin(request_id, "web1", digest, "create", time.time())
@@ -35,6 +42,7 @@ def test_a_repeat_with_other_contents_shows_the_first_digest(begin):
 
 def test_what_a_dead_engine_left_is_new_again_for_one_only(opts, service, begin):
     dead = Service(opts)
+    dead.journal.open()
     assert begin(dead.journal).state == "new"
     assert begin().state == "running"
     dead.close()
@@ -73,6 +81,7 @@ def test_prune_keeps_what_runs(service, begin):
 def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, service, begin, monkeypatch):
     """Databases other than SQLite let transactions read side by side: here the other engine comes between look and update."""
     dead, other = Service(opts), Service(opts)
+    other.journal.open()
     begin(dead.journal)
     dead.close()
     real = service.journal._engine
