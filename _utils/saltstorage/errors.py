@@ -1,8 +1,9 @@
 """The errors of the project: one tree, one stable code each, the same on both ends of the bus.
 
-The codes are those of the Container Storage Interface (CSI) specification, which took them from gRPC:
-https://github.com/container-storage-interface/spec/blob/master/spec.md#error-scheme.  A class stands for
-the operator's next step; the message says it in words.  Nothing in the project decides by the text of a message.
+The codes are those of the Container Storage Interface (CSI) specification, which took them from
+gRPC: https://github.com/container-storage-interface/spec/blob/master/spec.md#error-scheme.  A
+class stands for the operator's next step; the message says it in words.  Nothing in the project
+decides by the text of a message.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class StorageError(CommandExecutionError):
     :param message: the fault and the next step, without secrets.
     :param field: the parameter that is wrong, where one is.
     :param details: further facts as plain data (names, sizes); they cross the bus.
-    :param answered: whether the controller answered with this error. False: it was found here, such as that no controller answers.
+    :param answered: whether the controller answered with this error. False: it was found here,
+        such as that no controller answers.
 
     >>> str(NotFoundError("volume 'db' does not exist"))
     "NOT_FOUND: volume 'db' does not exist"
@@ -28,7 +30,8 @@ class StorageError(CommandExecutionError):
     code: ClassVar[str] = "INTERNAL"
     #: Whether the same call may succeed later with nothing changed by the operator.
     retryable: ClassVar[bool] = False
-    #: Whether the outcome is known: the operation was refused or undone. False: it may have been carried out, or may still be.
+    #: Whether the outcome is known: the operation was refused or undone. False: it may have been
+    #: carried out, or may still be.
     final: ClassVar[bool] = True
 
     def __init__(
@@ -41,7 +44,9 @@ class StorageError(CommandExecutionError):
         self.answered = answered
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the error as plain data: ``code``, ``message``, ``field`` (or None) and ``details``."""
+        """Return the error as plain data: ``code``, ``message``, ``field`` (or None) and
+        ``details``.
+        """
         return {"code": self.code, "message": self.message, "field": self.field, "details": self.details}
 
 
@@ -150,9 +155,11 @@ BY_CODE: dict[str, type[StorageError]] = {
 
 
 def from_wire(data: Mapping[str, Any]) -> StorageError:
-    """Return the typed error that the controller answered with, from what :meth:`StorageError.to_wire` returned there.
+    """Return the typed error that the controller answered with, from what
+    :meth:`StorageError.to_wire` returned there.
 
-    An unknown code, as a newer controller may send, becomes :class:`InternalError` with the code in its message.
+    An unknown code, as a newer controller may send, becomes :class:`InternalError` with the code
+    in its message.
     """
     code = str(data.get("code", ""))
     message = str(data.get("message", ""))

@@ -1,4 +1,6 @@
-"""Rules on volumes that both ends of the bus hold: a state refuses in its dry run what the controller would refuse."""
+"""Rules on volumes that both ends of the bus hold: a state refuses in its dry run what the
+controller would refuse.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from .model import Connection, Snapshot, Volume
 
 
 def refuse_barred(volume: Volume, others: Iterable[Connection], *, read_only: bool, mounts: bool) -> None:
-    """Refuse to connect a volume in a way that would let a file system be written by one host while another has it.
+    """Refuse to connect a volume in a way that would let a file system be written by one host
+    while another has it.
 
     :param others: the volume's connections to other hosts.
     :param mounts: whether the host is going to mount a file system of it.
@@ -65,7 +68,8 @@ def retains(volume: Volume, retain: bool | None, minion: str | None, *, may: boo
 
 
 def refuse_other_encryption(found: Volume | Snapshot, encrypted: bool) -> None:
-    """Refuse to use data that is not encrypted as encrypted, and the other way round. The host finds out what is not recorded.
+    """Refuse to use data that is not encrypted as encrypted, and the other way round. The host
+    finds out what is not recorded.
 
     :param found: the volume, or the source of a new one.
     :raises AlreadyExistsError: it is of the other kind.

@@ -1,4 +1,6 @@
-"""The controller as a whole: the same object serves the engine (warm), the runner and masterless minions (in process)."""
+"""The controller as a whole: the same object serves the engine (warm), the runner and masterless
+minions (in process).
+"""
 
 from __future__ import annotations
 
@@ -45,10 +47,12 @@ _TOGETHER = ("create", "connect", "disconnect", "delete")
 class Service:
     """The controller's operations, over one configuration.
 
-    Constructing it opens the catalog and reads nothing else: the locks are joined, and a driver is loaded, when an operation needs them.
+    Constructing it opens the catalog and reads nothing else: the locks are joined, and a driver
+    is loaded, when an operation needs them.
 
     :param opts: Salt's options of the master, or of a masterless minion.
-    :ivar operations: the operations that a minion can ask for, by name. Each takes the caller and keyword arguments.
+    :ivar operations: the operations that a minion can ask for, by name. Each takes the caller and
+        keyword arguments.
     :raises StorageError: the configuration is wrong, or the catalog cannot be used.
     """
 
@@ -98,23 +102,26 @@ class Service:
         return Check(self.core, known)
 
     def repair(self) -> Repair:
-        """Return the repair of a check's findings. It needs no keys: findings on keys are the administrator's to decide."""
+        """Return the repair of a check's findings. It needs no keys: findings on keys are the
+        administrator's to decide.
+        """
         return Repair(self.core, self.check(), self.recovery)
 
     def _consumer(self) -> Consumer:
         """Return the consumer that attaches volumes on this machine while they are moved."""
         config = ConsumerConfig.from_opts(self._opts)
         state_dir = os.path.join(self.config.state_dir, "mover")
-        # Arrays know a machine by its initiator, so it must have one name, also when it is a minion too.
-        # Salt adds the suffix to a master's id.
+        # Arrays know a machine by its initiator, so it must have one name, also when it is a
+        # minion too. Salt adds the suffix to a master's id.
         host = config.host.removesuffix("_master")
         return Consumer(dataclasses.replace(config, host=host, state_dir=state_dir, device_dir=os.path.join(state_dir, "devices")))
 
     def start(self, *, patience: float | None = None) -> None:
-        """Load all backends in the background and recover the half done work on each; for the engine.
+        """Load all backends in the background and recover the half done work on each; for the
+        engine.
 
-        :param patience: seconds from now until which operations wait for their backend to be loaded; default a short time, since other
-            minions wait too.
+        :param patience: seconds from now until which operations wait for their backend to be
+            loaded; default a short time, since other minions wait too.
         :raises StorageError: the locks cannot be used.
         """
         self.journal.open()
@@ -123,7 +130,8 @@ class Service:
     def close(self) -> None:
         """Stop what :meth:`start` started, and let go of drivers, locks and the catalog."""
         self._stop.set()
-        # A watcher may still be using the catalog that is closed below. A driver that hangs while it loads holds nobody up.
+        # A watcher may still be using the catalog that is closed below. A driver that hangs while
+        # it loads holds nobody up.
         deadline = time.monotonic() + CLOSE_TIMEOUT
         for watcher in self._watchers:
             watcher.join(max(0.0, deadline - time.monotonic()))
@@ -152,11 +160,14 @@ class Service:
         return operation(caller, **arguments.decode(op, operation, args))
 
     def together(self, caller: Caller, *, requests: list[Mapping[str, Any]]) -> dict[str, Any]:
-        """Carry out several requests one after another, each for itself: what one raises does not keep the next from being done.
+        """Carry out several requests one after another, each for itself: the error of one does
+        not keep the next from being done.
 
         :param requests: a list of ``{"op": …, "args": {…}}``.
-        :returns: ``replies``: for each ``data``, or ``error`` as :meth:`~saltstorage.errors.StorageError.to_wire` returns it.
-        :raises InvalidArgumentError: they are malformed, or more than :data:`~saltstorage.validate.MAX_TOGETHER`; none is carried out.
+        :returns: ``replies``: for each request ``data``, or ``error`` as
+            :meth:`~saltstorage.errors.StorageError.to_wire` returns it.
+        :raises InvalidArgumentError: they are malformed, or more than
+            :data:`~saltstorage.validate.MAX_TOGETHER`; none is carried out.
         """
         replies: list[dict[str, Any]] = []
         for number, request in enumerate(requests):
@@ -165,22 +176,28 @@ class Service:
                 if request["op"] not in _TOGETHER:
                     raise InvalidArgumentError(f"the operation {request['op']!r} cannot be asked for together with others", field="op")
                 replies.append({"data": self.call(request["op"], validate.mapping(request["args"], "args"), caller)})
-            except Exception as error:  # a fault in one is no reason to leave the others undone, or unanswered
+            # A fault in one is no reason to leave the others undone, or unanswered.
+            except Exception as error:
                 replies.append({"error": as_storage_error(error, f"operation {request['op']}").to_wire()})
         return {"replies": replies}
 
     def inventory(self, caller: Caller, *, after: Any = None) -> dict[str, Any]:
-        """Return everything that a minion may see: what a state run needs to tell whether there is anything to do.
+        """Return all that a minion may see, so that a state run can tell whether there is
+        anything to do.
 
-        About a thousand volumes fit into one answer. ``more`` says that there are more, and is what to ask for the next page with.
+        One answer holds about 650 connected volumes. A larger inventory comes in pages: ``more``
+        of a page asks for the next one.
 
         :param after: ``more`` of the page before; None for the first.
-        :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
-            shared volumes that it may use; ``fenced``: of each volume that was taken from this minion while it was fenced, the ids that it
-            had then and has by now, whoever owns it, also when it is gone; ``backends``: name to ``state`` and ``retains`` (whether it can
-            let go of volumes; None: not known), for those that it may use; ``default_backend``; ``types``: name to
-            ``backend`` (None: any), for those that it may use; ``retain``: whether it may delete volumes and leave
-            their data on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last page.
+        :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host)
+            of the minion and of the shared volumes that it may use; ``fenced``: for each fence of
+            this minion, the ids that the volume had then and has now, also when it is another
+            owner's or gone; ``backends``: name to ``state`` and ``retains`` (whether it can let
+            go of volumes; None: not known), for those that the minion may use;
+            ``default_backend``; ``types``: name to ``backend`` (None: any), for those that the
+            minion may use; ``retain``: whether the minion may delete volumes and leave their data
+            on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last
+            page.
         :raises InvalidArgumentError: ``after`` is wrong.
         """
         from .operations.inventory import page
@@ -188,10 +205,12 @@ class Service:
         return page(self.core, caller, after)
 
     def backends(self) -> list[dict[str, Any]]:
-        """Return the configured backends and what the engine last found, without loading a driver.
+        """Return the configured backends, with their last state in an engine, without loading a
+        driver.
 
-        :returns: a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down or unknown), ``error``,
-            ``capabilities``, ``checked`` (seconds since the epoch, or None) and ``allocated_gib``.
+        :returns: a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down
+            or unknown), ``error``, ``capabilities``, ``checked`` (seconds since the epoch, or
+            None) and ``allocated_gib``.
         """
         states = self.catalog.backend_states()
         found = []
@@ -221,7 +240,7 @@ class Service:
     def volume(self, owner: str, name: str) -> Volume:
         """Return one volume.
 
-        :raises NotFoundError: there is none.
+        :raises NotFoundError: there is no such volume.
         """
         volume = self.catalog.volume(owner, name)
         if volume is None:

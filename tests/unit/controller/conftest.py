@@ -1,4 +1,6 @@
-"""A controller over the file driver: the real Cinder driver, catalog and locks, in directories of the test's own."""
+"""A controller over the file driver: the real Cinder driver, catalog and locks, in the test's own
+directories.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from tests import postgres
 
 
 def pytest_generate_tests(metafunc):
-    """Run the tests of a module that names ``DATABASES``, as far as they use the catalog, on each of these."""
+    """Run the tests of a module with ``DATABASES`` on each of these, where they use the catalog."""
     databases = getattr(metafunc.module, "DATABASES", ())
     if databases and "database" in metafunc.fixturenames:
         metafunc.parametrize("database", databases, indirect=True)
@@ -31,7 +33,7 @@ def postgresql():
 
 @pytest.fixture
 def database(request, tmp_path):
-    """URL of the catalog: the file that the controller makes unless told otherwise, or an empty database; see ``DATABASES``."""
+    """URL of the catalog: the default file, or an empty database; see ``DATABASES``."""
     if getattr(request, "param", "sqlite") == "postgresql":
         return request.getfixturevalue("postgresql").database()
     return f"sqlite:///{tmp_path}/state/catalog.sqlite"
@@ -73,7 +75,7 @@ def admin():
 
 @pytest.fixture
 def files(tmp_path):
-    """A function that lists what the backend's directory holds."""
+    """A function that lists the volumes and snapshots in the backend's directory."""
 
     def listed():
         try:
@@ -97,7 +99,7 @@ def two(opts, tmp_path):
 
 @pytest.fixture
 def pair(two):
-    """The controller of those options."""
+    """The controller of the options ``two``."""
     service = Service(two)
     yield service
     service.close()

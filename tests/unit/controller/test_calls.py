@@ -1,4 +1,4 @@
-"""What the runner's functions do beside the operation."""
+"""The work of the runner's functions beside the operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Letting volumes go without deleting them: the record leaves the catalog, and the data stays on the backend."""
+"""Letting volumes go without deleting them: the record leaves the catalog, and the data stays on
+the backend.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ class Releases:
     def release(self, volume: Volume) -> dict[str, Any]:
         """Let go of a volume that was checked and is at rest.
 
-        :returns: ``array_name``: the name that the project gave it on the backend, empty when that is not known any more; ``take_over``:
-            the command that takes it over again.
+        :returns: ``array_name``: the name that the project gave it on the backend, empty when
+            that is not known any more; ``take_over``: the command that takes it over again.
         :raises UnimplementedError: the backend cannot do this.
         """
         provider = self.core.provider(volume.backend)
@@ -50,7 +52,8 @@ class Releases:
 def take_over_command(volume: Volume, array_name: str) -> str:
     """Return the command that takes over a volume which was let go.
 
-    >>> take_over_command(Volume(id="1", owner="db1", name="my data", backend="lvm", size=1), "volume-1")
+    >>> volume = Volume(id="1", owner="db1", name="my data", backend="lvm", size=1)
+    >>> take_over_command(volume, "volume-1")
     "salt-run storage.manage 'name=my data' owner=db1 reference=volume-1 backend=lvm"
     """
     if not array_name:

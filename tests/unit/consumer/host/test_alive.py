@@ -277,7 +277,7 @@ def test_g11_a_device_that_does_not_come_is_told_of(consumer, file, soon, told, 
 
 
 @pytest.mark.parametrize("error", [BusLostError(), PermissionError(), RuntimeError("MARKER")])
-def test_who_cannot_be_told_stops_nothing(config, slow, error, caplog):
+def test_a_listener_that_fails_stops_nothing(config, slow, error, caplog):
     asked = threading.Event()
 
     def tell(data):

@@ -1,4 +1,6 @@
-"""A volume that is renamed between the look-up of its name and its lock: nothing is done under the lock of a name that it has no more."""
+"""A volume that is renamed between the look-up and its lock: nothing is done under the lock of
+its former name.
+"""
 
 from __future__ import annotations
 
