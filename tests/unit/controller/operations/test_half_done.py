@@ -112,7 +112,7 @@ def test_d8_a_failed_deletion_is_tried_again(service, driver, monkeypatch, files
     first = run(service, "create", size=1)["volume"]
     with monkeypatch.context() as patch:
         failing(patch, driver, "delete_volume", after=after)
-        # With the volume itself gone, a second attempt succeeds however the driver fails afterwards.
+        # With the volume itself gone, a second attempt succeeds, however the driver fails then.
         for _ in range(1 if after else 2):
             with pytest.raises(StorageError, match="on fire"):
                 run(service, "delete")
