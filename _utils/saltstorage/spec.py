@@ -11,13 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from . import validate
-from .errors import AlreadyExistsError, InvalidArgumentError, OutOfRangeError
-
-if TYPE_CHECKING:
-    from .model import Snapshot, Volume
+from .errors import InvalidArgumentError
 
 #: Returns the checked value of the named parameter, or raises :class:`InvalidArgumentError` for it.
 Check = Callable[[Any, str], Any]
@@ -153,51 +150,6 @@ class VolumeSpec:
             given["source"] = {self.source["kind"]: self.source["name"]}
         return {name: value for name, value in given.items() if value is not None} | dict(self.attributes)
 
-    def check(self, volume: Volume, source: Volume | Snapshot | None) -> None:
-        """Refuse a specification that an existing volume cannot fulfil, naming every difference.
-        A volume can grow and never shrinks.
-
-        :param source: the volume or snapshot that has the name of the wanted source now; None
-            when there is none any more.
-        :raises AlreadyExistsError: backend, type or source differ, or the volume is smaller and
-            may not be grown.
-        :raises OutOfRangeError: the volume is larger than asked for.
-        """
-        differs: dict[str, Any] = {}
-        for name in (f.name for f in _decoded(VolumeSpec) if f.metadata["fixed"]):
-            asked, has = getattr(self, name), getattr(volume, name)
-            if asked is not None and asked != has:
-                differs[name] = [has, asked]
-        if self.source is not None:
-            have = volume.source or {}
-            # A source is known by its id, since it may have been renamed. Where nothing has the
-            # name any more, only the name is left.
-            by = "name" if source is None else "id"
-            wanted = (self.source["kind"], self.source["name"] if source is None else source.id)
-            if (have.get("kind"), have.get(by)) != wanted:
-                differs["source"] = [dict(have) or None, self.source]
-        if self.size > volume.size and not self.resize:
-            differs["size"] = [volume.size, self.size]
-        if differs:
-            listed = "; ".join(f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items())
-            text = f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}"
-            raise AlreadyExistsError(text, field=next(iter(differs)), details=differs)
-        if self.size < volume.size:
-            raise OutOfRangeError(
-                f"volume {volume.name!r} of {volume.owner} has {volume.size} GiB and cannot shrink to {self.size} GiB;"
-                " ask for at least its size, or make a new volume and copy",
-                field="size",
-                details={"size": [volume.size, self.size]},
-            )
-
-    def check_source(self, source: Volume | Snapshot) -> None:
-        """Refuse a size below that of the source.
-
-        :raises OutOfRangeError: the new volume would be smaller.
-        """
-        if self.size < source.size:
-            raise OutOfRangeError(f"the source {source.name!r} has {source.size} GiB; the new volume needs at least that", field="size")
-
 
 def _decoded(cls: type[Attributes | VolumeSpec]) -> list[dataclasses.Field[Any]]:
     """Return the fields that a user can give."""
@@ -208,5 +160,7 @@ def _decode(fields: Iterable[dataclasses.Field[Any]], given: Mapping[str, Any]) 
     return {f.name: f.metadata["check"](given[f.name], f.name) for f in fields}
 
 
+#: Names of the parameters whose value an existing volume must have already.
+FIXED = tuple(f.name for f in _decoded(VolumeSpec) if f.metadata["fixed"])
 #: Names of all parameters that make a specification.
 PARAMETERS = (*(f.name for f in _decoded(VolumeSpec)), *ATTRIBUTES)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import model, progress, validate
-from ..consumer.attach import Consumer
+from ..consumer.consumer import Consumer
 from ..consumer.host.config import ConsumerConfig
 from ..errors import InvalidArgumentError, NotFoundError
 from ..faults import as_storage_error

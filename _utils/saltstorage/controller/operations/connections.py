@@ -232,7 +232,7 @@ class Connections:
         mine = next((c for c in connections if c.host == host), None)
         mounts = mounts or (mine is not None and mine.mounts)
         self._check_others(volume, mine, [c for c in connections if c.host != host], read_only=read_only, mounts=mounts)
-        before = self._join(volume, mine, connector) if mine is not None else None
+        before = self._merge(volume, mine, connector) if mine is not None else None
         if before is None:
             connection = Connection(
                 id=new_id(),
@@ -283,15 +283,16 @@ class Connections:
     def _attaches_to_many(self, volume: Volume) -> bool:
         return Capability.MULTIATTACH in self.core.provider(volume.backend).capabilities()
 
-    def _join(self, volume: Volume, mine: Connection, connector: Mapping[str, Any]) -> Connection | None:
+    def _merge(self, volume: Volume, mine: Connection, connector: Mapping[str, Any]) -> Connection | None:
         """Return a host's connection with the initiators that it ever had and has now.
 
         A host that has other initiators than before, as after a new installation, is unmapped
         first: None. The old initiators go before the record of them does.
         """
-        joined = self.core.provider(volume.backend).joined(as_provider_volume(volume), mine.id, mine.connector, connector)
-        if joined is not None:
-            return dataclasses.replace(mine, connector=joined)
+        provider = self.core.provider(volume.backend)
+        merged = provider.merge_connectors(as_provider_volume(volume), mine.id, mine.connector, connector)
+        if merged is not None:
+            return dataclasses.replace(mine, connector=merged)
         log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", mine.host, volume.id)
         self.unmap(volume, mine)
         return None

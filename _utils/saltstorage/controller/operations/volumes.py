@@ -11,7 +11,7 @@ from ... import model
 from ...errors import AbortedError, FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
 from ...model import Snapshot, Volume
 from ...providers.base import Capability, ProviderSnapshot, ProviderVolume
-from ...rules import refuse_protected, retains
+from ...rules import refuse_different, refuse_protected, refuse_smaller, retains
 from ...spec import ATTRIBUTES, VolumeSpec, differing
 from ..access.config import TypeEntry
 from ..access.locks import owner_key
@@ -149,7 +149,7 @@ class Volumes:
         if old is None:
             return None, self._create(caller, owner, name, spec, kind)
         old = volume = self._recover(old)
-        spec.check(volume, self.find_source(owner, spec))
+        refuse_different(spec, volume, self.find_source(owner, spec))
         if volume.size < spec.size:
             volume = self._grow(caller, volume, spec.size)
         # Last, so that nothing is written when the volume cannot become what was asked for.
@@ -190,7 +190,7 @@ class Volumes:
     def _create(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, kind: TypeEntry | None) -> Volume:
         rule = self.core.rule(caller)
         kind = kind or self._type_of_source(owner, spec)
-        backend = self.core.config.placed(spec.backend, kind)
+        backend = self.core.config.choose_backend(spec.backend, kind)
         if caller.minion:
             rule.check_backend(caller.minion, backend)
             rule.check_type(caller.minion, kind.name if kind else None)
@@ -211,9 +211,9 @@ class Volumes:
             size=spec.size,
             state=model.CREATING,
             source=record,
-            # A copy has the contents of its source, so no consumer may ever make a file system on
-            # it, or encrypt it.
-            formatted=source is not None,
+            # A copy has the content of its source: once that was formatted, no consumer makes a
+            # file system on the copy.
+            formatted=self._is_source_formatted(owner, spec),
             encrypted=encrypted,
             created=time.time(),
             **spec.attributes,
@@ -322,7 +322,7 @@ class Volumes:
             raise FailedPreconditionError(f"the source {kind} {name!r} is {found.state}", field="source")
         if found.backend != backend:
             raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
-        spec.check_source(found)
+        refuse_smaller(spec, found)
         record = {"kind": kind, "id": found.id, "name": name}
         provider_source = as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)
         return provider_source, record, found.encrypted
@@ -333,6 +333,17 @@ class Volumes:
         if isinstance(found, Snapshot):
             found = self.core.catalog.volume_by_id(found.volume_id)
         return self.core.config.type(found.type) if found is not None and found.type is not None else None
+
+    def _is_source_formatted(self, owner: str, spec: VolumeSpec) -> bool:
+        """Return whether a new volume may have a file system from its source.
+
+        A snapshot does not record it. Its volume may have been formatted since, so the volume as
+        it is now decides: at worst, the copy of an older, empty snapshot is never formatted.
+        """
+        found = self.find_source(owner, spec)
+        if isinstance(found, Snapshot):
+            found = self.core.catalog.volume_by_id(found.volume_id)
+        return found is not None and found.formatted
 
     def find_source(self, owner: str, spec: VolumeSpec) -> Volume | Snapshot | None:
         """Return the volume or snapshot to copy; None when it does not exist, or the new volume
