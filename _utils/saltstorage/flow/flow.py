@@ -28,7 +28,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..model import Connection, Snapshot, Volume
-from ..spec import Wanted
+from ..spec import VolumeSpec
 from . import growing
 from .batch import Ask, Following, Together, of_run
 from .inventory import Inventory, current, fetch
@@ -165,7 +165,7 @@ class Flow:
         """
         return self._ask(op, args, timeout) if retry else self.controller.call(op, args, timeout)
 
-    def create(self, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
+    def create(self, owner: str, name: str, wanted: VolumeSpec) -> tuple[Volume | None, Volume]:
         """Make sure that a volume exists; return it as it was (None: it was not) and as it is."""
         reply = self._together.answer(self.ask_create(owner, name, wanted))
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
@@ -194,7 +194,7 @@ class Flow:
         owner: str,
         name: str,
         *,
-        wanted: Wanted | None = None,
+        wanted: VolumeSpec | None = None,
         read_only: bool = False,
         mounts: bool = False,
         passphrase: str = "",
@@ -412,7 +412,7 @@ class Flow:
 
     # Requests, and everything that must be done before each.
 
-    def ask_create(self, owner: str, name: str, wanted: Wanted) -> Ask:
+    def ask_create(self, owner: str, name: str, wanted: VolumeSpec) -> Ask:
         """Return the request to create or grow a volume."""
         return Ask("create", owner, name, {"name": name, **wanted.to_wire(), **self._other(owner)})
 
@@ -421,7 +421,7 @@ class Flow:
         given = {} if retain is None else {"retain": retain}
         return Ask("delete", owner, name, {"name": name, **given, **self._other(owner)})
 
-    def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool, mounts: bool, passphrase: str) -> Ask:
+    def ask_connect(self, owner: str, name: str, *, wanted: VolumeSpec | None, read_only: bool, mounts: bool, passphrase: str) -> Ask:
         """Record that a volume is about to be mapped to this host, and return the request for it."""
         # The host is looked at before anything is recorded or asked for: what it lacks is an error that leaves nothing.
         connector = of_run(self._context, self._run, "saltstorage.connector", self.consumer.connector_properties)

@@ -1,8 +1,10 @@
 """
-Timers around functions of the project and of what it uses, which write one line a call: what, when, and how long.
+Timers around functions of the project and of what it uses, which write one line a call: what,
+when, and how long.
 
-A time is exclusive: less what timed functions called within took. The files are read by the benchmark, which sums what lies
-between two moments; so nothing has to be reset, and threads and processes need no agreement.
+A time is exclusive: less what timed functions called within took. The files are read by the
+benchmark, which sums what lies between two moments; so nothing has to be reset, and threads and
+processes need no agreement.
 """
 
 import atexit
@@ -133,15 +135,16 @@ def flush():
 
 def _when_loaded(provider):
     """
-    Time the driver once it is loaded: imported before the bridge has prepared for that, Cinder would load otherwise.
+    Time the driver once it is loaded: imported before the bridge has prepared for that, Cinder
+    would load otherwise.
     """
     load = provider.load
 
     def loaded(self):
         load(self)
         for name in ("create_volume", "delete_volume", "create_export", "initialize_connection", "terminate_connection", "remove_export"):
-            if not hasattr(getattr(type(self._driver), name), "__wrapped__"):
-                wrap(type(self._driver), name, "driver")
+            if not hasattr(getattr(type(self.driver), name), "__wrapped__"):
+                wrap(type(self.driver), name, "driver")
 
     provider.load = loaded
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from saltstorage.consumer.connectors import brick, loading
 from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.consumer.connectors.connection_info import secrets_of
 from saltstorage.consumer.connectors.translation import translated
+from saltstorage.consumer.host import commands
 from saltstorage.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -53,16 +53,21 @@ def test_properties_name_this_host_and_write_nothing_to_etc(adapter):
     assert adapter.connector_properties()["host"] == "db1"
 
 
+@pytest.fixture
+def no_programs(tmp_path, monkeypatch):
+    """A host on which nothing is installed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(commands, "SEARCH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_programs")
 def test_g8_enforced_multipath_without_multipathd_is_refused(config):
-    if shutil.which("multipathd"):
-        pytest.skip("multipathd is installed")
     with pytest.raises(FailedPreconditionError, match="multipathd"):
         Brick(dataclasses.replace(config, multipath=True, enforce_multipath=True)).connector_properties()
 
 
+@pytest.mark.usefixtures("no_programs")
 def test_multipath_without_multipathd_is_a_single_path(config):
-    if shutil.which("multipathd"):
-        pytest.skip("multipathd is installed")
     assert Brick(dataclasses.replace(config, multipath=True)).connector_properties()["multipath"] is False
 
 
@@ -146,9 +151,8 @@ def test_os_brick_runs_without_its_privilege_daemon(adapter):
     assert not privileged.default.client_mode
 
 
+@pytest.mark.usefixtures("no_programs")
 def test_g8_g9_a_missing_iscsiadm_is_named_and_no_secret_shown(adapter, caplog, config):
-    if shutil.which("iscsiadm"):
-        pytest.skip("iscsiadm is installed")
     os.makedirs(config.lock_path, exist_ok=True)
     with caplog.at_level("DEBUG"), pytest.raises(FailedPreconditionError, match="iscsiadm is missing") as caught:
         adapter.connect(ISCSI, use_multipath=False)

@@ -18,6 +18,7 @@ from saltstorage.consumer.connectors.shares import Shares
 from saltstorage.consumer.devices import loop, mounts
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.errors import AbortedError, UnimplementedError
+from tests import needs
 from tests.loops import let_go
 
 TAG = "salt-storage:test-shares"
@@ -30,8 +31,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def mount_point(config):
-    if os.geteuid():
-        pytest.skip("needs root")
+    needs.root()
     path = os.path.join(Shares(config).mount_base, "0123")
     os.makedirs(path)
     subprocess.run(["mount", "-t", "tmpfs", "share", path], check=True)
