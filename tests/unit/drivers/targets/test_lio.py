@@ -209,7 +209,7 @@ def test_r16_a_restore_before_the_portal_is_up_fails_alone(make, kernel, run):
         configuration = None
 
         def __init__(self):
-            self._target = make(target_secondary_ip_addresses=["198.51.100.10"])
+            self.target = make(target_secondary_ip_addresses=["198.51.100.10"])
             self._existing = self._place = lambda made: Path("/dev/storage", made.name)
             self._location = lambda made: "there"
 
