@@ -16,7 +16,8 @@ import yaml
 CHECKOUT = Path(__file__).resolve().parent.parent
 MINIONS = ("db1", "web1")
 FORMULA_DIRS = ("_engines", "_modules", "_runners", "_states", "_utils", "storage")
-START_TIMEOUT = 60
+#: Seconds. Daemons that end are noticed at once; a busy machine may take minutes to start them, and this is for daemons that hang.
+START_TIMEOUT = 600
 
 STORAGE_CONF = """\
 engines:
@@ -68,6 +69,8 @@ class Cluster:
                 "publish_port": publish_port,
                 "ret_port": ret_port,
                 "auto_accept": True,
+                # A minion of a busy machine takes longer than 10 s to say that it is still at work.
+                "gather_job_timeout": 120,
                 "worker_threads": 3,
                 "file_roots": {"base": [str(root / "formula")]},
                 "pillar_roots": {"base": [str(root / "pillar")]},

@@ -10,10 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import salt._logging
+
+from tests import needs
 
 # Salt keeps early log records for a console, and would print them after pytest has closed its own.
 salt._logging.shutdown_temp_handler()
@@ -23,6 +26,14 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # How long an example takes says nothing here: another worker, or the machine, may be busy.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out tests that need root or daemons, or take long; as make check does")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    needs.quick = bool(config.getoption("--quick"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -50,15 +61,30 @@ def _turn(*, alone: bool) -> Iterator[None]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that have slow tests first: a worker that gets one last keeps all others waiting."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the files that have slow tests first: a worker that gets one last keeps all others waiting. Or leave these tests out."""
+    if needs.quick:
+        left_out = [item for item in items if item.get_closest_marker("root") or item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """Fail a test that skips for a reason that only the way it was set up would explain; see ``needs.py``."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if objection := needs.objection(item.nodeid, reason):
+            report.outcome, report.longrepr = "failed", objection
+    return report
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and os.geteuid() != 0:
-        pytest.skip("needs root: attaches and mounts block devices")
+        pytest.skip(needs.ROOT)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pwd
 import shutil
@@ -14,30 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT = 60
+import psycopg
+
+#: Seconds. A server that ends is noticed at once.
+START_TIMEOUT = 300
 #: Debian keeps each version's programs apart.
 _DIRECTORIES = [*sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)]
-_SEARCH = os.pathsep.join([*_DIRECTORIES, os.environ.get("PATH", os.defpath)])
+SEARCH = os.pathsep.join([*_DIRECTORIES, os.environ.get("PATH", os.defpath)])
 
 
-def missing() -> str:
-    """Return why there can be none here; empty when there can."""
-    if shutil.which("initdb", path=_SEARCH) is None or shutil.which("postgres", path=_SEARCH) is None:
-        return "PostgreSQL is not installed"
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        return "the Python package psycopg is not installed"
-    return "" if os.geteuid() or _user() else "PostgreSQL refuses root, and there is no user to run it as"
-
-
-@functools.cache
-def _user() -> str:
-    """Return the user to run it as: this one, or for root, whom it refuses, one that can do little."""
-    for name in ("postgres", "nobody") if os.geteuid() == 0 else (pwd.getpwuid(os.geteuid()).pw_name,):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    return ""
+def _user() -> pwd.struct_passwd:
+    """Return the user to run it as: this one, or for root, whom it refuses, the user that its package makes."""
+    return pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("postgres")
 
 
 class Postgres:
@@ -53,7 +40,7 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        entry = pwd.getpwnam(_user())
+        entry = _user()
         os.chown(self.folder, entry.pw_uid, entry.pw_gid)
         as_user: dict[str, Any] = {"stdin": subprocess.DEVNULL, "cwd": self.folder}
         if os.geteuid() == 0:
@@ -79,8 +66,6 @@ class Postgres:
 
     def database(self) -> str:
         """Make an empty database, and return its SQLAlchemy URL."""
-        import psycopg
-
         name = f"t{uuid.uuid4().hex}"
         with psycopg.connect(f"host={self.folder} user=test dbname=postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
@@ -88,7 +73,7 @@ class Postgres:
 
 
 def _find(program: str) -> str:
-    found = shutil.which(program, path=_SEARCH)
+    found = shutil.which(program, path=SEARCH)
     assert found is not None, program
     return found
 

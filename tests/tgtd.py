@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT = 30
+#: Seconds. A daemon that ends is noticed at once.
+START_TIMEOUT = 300
 
 
 class Tgtd:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.drivers.files import sparse
+from tests import needs
 
 UTILS = Path(__file__).parents[3] / "_utils"
 MIB = 2**20
@@ -68,11 +69,18 @@ def reflinks(directory: Path) -> bool:
         return sparse.reflink(one.fileno(), two.fileno())
 
 
-def test_copy_that_does_not_fit_leaves_nothing(tmp_path):
+@pytest.fixture
+def memory():
+    """A folder on a file system that shares no blocks."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_copy_that_does_not_fit_leaves_nothing(tmp_path, request):
     probe = tmp_path / "probe"
     probe.mkdir()
-    if reflinks(probe):
-        pytest.skip("the file system shares blocks, so every copy fits")
+    if reflinks(probe):  # there, every copy fits
+        tmp_path = request.getfixturevalue("memory")
     (tmp_path / "volume-1").write_bytes(b"x" * MIB)
     with pytest.raises(sparse.NoRoom):
         sparse.copy(tmp_path / "volume-1", tmp_path / "volume-2", MIB, spare=MIB // 2)
@@ -119,14 +127,13 @@ def test_killed_while_copying_leaves_nothing_that_looks_whole(tmp_path):
 @pytest.fixture
 def xfs(tmp_path):
     """A small mounted XFS, which shares blocks between copies."""
-    if not shutil.which("mkfs.xfs"):
-        pytest.skip("needs mkfs.xfs")
+    needs.root()
+    needs.filesystem("xfs")
     image, folder = tmp_path / "image", tmp_path / "mounted"
     sparse.create(image, 320 * MIB)
     folder.mkdir()
     subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
-    if subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=False).returncode:
-        pytest.skip("XFS cannot be mounted here")
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

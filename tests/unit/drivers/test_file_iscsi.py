@@ -18,6 +18,7 @@ from saltstorage import errors
 from saltstorage.controller.cinder import logs
 from saltstorage.controller.cinder.provider import CinderlibProvider
 from saltstorage.providers import BackendConfig, Capability, ProviderVolume
+from tests import needs
 from tests.tgtd import Host, Tgtd
 
 DRIVER = "saltstorage.drivers.file_iscsi.FileISCSIDriver"
@@ -28,8 +29,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def tgtd(short_dir, free_port, monkeypatch):
-    if not shutil.which("tgtd") or not shutil.which("iscsi-inq"):
-        pytest.skip("needs tgt and libiscsi-bin")
+    needs.programs("tgtd", "iscsi-inq")
     daemon = Tgtd(short_dir, free_port)
     monkeypatch.setenv("TGT_IPC_SOCKET", daemon.socket)
     daemon.start()
@@ -397,7 +397,7 @@ def test_a_missing_tgtd_is_named(make, tmp_path, monkeypatch):
         make()
 
 
-@pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason="the kernel has LIO")
+@pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason=needs.LIO)
 def test_a_kernel_without_lio_is_named(make):
     """G8: when the backend is loaded."""
     with pytest.raises(errors.UnavailableError, match="LIO, the kernel's iSCSI target, failed"):

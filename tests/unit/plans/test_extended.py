@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 
 import pytest
 from cinder import exception
 
-from saltstorage.consumer.attach import Consumer
 from saltstorage.consumer.connectors import brick
-from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.consumer import Consumer
+from saltstorage.consumer.filesystems import resizefs
 from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
+from tests import needs
 
 FAULTY = "tests.unit.plans.faulty_driver.FaultyDriver"
 GIB = 2**30
@@ -38,11 +38,8 @@ def refused(result, code):
 
 
 def mounted(host, fstype):
-    if not shutil.which(f"mkfs.{fstype}", path=commands.SEARCH):
-        pytest.skip(f"mkfs.{fstype} is not installed")
+    needs.filesystem(fstype)
     result = host.mounted(fstype=fstype)
-    if "unknown filesystem type" in result["comment"]:
-        pytest.skip(f"this kernel has no {fstype}")
     assert result["result"] is True, result
 
 
@@ -75,7 +72,7 @@ def test_x2_x6_device_and_file_system_too(host, fstype):
     """X8 where this machine gives root no CAP_SYS_RESOURCE, which ext4 wants to grow mounted."""
     mounted(host, fstype)
     before = fs_size(host)
-    if fstype == "ext4" and not filesystem._may_use_resources():
+    if fstype == "ext4" and not resizefs.may_use_resources():
         # The volume did not grow either.
         refused(host.state("extended", size=2), "FAILED_PRECONDITION")
         assert device_size(host) == GIB

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from saltstorage.consumer.devices import block
-from saltstorage.consumer.filesystems import filesystem
-from saltstorage.consumer.host import commands
+from saltstorage.consumer.filesystems import resizefs
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
+from tests import needs
 
 pytestmark = pytest.mark.root
 
@@ -54,11 +53,6 @@ def foretold(host, function, **given):
     assert done(host.state(function, **given)) == {}
     assert done(host.state(function, test=True, **given)) == {}
     return changes
-
-
-def have(fstype):
-    if not shutil.which(f"mkfs.{fstype}", path=commands.SEARCH):
-        pytest.skip(f"mkfs.{fstype} is not installed")
 
 
 @pytest.fixture(params=["shared", "web1"])
@@ -146,7 +140,7 @@ def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatc
     grow(host, owner)
     service = host.flow.controller._service(start=False)
     with monkeypatch.context() as patch:
-        patch.setattr(filesystem, "grow", unanswered)
+        patch.setattr(resizefs, "grow", unanswered)
         assert host.state("mounted", owner=owner)["result"] is False
     assert [c.size for c in service.catalog.connections()] == [1]
     assert set(foretold(host, "mounted", owner=owner)) == {"size", "filesystem"}
@@ -232,15 +226,12 @@ def grow(host, owner):
 
 @pytest.mark.parametrize("fstype", ["xfs", "btrfs", "ext4"])
 def test_c4_the_mounted_file_system_follows_without_size(host, owner, fstype):
-    have(fstype)
+    needs.filesystem(fstype)
     given = {"owner": owner, "fstype": fstype, "mount": host.mount_point}
-    first = host.state("mounted", **given)
-    if "unknown filesystem type" in first["comment"]:
-        pytest.skip(f"this kernel has no {fstype}")
-    done(first)
+    done(host.state("mounted", **given))
     before = fs_size(host)
     grow(host, owner)
-    if fstype == "ext4" and not filesystem._may_use_resources():
+    if fstype == "ext4" and not resizefs.may_use_resources():
         # It cannot follow while it is mounted, and no run says that all is well.
         for test in (True, False):
             result = host.state("mounted", test=test, **given)
@@ -302,12 +293,9 @@ def test_c4_what_somebody_made_read_only_stays_until_it_is_written_again(host, o
 
 
 def test_c4_a_type_that_cannot_grow_stays(host, owner):
-    have("vfat")
+    needs.filesystem("vfat")
     given = {"owner": owner, "fstype": "vfat"}
-    first = host.state("mounted", **given)
-    if "unknown filesystem type" in first["comment"]:
-        pytest.skip("this kernel has no vfat")
-    done(first)
+    done(host.state("mounted", **given))
     grow(host, owner)
     assert foretold(host, "mounted", **given) == {"size": SIZE}
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ... import model, validate
-from ...consumer.attach import Consumer
+from ...consumer.consumer import Consumer
 from ...errors import FailedPreconditionError, InvalidArgumentError, StorageError
 from ...model import Move, Volume
 from ...providers import Capability, ProviderVolume

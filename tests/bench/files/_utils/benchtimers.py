@@ -25,7 +25,7 @@ def install_consumer(path):
 
     from saltstorage.bus import client, envelope, eventbus, keys
     from saltstorage.consumer import presence, steps
-    from saltstorage.consumer.connectors import brick
+    from saltstorage.consumer.connectors import brick, loading
     from saltstorage.consumer.devices import block, links, loop
     from saltstorage.consumer.host import locks, records
     from saltstorage.plans import skeleton
@@ -41,7 +41,7 @@ def install_consumer(path):
     wrap(envelope, "seal_request", "bus: sign the request")
     wrap(envelope, "open_reply", "bus: open the reply")
     wrap(keys.OwnKeys, "private", "bus: load the key")
-    wrap(brick, "_load", "os-brick: import")
+    wrap(loading, "load", "os-brick: import")
     wrap(brick.Brick, "connector_properties", "os-brick: connector properties")
     for name in ("connect", "disconnect"):
         wrap(brick.Brick, name, "os-brick: attach, detach")

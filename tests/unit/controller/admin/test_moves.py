@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage import model
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import loop
 from saltstorage.controller.admin import copying
 from saltstorage.controller.catalog import listing

@@ -9,7 +9,7 @@ from saltstorage.controller.catalog import journal as journals
 from saltstorage.controller.catalog.schema import requests
 from saltstorage.controller.service import Service
 
-DATABASES = ("sqlite", "postgresql")
+DATABASES = ("sqlite", "postgresql", "mysql")
 
 
 @pytest.fixture
