@@ -38,15 +38,12 @@ _CONTROLLER = "controller"
 
 
 class Moves:
-    """The administrator's operations that move volumes between backends.
+    """The administrator's operations that move volumes between backends."""
 
-    :param consumer: returns the consumer that attaches volumes on this machine, with records of its own.
-    """
-
-    def __init__(self, core: Core, volumes: Volumes, consumer: Callable[[], Consumer]) -> None:
+    def __init__(self, core: Core, volumes: Volumes, mover: Mover) -> None:
         self.core = core
         self.volumes = volumes
-        self._consumer = consumer
+        self.mover = mover
 
     def migrate(self, *, owner: Any, name: Any, backend: Any, delete_old: Any = False) -> dict[str, Any]:
         """Move a volume that no host uses to another backend.
@@ -67,7 +64,7 @@ class Moves:
             left = next(iter(self.core.catalog.moves(owner=owner, name=name)), None)
             if old.backend == entry.name:
                 if left is not None and delete_old:
-                    self._remove_old(left)
+                    self.mover.remove_old(left)
                     left = None
                 return {"old": old.to_wire(), "volume": old.to_wire(), "move": left.to_wire() if left else None, "checksum": None}
             if left is not None:
@@ -80,10 +77,10 @@ class Moves:
             self.core.config.choose_backend(entry.name, kind)
             if kind is not None and kind.specs:
                 require(self.core.provider(entry.name), Capability.SPECS, entry.name, f"apply the specs of type {kind.name!r}")
-            volume, move, checksum = self._move(old, entry.name, kind)
+            volume, move, checksum = self.mover.move(old, entry.name, kind)
             log.warning("storage: volume %s of %s moved from %s to %s as %s", old.id, owner, old.backend, entry.name, volume.id)
             if delete_old:
-                self._remove_old(move)
+                self.mover.remove_old(move)
         return {
             "old": old.to_wire(),
             "volume": volume.to_wire(),
@@ -102,10 +99,19 @@ class Moves:
         with self.core.held(Caller(), "end of a move", (owner, name)):
             move = next((m for m in self.core.catalog.moves(owner=owner, name=name) if m.state != model.COPYING), None)
             if move is not None:
-                self._remove_old(move)
+                self.mover.remove_old(move)
         return {"removed": move.to_wire() if move else None}
 
-    # What a crash left half done, with the volume's lock held.
+
+class Mover:
+    """The steps of a move, with the volume's lock held.
+
+    :param consumer: returns the consumer that attaches volumes on this machine, with records of its own.
+    """
+
+    def __init__(self, core: Core, consumer: Callable[[], Consumer]) -> None:
+        self.core = core
+        self._consumer = consumer
 
     def settle(self, volume: Volume, *, fenced: str | None = None) -> Volume:
         """Undo a move that was cut off while it copied: the volume stays where it was.
@@ -130,13 +136,12 @@ class Moves:
         if now is None:
             return
         if now.state == model.REMOVING:
-            self._remove_old(now)
+            self.remove_old(now)
         elif now.state == model.COPYING and (volume := self.core.catalog.volume_by_id(now.source_id)) is not None:
             self.settle(volume)
 
-    # Steps.
-
-    def _move(self, old: Volume, backend: str, kind: TypeEntry | None) -> tuple[Volume, Move, str]:
+    def move(self, old: Volume, backend: str, kind: TypeEntry | None) -> tuple[Volume, Move, str]:
+        """Copy a volume to another backend and switch to the copy; return the volume there, the move, and the checksum."""
         # Both must be up before anything is written.
         self.core.provider(old.backend)
         self.core.provider(backend)
@@ -249,7 +254,8 @@ class Moves:
         self.core.provider(move.target_backend).delete_volume(_ends(move)[1])
         self.core.catalog.apply(update=[(volume, {"state": model.AVAILABLE})], remove=[move])
 
-    def _remove_old(self, move: Move) -> None:
+    def remove_old(self, move: Move) -> None:
+        """Delete the former volume of a move from the backend that it comes from."""
         move = self.core.catalog.update(move, state=model.REMOVING)
         try:
             self.core.provider(move.source_backend).delete_volume(_ends(move)[0])

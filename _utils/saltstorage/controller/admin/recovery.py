@@ -15,7 +15,7 @@ from ..operations.core import Caller, Core, as_provider_volume, refuse_renamed
 from ..operations.reverts import Reverts
 from ..operations.snapshots import Snapshots
 from ..operations.volumes import Volumes
-from .moves import Moves
+from .moves import Mover
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +24,13 @@ class Recovery:
     """Recovery of one backend. What another process is working on right now is left to it: it holds the lock."""
 
     def __init__(
-        self, core: Core, volumes: Volumes, connections: Connections, snapshots: Snapshots, reverts: Reverts, moves: Moves
+        self, core: Core, volumes: Volumes, connections: Connections, snapshots: Snapshots, reverts: Reverts, mover: Mover
     ) -> None:
         self.core = core
         self.volumes = volumes
         self.connections = connections
         self.snapshots = snapshots
-        self.moves = moves
+        self.mover = mover
         self.reverts = reverts
         #: By backend: the volumes whose export could not be restored, by id, and why, as it was logged.
         self._unrestored: dict[str, dict[str, str]] = {}
@@ -79,7 +79,7 @@ class Recovery:
                 if isinstance(item, Connection):
                     self.settle_connection(volume, item)
                 elif isinstance(item, Move):
-                    self.moves.recover(item)
+                    self.mover.recover(item)
                 elif isinstance(item, str):
                     self.settle_snapshot(volume.owner, item, held=volume.name)
                 else:

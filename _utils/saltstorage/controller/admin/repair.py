@@ -33,7 +33,7 @@ class Repair:
         :param backend: only on this backend; default on all.
         :param kinds: only these kinds of findings; default all.
         :param remove: ids of findings that are removed only when named, such as orphans.
-        :param fenced: controller that is gone for good and cannot write any more, see :meth:`.Moves.settle`.
+        :param fenced: controller that is gone for good and cannot write any more, see :meth:`.Mover.settle`.
         :param apply: False only tells what would be done.
         :returns: the findings that are mended, each with ``done`` (False in a dry run) and perhaps ``error`` and ``code``.
         :raises InvalidArgumentError: an id in ``remove`` is that of no such finding.
@@ -85,13 +85,13 @@ class Repair:
                 self.recovery.settle_snapshot(finding.owner, finding.name, held=name)
             elif finding.what == "move":
                 for move in self.core.catalog.moves(source_id=finding.id, state=model.REMOVING):
-                    self.recovery.moves.recover(move)
+                    self.recovery.mover.recover(move)
             elif (volume := self.core.catalog.volume(finding.owner, name)) is not None:
                 connection = self.core.catalog.connection(volume.id, finding.host) if finding.host else None
                 if connection is not None:
                     self.recovery.settle_connection(volume, connection)
                 elif finding.what == "volume" and volume.state == model.MIGRATING:
-                    self.recovery.moves.settle(volume, fenced=fenced)
+                    self.recovery.mover.settle(volume, fenced=fenced)
                 elif finding.what == "volume":
                     self.recovery.settle_volume(volume)
 

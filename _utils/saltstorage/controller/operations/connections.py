@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -38,38 +39,42 @@ class Connections:
         mounts: bool = False,
         encrypted: bool = False,
     ) -> dict[str, Any]:
-        """Map a volume to the calling minion, making sure first that it exists when ``create`` says how.
+        """Map a volume to the calling minion, after creating, growing or changing it when ``create`` is given.
 
-        :param connector: what os-brick says of the host.
-        :param create: the volume is created, grown or changed first, as by :meth:`.Volumes.create`; None uses an existing one as it is.
-        :param mounts: whether the host is going to mount a file system of it. Of a shared volume that is granted to one host alone, or to
-            any number that only read, and stays so until that host disconnects it.
+        :param connector: the host's properties, as os-brick returns them.
+        :param create: the volume as it shall be, as for :meth:`.Volumes.create`; None uses an existing volume as it is. A shared volume is
+            never created or changed through a connection.
+        :param mounts: whether the host is going to mount a file system of it. For a shared volume, one host alone may mount, or any number
+            of hosts that only read; the host keeps that right until it disconnects the volume.
         :param encrypted: whether the host is going to use it encrypted; a volume with data of the other kind is refused.
-        :returns: ``volume`` as it is now; ``old`` as it was before (None: it was created); ``connection``; ``new``:
-            whether the mapping, or the right to mount, is; ``connection_info``: how to reach it, in Cinder's format, **with secrets**.
+        :returns: ``volume`` as it is now; ``old`` as it was before (None: it was created); ``connection``; ``new``: whether the mapping, or
+            the right to mount, is new; ``connection_info``: the way to it, in Cinder's format, **with secrets**.
         """
         if caller.minion is None:
             raise PermissionDeniedError("a volume is connected by the minion that uses it: apply storage_volume.connected there")
         # Many drivers find the array's host entry by this name: with another's, the volumes of that host would be within reach.
         if connector.get("host") != caller.minion:
             raise PermissionDeniedError(f"connector:host must be the minion's id, {caller.minion}", field="connector:host")
-        # A shared volume is never created or changed through a connection.
         shared = owner == validate.SHARED_OWNER
-        owner = self.core.owner(caller, owner, name, change=create is not None and not shared)
+        if shared:
+            create = None
+        owner = self.core.owner(caller, owner, name, change=create is not None)
         if shared:
             # Before it is locked: the file of the lock stays.
             self.core.volume(owner, name)
-        sources = self.volumes.source_lock(owner, create) if create and not shared else []
+        sources = self.volumes.source_lock(owner, create) if create is not None else []
         with self.core.held(caller, "connection", (owner, name), *sources):
             if create is not None:
                 self.volumes.check_source_lock(owner, create, sources)
             self._refuse_other_encryption(owner, name, create, encrypted)
             old: Volume | None
-            if create is not None and not shared:
+            if create is not None:
                 old, volume = self.volumes.ensure(caller, owner, name, create, anew=False)
             else:
                 old = volume = self.volumes.usable(owner, name)
-            return self._map(caller.minion, volume, old, connector, read_only, mounts and shared)
+            self._refuse_fenced(volume, caller.minion)
+            mapped = self._map(volume, caller.minion, connector, read_only=read_only, mounts=mounts and shared)
+        return {"volume": volume.to_wire(), "old": old.to_wire() if old else None, **mapped}
 
     def disconnect(
         self,
@@ -195,44 +200,26 @@ class Connections:
         volume = self.core.catalog.volume(owner, name)
         return volume is not None and self.core.catalog.connection(volume.id, host) is not None
 
-    def _map(
-        self, host: str, volume: Volume, old: Volume | None, connector: Mapping[str, Any], read_only: bool, mounts: bool
-    ) -> dict[str, Any]:
+    def _refuse_fenced(self, volume: Volume, host: str) -> None:
+        """Refuse a host that may still have a stale device of the volume."""
         if (fence := self.core.catalog.fence(volume.id, host)) is not None:
             raise FailedPreconditionError(
                 f"volume {volume.name!r} was taken from {host} while that was fenced; apply storage_volume.disconnected there first, which"
                 " removes the stale device and writes nothing to it",
                 details={"fenced": True, "volume_ids": fence.ids},
             )
+
+    def _map(self, volume: Volume, host: str, connector: Mapping[str, Any], *, read_only: bool, mounts: bool) -> dict[str, Any]:
+        """Map a volume to a host, with the volume's lock held; return ``connection``, ``new`` and ``connection_info`` of the answer."""
+        # Before anything is recorded: the backend may be down.
+        provider = self.core.provider(volume.backend)
         connections = self.core.catalog.connections(volume_id=volume.id)
         mine = next((c for c in connections if c.host == host), None)
-        others = [c for c in connections if c.host != host]
-        provider = self.core.provider(volume.backend)
-        if mine is not None and mine.state == model.CONNECTED and mine.read_only != read_only:
-            have, want = ("read-only", "for writing") if mine.read_only else ("for writing", "read-only")
-            raise AlreadyExistsError(
-                f"volume {volume.name!r} is connected {have}; disconnect it before connecting it {want}", field="read_only"
-            )
-        if others and (volume.owner != validate.SHARED_OWNER or Capability.MULTIATTACH not in provider.capabilities()):
-            hosts = ", ".join(c.host for c in others)
-            raise FailedPreconditionError(
-                f"volume {volume.name!r} is attached to {hosts}; disconnect it there first", details={"hosts": [c.host for c in others]}
-            )
         mounts = mounts or (mine is not None and mine.mounts)
-        refuse_barred(volume, others, read_only=read_only, mounts=mounts)
-        if mine is not None:
-            merged = provider.merge_connectors(as_provider_volume(volume), mine.id, mine.connector, connector)
-            if merged is None:
-                # As after a new installation. The old initiators go before the record of them does.
-                log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", host, volume.id)
-                self.unmap(volume, mine)
-                mine = None
-            else:
-                connector = merged
-        new = mine is None
-        granted = mine is None or mine.mounts != mounts
-        if mine is None:
-            mine = Connection(
+        self._check_others(volume, mine, [c for c in connections if c.host != host], read_only=read_only, mounts=mounts)
+        before = self._join(volume, mine, connector) if mine is not None else None
+        if before is None:
+            connection = Connection(
                 id=new_id(),
                 volume_id=volume.id,
                 owner=volume.owner,
@@ -245,24 +232,53 @@ class Connections:
                 created=time.time(),
                 connector=connector,
             )
-            self.core.catalog.add(mine)
+            self.core.catalog.add(connection)
         else:
             # Before the driver is asked, and with every initiator that it was ever asked for: all of them are unmapped one day.
-            mine = self.core.catalog.update(mine, connector=connector, read_only=read_only, mounts=mounts)
+            connection = self.core.catalog.update(before, connector=before.connector, read_only=read_only, mounts=mounts)
         try:
-            info = provider.connect(as_provider_volume(volume), mine.id, connector, read_only=read_only)
+            info = provider.connect(as_provider_volume(volume), connection.id, connection.connector, read_only=read_only)
         except BaseException:
-            if new:
-                self._undo_connect(volume, mine)
+            if before is None:
+                self._undo_connect(volume, connection)
             raise
-        mine = self.core.catalog.update(mine, state=model.CONNECTED)
-        return {
-            "volume": volume.to_wire(),
-            "old": old.to_wire() if old else None,
-            "connection": mine.to_wire(),
-            "new": granted,
-            "connection_info": info,
-        }
+        connection = self.core.catalog.update(connection, state=model.CONNECTED)
+        return {"connection": connection.to_wire(), "new": before is None or before.mounts != mounts, "connection_info": info}
+
+    def _check_others(self, volume: Volume, mine: Connection | None, others: list[Connection], *, read_only: bool, mounts: bool) -> None:
+        """Refuse a mapping that contradicts the volume's connections.
+
+        :param mine: the host's own connection, if there is one.
+        :param others: the connections of other hosts.
+        :raises AlreadyExistsError: the host is connected in the other mode.
+        :raises FailedPreconditionError: other hosts are in the way.
+        """
+        if mine is not None and mine.state == model.CONNECTED and mine.read_only != read_only:
+            have, want = ("read-only", "for writing") if mine.read_only else ("for writing", "read-only")
+            raise AlreadyExistsError(
+                f"volume {volume.name!r} is connected {have}; disconnect it before connecting it {want}", field="read_only"
+            )
+        if others and not (volume.owner == validate.SHARED_OWNER and self._attaches_to_many(volume)):
+            hosts = [c.host for c in others]
+            text = f"volume {volume.name!r} is attached to {', '.join(hosts)}; disconnect it there first"
+            raise FailedPreconditionError(text, details={"hosts": hosts})
+        refuse_barred(volume, others, read_only=read_only, mounts=mounts)
+
+    def _attaches_to_many(self, volume: Volume) -> bool:
+        return Capability.MULTIATTACH in self.core.provider(volume.backend).capabilities()
+
+    def _join(self, volume: Volume, mine: Connection, connector: Mapping[str, Any]) -> Connection | None:
+        """Return a host's connection with the initiators that it ever had and has now.
+
+        A host that has other initiators than before, as after a new installation, is unmapped first: None. The old initiators go before
+        the record of them does.
+        """
+        merged = self.core.provider(volume.backend).merge_connectors(as_provider_volume(volume), mine.id, mine.connector, connector)
+        if merged is not None:
+            return dataclasses.replace(mine, connector=merged)
+        log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", mine.host, volume.id)
+        self.unmap(volume, mine)
+        return None
 
     def _undo_connect(self, volume: Volume, connection: Connection) -> None:
         try:

@@ -16,19 +16,22 @@ from ...spec import ATTRIBUTES, VolumeSpec, differing
 from ..access.config import TypeEntry
 from ..access.locks import owner_key
 from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
+from .releases import Releases
 
 log = logging.getLogger(__name__)
 
 
 class Volumes:
-    """Creating, growing and deleting volumes."""
+    """Creating, growing and deleting volumes.
 
-    def __init__(self, core: Core) -> None:
+    :param settlers: for each state that an operation of the administrator gives a volume: what settles the volume after a crash, and
+        returns it, or None when it is gone.
+    """
+
+    def __init__(self, core: Core, releases: Releases, settlers: Mapping[str, Callable[[Volume], Volume | None]]) -> None:
         self.core = core
-        #: How to settle a volume whose administrator's operation was cut off, by its state; None: it is gone.
-        self.settlers: dict[str, Callable[[Volume], Volume | None]] = {}
-        #: Lets go of a volume; see :meth:`.Adoption.release`.
-        self.release: Callable[[Volume], dict[str, Any]]
+        self.releases = releases
+        self.settlers = {model.RELEASING: releases.settle, **settlers}
 
     def create(self, caller: Caller, *, name: str, spec: VolumeSpec, owner: str | None = None) -> dict[str, Any]:
         """Make sure that a volume exists, is at least as large as asked, and has the attributes that are given.
@@ -75,7 +78,7 @@ class Volumes:
 
         :param retain: leave its data on the backend, and only forget it; None: what is recorded of the volume.
         :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more; ``retained``: None,
-            or ``array_name`` and ``take_over`` of what stays on the backend, see :meth:`.Adoption.release`.
+            or ``array_name`` and ``take_over`` of what stays on the backend, see :meth:`.Releases.release`.
         """
         owner = self.core.owner(caller, owner, name, change=True)
         nothing: dict[str, Any] = {"old": None, "record_only": False, "retained": None}
@@ -91,11 +94,11 @@ class Volumes:
                 return nothing
             if volume.state == model.RELEASING:
                 # That it stays was decided, and the backend may have let go of it already.
-                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(volume)}
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.releases.release(volume)}
             refuse_protected(volume)
             self.check_unused(volume)
             if retains(volume, retain, caller.minion, may=self.core.rule(caller).may_retain):
-                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(self._recovered(volume))}
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.releases.release(self._recovered(volume))}
             existed = self.remove(volume)
         return {"old": volume.to_wire(), "record_only": not existed, "retained": None}
 

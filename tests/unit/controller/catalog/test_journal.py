@@ -13,6 +13,13 @@ DATABASES = ("sqlite", "postgresql", "mysql")
 
 
 @pytest.fixture
+def service(service):
+    """The controller of an engine that lives."""
+    service.journal.open()
+    return service
+
+
+@pytest.fixture
 def begin(service):
     def call(journal=None, request_id="r1", digest="d1"):
         return (journal or service.journal).begin(request_id, "web1", digest, "create", time.time())
@@ -35,6 +42,7 @@ def test_a_repeat_with_other_contents_shows_the_first_digest(begin):
 
 def test_a_request_of_a_dead_engine_is_new_again_for_one_engine_only(opts, service, begin):
     dead = Service(opts)
+    dead.journal.open()
     assert begin(dead.journal).state == "new"
     assert begin().state == "running"
     dead.close()
@@ -75,6 +83,7 @@ def test_only_the_first_of_two_engines_resumes_a_request(opts, service, begin, m
     between look and update.
     """
     dead, other = Service(opts), Service(opts)
+    other.journal.open()
     begin(dead.journal)
     dead.close()
     real = service.journal.engine
