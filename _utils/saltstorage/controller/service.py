@@ -21,10 +21,10 @@ from .access.locks import Locks
 from .admin.adoption import Adoption, Takeover
 from .admin.check import Check
 from .admin.cinderlib_import import Import
-from .admin.transfers import Transfers
 from .admin.moves import Mover, Moves
 from .admin.recovery import Recovery
 from .admin.repair import Repair
+from .admin.transfers import Transfers
 from .catalog.catalog import Catalog
 from .catalog.journal import Journal
 from .operations.backends import Backends
