@@ -1,4 +1,6 @@
-"""A MariaDB of one's own, on a Unix socket in a folder of its own, which neither knows nor disturbs another one of the machine."""
+"""A MariaDB of one's own, on a Unix socket in a folder of its own, which neither knows nor
+disturbs another one of the machine.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ class MariaDB:
         return pymysql.connect(unix_socket=str(self.socket), user="root")
 
     def stop(self) -> None:
-        """End it; whoever is connected is cut off."""
+        """End it and cut off its clients."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

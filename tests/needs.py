@@ -1,4 +1,5 @@
-"""Reasons for which a test may skip. As root they are facts of the kernel: the packages that tests need are installed by ``make test``.
+"""Reasons for which a test may skip. As root they are facts of the kernel: the packages that
+tests need are installed by ``make test``.
 
 ``conftest.py`` fails a test that skips for another reason.
 """
@@ -27,7 +28,8 @@ NO_LOOP = "this kernel has no loop devices"
 NO_SWAP = "this kernel allows no swap on loop devices"
 LIO = "this kernel has LIO, and the test needs one without"
 _KERNEL = re.compile("|".join([*map(re.escape, (NO_MAPPER, MAPPER, NO_LOOP, NO_SWAP, LIO)), r"this kernel has no file system \w+"]))
-#: What a backend cannot do, or its options do not say, which depends on the backend that the suite is run against.
+#: Limits of a backend, or options that it does not have: they depend on the backend that the suite
+#: is run against.
 _BACKEND = re.compile(r"the backend .*|this suite .*|the driver .*|which specs .*")
 #: The lab needs namespaces of its own.
 LAB = "runs by make lab, in namespaces of its own"
@@ -54,7 +56,8 @@ def root() -> None:
 
 
 def programs(*names: str, path: str = commands.SEARCH) -> None:
-    """Fail a test whose programs are missing, and name their packages; skip it where nothing can be installed, which needs root.
+    """Fail a test whose programs are missing, and name their packages; skip it where nothing can
+    be installed, which needs root.
 
     :param path: the folders to search.
     """
@@ -74,7 +77,9 @@ def loop_devices() -> None:
 
 
 def filesystem(fstype: str) -> None:
-    """Skip a test of a file system that the kernel does not know; fail it where only the program that makes it is missing."""
+    """Skip a test of a file system that the kernel does not know; fail it where only the program
+    that makes it is missing.
+    """
     programs(f"mkfs.{fstype}")
     if not has_filesystem(fstype):
         pytest.skip(f"this kernel has no file system {fstype}")
@@ -87,7 +92,9 @@ def has_filesystem(fstype: str) -> bool:
 
 
 def has_mapper(*modules: str) -> bool:
-    """Return whether the kernel has a device mapper; the modules are loaded where there are any."""
+    """Return whether the kernel has a device mapper; the modules are loaded where there
+    are any.
+    """
     _load(*modules)
     return "device-mapper" in Path("/proc/misc").read_text()
 

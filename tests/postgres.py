@@ -1,4 +1,6 @@
-"""A PostgreSQL of one's own, on a Unix socket in a folder of its own, which neither knows nor disturbs another one of the machine."""
+"""A PostgreSQL of one's own, on a Unix socket in a folder of its own, which neither knows nor
+disturbs another one of the machine.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ SEARCH = os.pathsep.join([*_DIRECTORIES, os.environ.get("PATH", os.defpath)])
 
 
 def _user() -> pwd.struct_passwd:
-    """Return the user to run it as: this one, or for root, whom it refuses, the user that its package makes."""
+    """Return the user to run it as: this one; for root, which PostgreSQL refuses, its package's
+    user.
+    """
     return pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("postgres")
 
 
@@ -46,7 +50,8 @@ class Postgres:
         if os.geteuid() == 0:
             as_user.update(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
         with self.log.open("ab") as log:
-            # A locale that orders by a language: the catalog must not depend on how a cluster was made.
+            # A locale that orders by a language: the catalog must not depend on how a cluster was
+            # made.
             made = [_find("initdb"), "-D", self.data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale-provider=icu", "--icu-locale=en"]
             subprocess.run([*made, "--locale=C.UTF-8", "--no-sync"], stdout=log, stderr=log, check=True, **as_user)
             options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", self.folder]
@@ -58,7 +63,7 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it; whoever is connected is cut off."""
+        """End it and cut off its clients."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

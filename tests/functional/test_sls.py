@@ -166,7 +166,8 @@ def test_the_unit_is_installed_where_systemd_runs(loaded: dict[str, Any], minion
         config_dir="/etc/salt",
     )
     assert "ExecStart=/usr/bin/salt-call --config-dir=/etc/salt --local --retcode-passthrough " in text
-    # In the transaction that mounts, and before it; `x-systemd.after` in fstab orders and starts nothing.
+    # In the transaction that mounts, and before it; `x-systemd.after` in fstab orders and starts
+    # nothing.
     assert "\nBefore=remote-fs-pre.target\n" in text
     assert "\nWantedBy=remote-fs.target multi-user.target" in text
 
@@ -177,10 +178,12 @@ def test_the_unit_is_part_of_the_volumes(render: Render) -> None:
 
 
 def test_the_consumer_gets_what_its_protocols_need(render: Render, checkout: Path) -> None:
-    """R25: a disk with one path stays a disk, unless the administrator's own multipath.conf says otherwise."""
+    """R25: a disk with one path stays a disk, unless the administrator's own multipath.conf says
+    otherwise.
+    """
     high = render("storage.consumer", {"storage": {"consumer": {"protocols": ["iscsi", "fibre_channel", "multipath", "nvme"]}}})
     for protocol in ("iscsi", "fibre_channel"):
-        # os-brick grows what is attached by it.
+        # os-brick calls it to grow an attached volume.
         assert "lsscsi" in arguments(high[f"storage-consumer-{protocol}-packages"], "pkg.installed")["pkgs"]
     services = {key for key in high if "-service-" in key}
     assert services == {"storage-consumer-iscsi-service-iscsid", "storage-consumer-multipath-service-multipathd"}

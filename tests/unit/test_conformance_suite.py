@@ -59,7 +59,7 @@ SPECS = {"types": {"gold": {"extra_specs": {"tier": "gold"}}}, "refused": {"wron
         ({}, 2, "which specs may be tried is not said"),
         # Such as a provider that asks the array only once the volume is there.
         ({"conformance": SPECS, "careless": True}, 6, "the refused volume is there"),
-        # And a provider that does not know its configured specs.
+        # And a provider that does not know the specs that it declares.
         ({"conformance": SPECS, "specs": []}, 1, "there are no specs tier"),
     ],
 )

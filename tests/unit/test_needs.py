@@ -1,4 +1,6 @@
-"""The table of packages is whole: programs that are called are in it, and so are the packages of all protocols and file systems."""
+"""The table of packages is whole: programs that are called are in it, and so are the packages of
+all protocols and file systems.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from saltstorage.consumer.filesystems import filesystem
 from saltstorage.consumer.host import commands
 from tests import needs
 
-#: Programs that every Debian has, since their packages are essential, and those that the README asks for.
+#: Programs that every Debian has, since their packages are essential, and those that the README
+#: asks for.
 ALWAYS = {"/bin/sh", "apt-cache", "apt-get", "bash", "cat", "dpkg", "dpkg-query", "git", "grep", "sh", "sleep", "stdbuf", "sync", "true"}
 #: Functions whose list begins with a program.
 STARTERS = {"run", "Popen", "execve", "_run", "_output", "in_background"}

@@ -22,7 +22,8 @@ def __virtual__():
 
 def trips(times, warm_up=5):
     """
-    Time round trips in turn: the project's, Salt's bare one, and Salt's bare one answered over a channel that is kept.
+    Time round trips in turn: the project's, Salt's bare one, and Salt's bare one answered over a
+    channel that is kept.
 
     Each round takes them in another order. Returns seconds by kind, the rounds in order.
     """
@@ -45,7 +46,8 @@ def trips(times, warm_up=5):
 
 def operations(times):
     """
-    Time what the runner is compared with, over the bus to the warm engine: create, inventory, delete.
+    Time what the runner is compared with, over the bus to the warm engine: create, inventory,
+    delete.
 
     Returns seconds by operation.
     """
@@ -61,7 +63,8 @@ def operations(times):
 
 def apply(sls, timers=None):
     """
-    Apply ``sls`` with os-brick imported before; with ``timers``, a path, write there what took how long.
+    Apply ``sls`` with os-brick imported before; with ``timers``, a path, write there what took
+    how long.
 
     Returns the state results, ``import_seconds`` and ``apply_seconds``.
     """

@@ -1,8 +1,10 @@
 """
-Timers around functions of the project and of what it uses, which write one line a call: what, when, and how long.
+Timers around functions of the project and of what it uses, which write one line a call: what,
+when, and how long.
 
-A time is exclusive: less what timed functions called within took. The files are read by the benchmark, which sums what lies
-between two moments; so nothing has to be reset, and threads and processes need no agreement.
+A time is exclusive: less what timed functions called within took. The files are read by the
+benchmark, which sums what lies between two moments; so nothing has to be reset, and threads and
+processes need no agreement.
 """
 
 import atexit
@@ -133,7 +135,8 @@ def flush():
 
 def _when_loaded(provider):
     """
-    Time the driver once it is loaded: imported before the bridge has prepared for that, Cinder would load otherwise.
+    Time the driver once it is loaded: imported before the bridge has prepared for that, Cinder
+    would load otherwise.
     """
     load = provider.load
 
