@@ -283,11 +283,7 @@ def test_g11_a_wait_for_a_device_is_reported(consumer, file, soon, reports, monk
 
 
 @pytest.mark.parametrize("error", [BusLostError(), PermissionError(), RuntimeError("MARKER")])
-<<<<<<< HEAD
-def test_a_listener_that_fails_stops_nothing(config, slow, error, caplog):
-=======
 def test_a_failing_receiver_stops_nothing(config, slow, error, caplog):
->>>>>>> consumer
     asked = threading.Event()
 
     def tell(data):
