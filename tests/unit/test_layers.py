@@ -101,7 +101,7 @@ def test_no_ring_of_files(layers):
 @pytest.mark.parametrize(
     ("path", "source", "expected"),
     [
-        ("_utils/saltstorage/flow/flow.py", "from ..consumer.attach import Consumer", "saltstorage.consumer.attach.Consumer"),
+        ("_utils/saltstorage/flow/flow.py", "from ..consumer.consumer import Consumer", "saltstorage.consumer.consumer.Consumer"),
         ("_utils/saltstorage/flow/flow.py", "def f():\n    from .batch import Batch", "saltstorage.flow.batch.Batch"),
         ("_utils/saltstorage/bus/__init__.py", "from . import keys", "saltstorage.bus.keys"),
         ("_utils/saltstorage/model.py", "from . import errors", "saltstorage.errors"),
