@@ -16,9 +16,11 @@ def __virtual__():
 
 def volumes():
     """
-    Return the states for this minion's pillar ``storage:volumes``, as the SLS ``storage.volumes`` renders them.
+    Return the states for this minion's pillar ``storage:volumes``, as the SLS ``storage.volumes``
+    renders them.
 
-    A wrong entry is a state that fails with INVALID_ARGUMENT and names the field. See what an apply would run, without running it.
+    A wrong entry is a state that fails with INVALID_ARGUMENT and names the field. See what an
+    apply would run, without running it.
 
     Returns states by their id.
 
@@ -57,7 +59,8 @@ def lookup():
 
 def controller_problem():
     """
-    Return why this minion's pillar ``storage:controller`` is no usable configuration, or an empty string when it is.
+    Return why this minion's pillar ``storage:controller`` is no usable configuration, or an empty
+    string when it is.
 
     Options of drivers are not checked: the controller does that when it loads the backend.
 
@@ -75,10 +78,11 @@ def controller_problem():
 
 def consumer_problem():
     """
-    Return what is wrong with this minion's pillar ``storage:consumer``, or an empty string when nothing is.
+    Return the error in this minion's pillar ``storage:consumer``, or an empty string when there is
+    none.
 
     Returns a text that begins with the code of the error, such as
-    ``INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel, multipath, nvme, rbd, nfs, luks``.
+    ``INVALID_ARGUMENT: storage:consumer must be a mapping, not list``.
 
     CLI Example:
 

@@ -50,11 +50,11 @@ def drivers(name=None, options=None):
     options : None
         Whether to list the options of each driver. None lists them when ``name`` is given.
 
-    Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``description``, ``vendor``,
-    ``version``, ``protocol``, ``wiki``, ``supported`` (False: its vendor supports it no more),
-    ``missing`` (Python packages of the vendor that are not installed), ``error`` (why it cannot be
-    imported) and ``options`` (each with ``name``, ``type``, ``default``, ``required``, ``secret``,
-    ``choices`` and ``help``; without the key when none are listed).
+    Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``description``,
+    ``vendor``, ``version``, ``protocol``, ``wiki``, ``supported`` (False: its vendor supports it
+    no more), ``missing`` (Python packages of the vendor that are not installed), ``error`` (why it
+    cannot be imported) and ``options`` (each with ``name``, ``type``, ``default``, ``required``,
+    ``secret``, ``choices`` and ``help``; without the key when none are listed).
 
     CLI Example:
 
@@ -74,8 +74,8 @@ def backends():
     """
     Return the configured backends, and whether they were up when the engine last looked.
 
-    Returns a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down, or unknown
-    while no engine has looked), ``error``, ``capabilities``, ``checked`` (ISO 8601) and
+    Returns a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down, or
+    unknown while no engine has looked), ``error``, ``capabilities``, ``checked`` (ISO 8601) and
     ``allocated_gib``.
 
     CLI Example:
@@ -130,12 +130,12 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
     limit : None
         Most volumes to return, in the order of owner and name.
     after : None
-        ``OWNER/NAME`` of the last volume of the page before: the list goes on after it, also when that
-        volume is gone.
+        ``OWNER/NAME`` of the last volume of the page before: the list goes on after it, also when
+        that volume is gone.
 
-    Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``, ``type``,
-    ``labels``, ``description``, ``protected``, ``retain``, ``source``, ``error``, ``id`` and
-    ``created`` (ISO 8601). The list is empty when nothing matches.
+    Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``,
+    ``type``, ``labels``, ``description``, ``protected``, ``retain``, ``source``, ``error``, ``id``
+    and ``created`` (ISO 8601). The list is empty when nothing matches.
 
     CLI Example:
 
@@ -170,8 +170,8 @@ def volume(name, owner):
         Minion that it belongs to, or ``shared``.
 
     Returns the keys of a volume in :py:func:`volumes`, with ``connections``, ``snapshots`` and
-    ``behind``: the hosts that have not followed the volume yet since it has grown. Fails with NOT_FOUND
-    when the volume does not exist.
+    ``behind``: the hosts that have not followed the volume yet since it has grown. Fails with
+    NOT_FOUND when the volume does not exist.
 
     CLI Example:
 
@@ -204,9 +204,9 @@ def connections(host=None, owner=None):
     owner : None
         Only connections of volumes of this owner.
 
-    Returns a list of ``volume``, ``owner``, ``host``, ``size_gib`` (of the volume on that host, as far
-    as the host has said), ``state`` (connecting, connected or disconnecting), ``read_only``, ``id`` and
-    ``created`` (ISO 8601).
+    Returns a list of ``volume``, ``owner``, ``host``, ``size_gib`` (of the volume on that host, as
+    far as the host has said), ``state`` (connecting, connected or disconnecting), ``read_only``,
+    ``id`` and ``created`` (ISO 8601).
 
     CLI Example:
 
@@ -229,8 +229,8 @@ def snapshots(owner=None, volume=None):
     volume : None
         Only snapshots of volumes of this name.
 
-    Returns a list of ``name``, ``owner``, ``volume``, ``size_gib``, ``backend``, ``state``, ``error``,
-    ``frozen`` (whether the host held the file system still), ``series`` (of the state
+    Returns a list of ``name``, ``owner``, ``volume``, ``size_gib``, ``backend``, ``state``,
+    ``error``, ``frozen`` (whether the host held the file system still), ``series`` (of the state
     ``storage_snapshot.rotated``), ``id`` and ``created`` (ISO 8601).
 
     CLI Example:
@@ -290,8 +290,8 @@ def create(
 @calls.operation
 def update(name, owner, labels=None, description=None, protected=None, retain=None):
     """
-    Change the notes on a volume: labels, description, protection and retention. An argument that is not
-    given leaves its note as it is.
+    Change the notes on a volume: labels, description, protection and retention. An argument that
+    is not given leaves its note as it is.
 
     A state that names the same notes sets them again with its next apply.
 
@@ -300,8 +300,8 @@ def update(name, owner, labels=None, description=None, protected=None, retain=No
     owner
         Minion that it belongs to, or ``shared``.
     labels : None
-        Mapping of texts, which replaces all labels; ``{}`` removes them. At most 64; a key has up to 63
-        bytes and no ``=`` or ``,``, a value up to 128 bytes.
+        Mapping of texts, which replaces all labels; ``{}`` removes them. At most 64; a key has up
+        to 63 bytes and no ``=`` or ``,``, a value up to 128 bytes.
     description : None
         A text of up to 255 bytes; an empty text removes it.
     protected : None
@@ -335,12 +335,12 @@ def extend(name, owner, size):
     owner
         Minion that it belongs to, or ``shared``.
     size
-        New size, in whole GiB or as a string such as ``20GiB``; a volume that is that large already is
-        left alone.
+        New size, in whole GiB or as a string such as ``20GiB``; a volume that is that large
+        already is left alone.
 
-    Returns ``volume`` as it is now, ``old`` as it was before, and ``behind``, the hosts that have not
-    followed it yet. Fails with NOT_FOUND or RESOURCE_EXHAUSTED, or with FAILED_PRECONDITION when the
-    backend can grow only volumes that no host uses.
+    Returns ``volume`` as it is now, ``old`` as it was before, and ``behind``, the hosts that have
+    not followed it yet. Fails with NOT_FOUND or RESOURCE_EXHAUSTED, or with FAILED_PRECONDITION
+    when the backend can grow only volumes that no host uses.
 
     CLI Example:
 
@@ -354,22 +354,22 @@ def extend(name, owner, size):
 @calls.operation
 def delete(name, owner, retain=None):
     """
-    Delete a volume and all data on it, unless it is retained. It must not be connected to a host, have
-    snapshots, or be protected.
+    Delete a volume and all data on it, unless it is retained. It must not be connected to a host,
+    have snapshots, or be protected.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
     retain : None
-        True: its data stays on the backend and only the catalog forgets it, as by :py:func:`unmanage`.
-        False: its data is deleted. None: the ``retain`` recorded with the volume, see
-        :py:func:`create`, else False.
+        True: its data stays on the backend and only the catalog forgets it, as by
+        :py:func:`unmanage`. False: its data is deleted. None: the ``retain`` recorded with the
+        volume, see :py:func:`create`, else False.
 
-    Returns ``old``: the volume as it was, None when it did not exist; ``record_only``: True when the
-    backend had it no more; ``retained``: None, or ``array_name``, its name on the backend, and
-    ``take_over``, the command that takes it over again. Fails with FAILED_PRECONDITION, naming hosts or
-    snapshots.
+    Returns ``old``: the volume as it was, None when it did not exist; ``record_only``: True when
+    the backend had it no more; ``retained``: None, or ``array_name``, its name on the backend, and
+    ``take_over``, the command that takes it over again. Fails with FAILED_PRECONDITION, naming
+    hosts or snapshots.
 
     CLI Example:
 
@@ -400,8 +400,8 @@ def disconnect(name, owner, host, fenced=False):
         Confirm with True that the host is powered off or cut off from the storage network.
 
     Returns ``connection`` as it was, None when there was none. When there was one, an event
-    ``storage/fenced/<volume id>`` with ``volume``, ``owner`` and ``host`` is on the master's event bus
-    after that. Fails with FAILED_PRECONDITION when the host may still write to the volume.
+    ``storage/fenced/<volume id>`` with ``volume``, ``owner`` and ``host`` is on the master's event
+    bus after that. Fails with FAILED_PRECONDITION when the host may still write to the volume.
 
     CLI Example:
 
@@ -426,8 +426,8 @@ def snapshot_create(name, owner, volume):
     volume
         Name of the volume.
 
-    Returns ``snapshot``, and ``old`` (None: it was taken now). Fails with ALREADY_EXISTS when the name
-    is that of another volume's snapshot.
+    Returns ``snapshot``, and ``old`` (None: it was taken now). Fails with ALREADY_EXISTS when the
+    name is that of another volume's snapshot.
 
     CLI Example:
 
@@ -448,8 +448,8 @@ def snapshot_delete(name, owner):
     owner
         Minion that its volume belongs to, or ``shared``.
 
-    Returns ``old``: the snapshot as it was, None when it did not exist; ``record_only``: True when the
-    backend had it no more.
+    Returns ``old``: the snapshot as it was, None when it did not exist; ``record_only``: True when
+    the backend had it no more.
 
     CLI Example:
 
@@ -465,9 +465,9 @@ def snapshot_revert(name, owner, confirm=False):
     """
     Set a volume back to its latest snapshot. Everything written to it since is lost.
 
-    The volume must not be connected to any host, and must still have the size that it had then. The
-    snapshot stays. To look at a snapshot without losing anything, or when the volume has grown since,
-    make a new volume of it.
+    The volume must not be connected to any host, and must still have the size that it had then.
+    The snapshot stays. To look at a snapshot without losing anything, or when the volume has grown
+    since, make a new volume of it.
 
     name
         Name of the snapshot.

@@ -23,7 +23,9 @@ def _change(op, function, **args):
 
 
 def _known():
-    """Return the test whether a minion has an accepted key; None without a master, which has no keys."""
+    """Return the test whether a minion has an accepted key; None without a master, which has no
+    keys.
+    """
     keys = MinionKeys(__opts__)
     return keys.accepted if keys.any() else None
 
@@ -31,25 +33,26 @@ def _known():
 @calls.operation
 def check(backend=None, kinds=None):
     """
-    Return everything that is not as it should be. Nothing is changed. Loads the drivers, to see which
-    volumes the backends hold.
+    Return everything that is not as it should be. Nothing is changed. Loads the drivers, to see
+    which volumes the backends hold.
 
     backend : None
         Only on this backend; None for all.
     kinds : None
-        Only these kinds of findings, a list or one of: ``backend`` (it cannot be asked), ``half_done``
-        (an operation was cut off and nobody goes on with it), ``error``, ``orphan`` (named as the
-        project names volumes, and no record knows it), ``gone`` (a record whose volume the backend does
-        not have), ``left_over`` (of a volume that is gone from the catalog), ``dead_host`` (connected
-        to a minion without accepted key), ``fenced_host`` (a volume was taken from it, and it has not
-        confirmed that its stale device is gone), ``behind`` (it has not followed a volume that has
-        grown), ``unknown_owner`` (owned by a minion without key), ``moved`` (the original that a move
-        left) and ``unattached`` (no host uses it).
+        Only these kinds of findings, a list or one of: ``backend`` (it cannot be asked),
+        ``half_done`` (an operation was cut off and nobody goes on with it), ``error``, ``orphan``
+        (named as the project names volumes, and no record knows it), ``gone`` (a record whose
+        volume the backend does not have), ``left_over`` (of a volume that is gone from the
+        catalog), ``dead_host`` (connected to a minion without accepted key), ``fenced_host`` (a
+        volume was taken from it, and it has not confirmed that its stale device is gone),
+        ``behind`` (it has not followed a volume that has grown), ``unknown_owner`` (owned by a
+        minion without key), ``moved`` (the original that a move left) and ``unattached`` (no host
+        uses it).
 
-    Returns a list of ``kind``, ``what``, ``text``, ``backend``, ``owner``, ``name``, ``host``, ``id``,
-    ``size_gib``, ``reference``, ``repair`` (the mending by :py:func:`repair`) and ``named`` (it mends
-    this only when the id is named). Orphans and gone volumes are found only on backends whose driver
-    can list its volumes.
+    Returns a list of ``kind``, ``what``, ``text``, ``backend``, ``owner``, ``name``, ``host``,
+    ``id``, ``size_gib``, ``reference``, ``repair`` (the mending by :py:func:`repair`) and
+    ``named`` (it mends this only when the id is named). Orphans and gone volumes are found only on
+    backends whose driver can list its volumes.
 
     CLI Example:
 
@@ -71,28 +74,29 @@ def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
     """
     Mend the findings of :py:func:`check`, or tell how they would be mended.
 
-    Operations that were cut off are finished or undone, as the engine does when it starts. A volume
-    that is not proven to be the project's own, such as an orphan, is removed only when its id is named.
+    Operations that were cut off are finished or undone, as the engine does when it starts. A
+    volume that is not proven to be the project's own, such as an orphan, is removed only when its
+    id is named.
 
     backend : None
         Only on this backend; None for all.
     kinds : None
         Only these kinds of findings, as for :py:func:`check`.
     remove : None
-        Id, or list of ids, of findings that are removed only when named. **The data of an orphan is
-        deleted.** Of a volume that is gone, only the record is removed. For a fenced host, its fence is
-        forgotten: the host must never come back with its stale device.
+        Id, or list of ids, of findings that are removed only when named. **The data of an orphan
+        is deleted.** Of a volume that is gone, only the record is removed. For a fenced host, its
+        fence is forgotten: the host must never come back with its stale device.
     fenced : None
-        Name of another controller that is gone for good while it was moving volumes. Give it to confirm
-        that this controller is powered off or cut off from the storage network: its moves are undone
-        here. A controller that is taken for dead and still copies writes to storage that is another
-        volume's by then.
+        Name of another controller that is gone for good while it was moving volumes. Give it to
+        confirm that this controller is powered off or cut off from the storage network: its moves
+        are undone here. A controller that is taken for dead and still copies writes to storage
+        that is another volume's by then.
     apply : False
         Whether to mend. False only tells how.
 
-    Returns the findings that are (or would be) mended, as :py:func:`check` returns them, with ``done``,
-    ``error`` and ``code`` (both None). When mending one of them fails, the others are mended all the
-    same, and the function fails: its ``details`` then have all of them as ``rows``.
+    Returns the findings that are (or would be) mended, as :py:func:`check` returns them, with
+    ``done``, ``error`` and ``code`` (both None). When mending one of them fails, the others are
+    mended all the same, and the function fails: its ``details`` then have all of them as ``rows``.
 
     CLI Example:
 
@@ -119,9 +123,9 @@ def manageable(backend=None):
     backend : None
         Name of the backend; the default backend if None.
 
-    Returns a list of ``reference`` (for :py:func:`manage`), ``size_gib``, ``adoptable``, ``reason``
-    (why it is not) and ``id`` (the UUID in its name). Fails with UNIMPLEMENTED when the driver cannot
-    list.
+    Returns a list of ``reference`` (for :py:func:`manage`), ``size_gib``, ``adoptable``,
+    ``reason`` (why it is not) and ``id`` (the UUID in its name). Fails with UNIMPLEMENTED when the
+    driver cannot list.
 
     CLI Example:
 
@@ -152,9 +156,9 @@ def manage(name, owner, reference, backend=None):
     backend : None
         Name of the backend; the default backend if None.
 
-    Returns ``volume``, and ``new`` (False: it was taken over before). Fails with ALREADY_EXISTS when
-    the name is taken or the volume is in the catalog already, FAILED_PRECONDITION when the backend says
-    that it is in use, INVALID_ARGUMENT when the backend has no such volume.
+    Returns ``volume``, and ``new`` (False: it was taken over before). Fails with ALREADY_EXISTS
+    when the name is taken or the volume is in the catalog already, FAILED_PRECONDITION when the
+    backend says that it is in use, INVALID_ARGUMENT when the backend has no such volume.
 
     CLI Example:
 
@@ -169,16 +173,16 @@ def manage(name, owner, reference, backend=None):
 @calls.operation
 def unmanage(name, owner):
     """
-    Remove a volume from the catalog, and leave its data on the backend. It must not be connected, have
-    snapshots, or be protected.
+    Remove a volume from the catalog, and leave its data on the backend. It must not be connected,
+    have snapshots, or be protected.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
 
-    Returns ``old``: the volume as it was, None when it did not exist; ``array_name``: its name on the
-    backend; ``take_over``: the command that takes it over again.
+    Returns ``old``: the volume as it was, None when it did not exist; ``array_name``: its name on
+    the backend; ``take_over``: the command that takes it over again.
 
     CLI Example:
 
@@ -192,8 +196,8 @@ def unmanage(name, owner):
 @calls.operation
 def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, apply=False):
     """
-    Take over the volumes and snapshots in the database of another cinderlib, with their ids. Nothing on
-    the array changes.
+    Take over the volumes and snapshots in the database of another cinderlib, with their ids.
+    Nothing on the array changes.
 
     Volumes that are connected, encrypted or not in the status ``available`` are left out. They are
     never formatted. QoS and extra specs of their types are not taken over.
@@ -212,16 +216,17 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
     apply : False
         Whether to take them over. False only tells which.
 
-    Returns for each volume ``id``, ``name``, ``size_gib``, ``snapshots``, ``done``, ``reason`` (why it
-    is left out), ``error`` and ``code`` (both None). When taking over one of them fails, the others are
-    taken over all the same, and the function fails: its ``details`` then have all of them as ``rows``.
+    Returns for each volume ``id``, ``name``, ``size_gib``, ``snapshots``, ``done``, ``reason``
+    (why it is left out), ``error`` and ``code`` (both None). When taking over one of them fails,
+    the others are taken over all the same, and the function fails: its ``details`` then have all
+    of them as ``rows``.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-run storage.import_cinderlib sqlite:////var/lib/other/cinderlib.sqlite owner=db1 backend=lvm
-        salt-run storage.import_cinderlib sdb://vault/secret/other?key=url owner=db1 backend=lvm apply=True
+        salt-run storage.import_cinderlib sqlite:////srv/other.sqlite owner=db1 backend=lvm
+        salt-run storage.import_cinderlib sdb://vault/other?key=url owner=db1 apply=True
     """
 
     def take(service, **given):
@@ -234,8 +239,8 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
 @calls.operation
 def give(name, owner, new_owner, new_name=None, force=False):
     """
-    Give a volume, with its snapshots, to another minion, or another name to a volume. It must not be
-    connected.
+    Give a volume, with its snapshots, to another minion, or another name to a volume. It must not
+    be connected.
 
     name
         Name of the volume.
@@ -251,9 +256,9 @@ def give(name, owner, new_owner, new_name=None, force=False):
         With True, give it also to a minion without an accepted key on this master, such as a minion
         that is not installed yet.
 
-    Returns ``old``, ``volume`` as it is now, and ``snapshots``, the names of those that went along.
-    Fails with NOT_FOUND when the volume does not exist, or the new owner has no accepted key. Without a
-    master there are no keys, and none is asked for.
+    Returns ``old``, ``volume`` as it is now, and ``snapshots``, the names of those that went
+    along. Fails with NOT_FOUND when the volume does not exist, or the new owner has no accepted
+    key. Without a master there are no keys, and none is asked for.
 
     CLI Example:
 
@@ -271,10 +276,10 @@ def migrate(name, owner, backend, delete_old=False):
     """
     Move a volume that no host is connected to, and that has no snapshots, to another backend.
 
-    It is copied on the controller, which must reach the storage network of both backends, run as root
-    and have ``os-brick``. The copy is compared with the original before anything is switched, and the
-    original is kept until you have it removed. After an interruption at any point, the volume is as it
-    was, or moved. The volume's id changes.
+    It is copied on the controller, which must reach the storage network of both backends, run as
+    root and have ``os-brick``. The copy is compared with the original before anything is switched,
+    and the original is kept until you have it removed. After an interruption at any point, the
+    volume is as it was, or moved. The volume's id changes.
 
     name
         Name of the volume.
@@ -285,8 +290,9 @@ def migrate(name, owner, backend, delete_old=False):
     delete_old : False
         Whether to delete the original afterwards; otherwise :py:func:`migrate_finish` does so.
 
-    Returns ``old``, ``volume`` as it is now, ``move`` (the record of the original; None: the original
-    is deleted) and ``checksum`` (SHA-256 of the data; None: it was on that backend already).
+    Returns ``old``, ``volume`` as it is now, ``move`` (the record of the original; None: the
+    original is deleted) and ``checksum`` (SHA-256 of the data; None: it was on that backend
+    already).
 
     CLI Example:
 

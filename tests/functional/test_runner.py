@@ -1,4 +1,6 @@
-"""The runner as Salt loads it: every function fails in one way, and tables have values under their headings."""
+"""The runner as Salt loads it: every function fails in one way, and tables have values under their
+headings.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The order of the volumes in pillar: each after those that it depends on, and else as written.
 
-Some dependencies must hold: a copy comes after its source, and a mount point after the one that it is inside of. Others are kept
-where no such dependency says otherwise: a source goes after its copies, the outer one of two mount points goes last, and a
-mount point is left before another volume takes it.
+Some dependencies must hold: a copy comes after its source, and a mount point after the mount point
+that it is inside of. Others are kept where no such dependency says otherwise: a source goes after
+its copies, the outer one of two mount points goes last, and a mount point is left before another
+volume takes it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 _MAKES = ("present", "connected", "mounted")
 _UNMOUNTS = ("unmounted", "disconnected", "absent")
-#: What a series of snapshots adds to its name; see the state ``storage_snapshot.rotated``.
+#: The end of a snapshot's name that its series adds; see the state ``storage_snapshot.rotated``.
 _STAMP = re.compile(r"-[0-9]{8}T[0-9]{6}Z\Z", re.ASCII)
 
 
@@ -54,9 +55,11 @@ class Entry:
 
 
 def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries in the order in which they are applied, and those that depend on themselves by way of others.
+    """Return the entries in the order in which they are applied, and those that depend on
+    themselves by way of others.
 
-    >>> [entry.name for entry in sort([Entry("b", "present", {"source": {"volume": "a"}}), Entry("a", "present")])[0]]
+    >>> entries = [Entry("b", "present", {"source": {"volume": "a"}}), Entry("a", "present")]
+    >>> [entry.name for entry in sort(entries)[0]]
     ['a', 'b']
     """
     before: list[set[int]] = [set() for _ in entries]

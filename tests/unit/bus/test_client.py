@@ -1,4 +1,6 @@
-"""The client's patience: when it asks again, when it gives up, and what it then says. The bus is scripted, the crypto real."""
+"""The client's patience: when it asks again, when it gives up, and its message then. The bus is
+scripted, the crypto real.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ class Link:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the client repeat soon. Its patience is long, so that a busy machine has time to make a reply."""
+    """Let the client repeat soon. Its patience is long, so that a busy machine has time to make a
+    reply.
+    """
     for name, value in {"FIRST_REPEAT": 0.1, "WORKING_REPEAT": 0.2, "PATIENCE_TO_REPEAT": 0}.items():
         monkeypatch.setattr(client, name, value)
 

@@ -1,4 +1,6 @@
-"""The reference of pillar, the JSON schema and ``pillar.example`` fit the code that checks pillar."""
+"""The reference of pillar, the JSON schema and ``pillar.example`` fit the code that checks
+pillar.
+"""
 
 from __future__ import annotations
 
