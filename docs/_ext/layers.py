@@ -97,15 +97,21 @@ def module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts[1:]).removesuffix(".__init__")
 
 
-def imported(source: str, path: Path) -> Iterator[tuple[str, int]]:
+def imported(source: str, path: Path, *, types: bool = True) -> Iterator[tuple[str, int]]:
     """Yield the dotted name of every import of a source, also within functions, and its line.
 
     ``from a import b`` yields ``a.b``, since ``b`` may be a module.
+
+    :param types: whether imports for type checking alone count.
     """
     package = module_name(path).split(".")
     if path.name != "__init__.py":
         package.pop()
-    for node in ast.walk(ast.parse(source, str(path))):
+    tree = ast.parse(source, str(path))
+    left_out = set() if types else {line for node in ast.walk(tree) for line in _type_checking(node)}
+    for node in ast.walk(tree):
+        if getattr(node, "lineno", None) in left_out:
+            continue
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -114,15 +120,23 @@ def imported(source: str, path: Path) -> Iterator[tuple[str, int]]:
             yield from ((f"{start}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def links(checkout: Path) -> Iterator[tuple[Path, str, int]]:
+def _type_checking(node: ast.AST) -> range:
+    """Return the lines of a block that runs for type checking alone; none for another node."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return range(node.body[0].lineno, (node.body[-1].end_lineno or 0) + 1)
+    return range(0)
+
+
+def links(checkout: Path, *, types: bool = True) -> Iterator[tuple[Path, str, int]]:
     """Yield each import of the package or of a library in :data:`WALLED`.
 
+    :param types: whether imports for type checking alone count.
     :returns: the source, the module or library that it imports, and the line.
     """
     sources = files(checkout)
     modules = {module_name(path) for path in sources if path.parts[0] == "_utils"}
     for path in sources:
-        for name, line in imported((checkout / path).read_text(), path):
+        for name, line in imported((checkout / path).read_text(), path, types=types):
             parts = name.split(".")
             if parts[0] == PACKAGE:
                 yield path, name if name in modules else ".".join(parts[:-1]), line
