@@ -46,8 +46,8 @@ class Cluster:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.daemons: list[subprocess.Popen[bytes]] = []
-        #: Sessions of what runs, by which its processes are found again: Salt's daemons leave the
-        #: folder.
+        #: Sessions of the daemons, by which their processes are found again: Salt's daemons leave
+        #: the folder.
         self.sessions: list[int] = []
         self.env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
         # Only the synced package may be imported.

@@ -35,7 +35,7 @@ def stop(signum: int, _frame: object) -> None:
 
 
 class Failed(Exception):
-    """A step did not do what it should."""
+    """A step failed."""
 
 
 def require(condition: bool, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether reads and memory stay what they are as the catalog grows: one controller a size,
+"""Reads and memory stay the same as the catalog grows: one controller a size,
 measured in turn.
 """
 

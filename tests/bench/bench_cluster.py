@@ -66,7 +66,7 @@ class Cluster(demo_cluster.Cluster):
             time.sleep(0.2)
 
     def job(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """Run a function on the minion from this process, and return what it returned.
+        """Run a function on the minion from this process, and return its answer.
 
         :raises RuntimeError: it failed.
         """
@@ -136,7 +136,7 @@ class Cluster(demo_cluster.Cluster):
 
 
 def _failed(found: Any) -> str:
-    """Return what a job returned that failed; of a state run only the states that did."""
+    """Return the answer of a failed job; of a state run, only the failed states."""
     ret = found.get("ret") if isinstance(found, dict) else None
     states = ret.get("states", ret) if isinstance(ret, dict) else {}
     bad = [f"{s.get('__id__')}: {s.get('comment')}" for s in states.values() if isinstance(s, dict) and s.get("result") is False]

@@ -67,7 +67,7 @@ class Target:
 
 
 def line(label: str, found: dict[str, Any], *, scale: float = 1.0, unit: str = "s") -> str:
-    """Return a row of the table for what :func:`spread` returned."""
+    """Return a row of the table for an answer of :func:`spread`."""
     values = "".join(f"{found[key] * scale:>11.{1 if scale > 1 else 2}f}" for key in ("min", "median", "max"))
     return f"  {label:<58}{values} {unit:<4}{found['count']:>5}"
 

@@ -228,7 +228,7 @@ def memory(cluster: Cluster) -> dict[str, Any]:
 
 
 def engine_memory(taken: dict[str, dict[str, Any]]) -> Found:
-    """Return what :func:`memory` returned at several moments as a measurement."""
+    """Return the answers of :func:`memory` at several moments as a measurement."""
     found = Found(data=taken)
     found.lines = [f"  {when:<58} RSS {m['rss']:>7.1f}  PSS {m['pss']:>7.1f}  USS {m['uss']:>7.1f} MB" for when, m in taken.items()]
     found.targets.append(Target("(d) memory of the engine, largest RSS", max(m["rss"] for m in taken.values()), 250, " MB"))
@@ -296,7 +296,7 @@ def _require_changes(states: dict[str, Any]) -> None:
 
 
 def _sums(path: Path, began: float, ended: float) -> dict[str, tuple[float, int]]:
-    """Return exclusive seconds and calls by label, of what ended between two moments."""
+    """Return exclusive seconds and calls by label, of the calls that ended between two moments."""
     seconds: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for text in path.read_text().splitlines():
@@ -325,7 +325,7 @@ def _part(label: str, seconds: float, calls: int | None) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the conditions of the figures."""
     import importlib.metadata
     import platform
 

@@ -19,7 +19,7 @@ OURS = {
     "runners": ("storage", "storage_admin"),
     "engines": ("storage",),
 }
-#: Files that add to what another one is called.
+#: Files whose functions appear under another file's name.
 VIRTUAL = {"storage_admin": "storage"}
 
 

@@ -131,7 +131,7 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     assert admin("snapshot_create", "cut", "owner=min", "volume=renamed")["snapshot"]["name"] == "cut"
     assert [found["name"] for found in admin("snapshots")] == ["cut"]
     assert admin("snapshot_delete", "cut", "owner=min")["old"]["name"] == "cut"
-    # Deleted, retained, and taken over again by what the answer says.
+    # Deleted, retained, and taken over again with the answer's own command.
     kept = admin("delete", "renamed", "owner=min", "retain=True")["retained"]
     assert (tmp_path / "fast" / kept["array_name"]).read_bytes()[:8] == b"precious"
     words = shlex.split(kept["take_over"])

@@ -180,11 +180,11 @@ class Ceph:
     # Commands.
 
     def ceph(self, *args: str) -> str:
-        """Run ``ceph`` as the administrator and return what it prints."""
+        """Run ``ceph`` as the administrator and return its output."""
         return _run("ceph", "--conf", self.conf, "--connect-timeout", "60", *args)
 
     def rbd(self, *args: str) -> str:
-        """Run ``rbd`` as the administrator and return what it prints."""
+        """Run ``rbd`` as the administrator and return its output."""
         return _run("rbd", "--conf", self.conf, *args)
 
     def watchers(self, image: str) -> list[str]:

@@ -87,7 +87,7 @@ class Writing:
         self.guest.run(f"touch {self._state}.end")
 
     def finish(self, timeout: float = 240) -> None:
-        """Let the writer end, and check what it wrote as it is on the disk."""
+        """Let the writer end, and compare its data with the disk."""
         self.end()
         self._wait(lambda: self.guest.ran(f"test -e {self._state}.code").code == 0, f"the writer of {self.path} to end", timeout)
         wrote = self.guest.run(f"cat {self._state}.log; cat {self._state}.sum").strip()

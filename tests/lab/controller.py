@@ -89,7 +89,7 @@ class Controller:
     # Requests to it.
 
     def run(self, function: str, *args: str, timeout: float = 180) -> Any:
-        """Run ``salt-run FUNCTION …`` and return what it printed.
+        """Run ``salt-run FUNCTION …`` and return its output.
 
         :raises LabError: it failed.
         """
@@ -104,7 +104,7 @@ class Controller:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=_environment(), check=False)
 
     def job(self, guest: Guest | str, function: str, *args: Any, timeout: float = 300, **kwargs: Any) -> Any:
-        """Do what ``salt GUEST FUNCTION …`` does and return what the minion returned."""
+        """Run a function as ``salt GUEST FUNCTION …`` does; return the minion's answer."""
         import salt.client
 
         name = guest if isinstance(guest, str) else guest.name
@@ -116,7 +116,7 @@ class Controller:
         return found[name]
 
     def jobs(self, guests: list[Guest], function: str, *args: Any, timeout: float = 300, **kwargs: Any) -> dict[str, Any]:
-        """Do what ``salt -L GUESTS FUNCTION …`` does and return what each minion returned."""
+        """Run a function as ``salt -L GUESTS FUNCTION …`` does; return each minion's answer."""
         import salt.client
 
         names = [guest.name for guest in guests]
@@ -161,7 +161,7 @@ class Controller:
         wait_for(up, "the minions to answer", timeout)
 
     def save_logs(self, folder: Path) -> None:
-        """Keep what tells what went on at the controller."""
+        """Keep the controller's logs."""
         folder.mkdir(parents=True, exist_ok=True)
         for path in (*self.folder.glob("*.out"), *self.folder.glob("m/var/log/salt/*")):
             shutil.copy(path, folder / path.name)

@@ -72,7 +72,7 @@ WantedBy=multi-user.target
 
 
 class LabError(Exception):
-    """A guest did not do what the lab asked it for."""
+    """A guest did not carry out the lab's request."""
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Lab:
         self.apply_again()
 
     def apply_again(self) -> dict[str, Any]:
-        """Apply the pillar as it is on both consumers, and return what changed, by host and state.
+        """Apply the pillar as it is on both consumers, and return the changes, by host and state.
 
         :raises LabError: a state failed.
         """

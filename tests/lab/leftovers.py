@@ -1,4 +1,4 @@
-"""Say what a run of the lab left on the machine, and fail when there is anything:
+"""Name the leftovers of a run of the lab, and fail when there are any:
 ``python -m tests.lab.leftovers RUN``.
 
 Namespaces take with them what belongs to them; this tells when they do not. Everything is known
@@ -28,7 +28,7 @@ PATIENCE = 30.0
 
 
 def found(run: str) -> list[str]:
-    """Return what there is of a run, one line each.
+    """Return the leftovers of a run, one line each.
 
     :param run: its name.
     """
@@ -60,7 +60,7 @@ def _read(path: Path) -> str:
 
 
 def main(run: str, patience: float = PATIENCE) -> int:
-    """Wait until nothing is left, or say what is; return the exit code."""
+    """Wait until nothing is left, or name the leftovers; return the exit code."""
     deadline = time.monotonic() + patience
     while left := found(run):
         if time.monotonic() > deadline:

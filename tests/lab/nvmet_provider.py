@@ -16,7 +16,7 @@ from typing import Any
 
 from saltstorage.errors import FailedPreconditionError, UnimplementedError
 from saltstorage.model import BackendStats
-from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
+from saltstorage.providers import Capability, Provider, ProviderSnapshot, ProviderVolume
 
 NVMET = Path("/sys/kernel/config/nvmet")
 GIB = 2**30
@@ -155,7 +155,7 @@ def _port(number: int, address: str, service: int) -> Path:
 
 
 def _remove_when_empty(subsystem: Path) -> None:
-    """Remove a subsystem without namespaces, with what only it used."""
+    """Remove a subsystem without namespaces, and the objects that only it used."""
     if any((subsystem / "namespaces").iterdir()):
         return
     for link in NVMET.glob(f"ports/*/subsystems/{subsystem.name}"):

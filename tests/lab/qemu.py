@@ -1,4 +1,5 @@
-"""Guests under QEMU in software emulation, for what user-mode Linux lacks: NVMe over fabrics.
+"""Guests under QEMU in software emulation, for a protocol that user-mode Linux lacks: NVMe over
+fabrics.
 
 A guest runs Debian's own kernel on the machine's root, read-only over 9p, and keeps all that it
 writes in memory. Commands are run in it through a virtio serial port. It has no network but its

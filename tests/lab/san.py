@@ -126,7 +126,7 @@ class San:
     # Requests to the master.
 
     def jobs(self, guests: list[Guest], function: str, *args: Any, timeout: float = 900, **kwargs: Any) -> dict[str, Any]:
-        """Do what ``salt -L GUESTS FUNCTION …`` does and return what each minion returned."""
+        """Run a function as ``salt -L GUESTS FUNCTION …`` does; return each minion's answer."""
         names = [guest.name for guest in guests]
         request = {"minions": names, "function": function, "args": args, "kwargs": kwargs, "timeout": timeout}
         found: dict[str, Any] = self._ask(request, timeout + 30)
@@ -135,7 +135,7 @@ class San:
         return found
 
     def run(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """Do what ``salt-run FUNCTION …`` does and return what it returned."""
+        """Run a function as ``salt-run FUNCTION …`` does; return its answer."""
         return self._ask({"function": function, "args": args, "kwargs": kwargs}, 300)
 
     def apply(self, volumes: dict[str, Any], guests: list[Guest] | None = None) -> dict[str, dict[str, Any]]:

@@ -51,16 +51,14 @@ def _hosts(lab: Lab) -> Any:
 
 
 def applied(lab: Lab, secrets: dict[str, str], **volume: object) -> dict[str, Any]:
-    """Apply both volumes on both hosts, and return what each host returned."""
+    """Apply both volumes on both hosts, and return each host's answer."""
     volumes = {name: {"size": 1, "encrypted": True, **entry, **volume} for name, entry in VOLUMES.items()}
     lab.controller.pillar({"consumer": {"protocols": ["iscsi", "multipath", "luks"]}, "volumes": volumes, "passphrases": secrets})
     return lab.controller.jobs(lab.consumers, "state.apply", "storage.volumes", timeout=400)
 
 
 def apply(lab: Lab, secrets: dict[str, str] = SECRETS, **volume: object) -> dict[str, set[str]]:
-    """Apply both volumes on both hosts, and return the keys of what changed, by the volume's
-    name.
-    """
+    """Apply both volumes on both hosts; return the keys of the changes, by volume."""
     changes: dict[str, set[str]] = {}
     for who, result in applied(lab, secrets, **volume).items():
         failed(who, result)

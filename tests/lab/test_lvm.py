@@ -40,7 +40,7 @@ def both(**changes: object) -> dict:
 
 
 def sums(san: San) -> list[str]:
-    """Return the checksums of what is on the volumes of both hosts, past their caches."""
+    """Return the checksums of the volumes of both hosts, past their caches."""
     return [guest.run("sync; echo 3 > /proc/sys/vm/drop_caches; sha256sum /srv/*/blob") for guest in san.consumers]
 
 

@@ -18,8 +18,8 @@ SECONDS = 2400
 
 
 def run_tests(host: Guest, path: str) -> None:
-    """Run the tests of a file in a guest; a skipped test is a failure, unless its kernel cannot run
-    it.
+    """Run the tests of a file in a guest; a skipped test is a failure, unless its kernel cannot
+    run it.
     """
     options = "-m pytest -q -p no:cacheprovider -o timeout=200 --show-capture=no -k 'not on_a_kernel_that_cannot'"
     found = host.ran(f"cd {CHECKOUT} && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=_utils {BIN}/python {options} {path}", timeout=SECONDS)
@@ -28,7 +28,7 @@ def run_tests(host: Guest, path: str) -> None:
 
 
 @pytest.mark.timeout(SECONDS + 60)
-def test_device_mapper(lab: Lab, verified: Verified) -> None:
+def test_unit_tests_of_the_device_mapper_pass_in_a_guest(lab: Lab, verified: Verified) -> None:
     host = lab.consumers[0]
     host.run(f"modprobe -a {' '.join(MODULES)}")
     # The guest's own services have no part in it: they look at each device that comes.

@@ -23,7 +23,9 @@ def host(lab: Lab) -> Guest:
 
 
 def test_the_volume_is_the_map(lab: Lab, host: Guest, verified: Verified) -> None:
-    """Rows R3 and R25: the volume is what multipathd made of its paths, by a name that stays."""
+    """Rows R3 and R25: the volume is the map that multipathd made of its paths, by a name that
+    stays.
+    """
     with verified(BACKEND, PROTOCOL, "create, attach over two portals, format (xfs), mount"):
         done = lab.controller.state(host, "storage_volume.mounted", "paths", size=1, mount=MOUNT, fstype="xfs")
         assert done["result"] is True, done
@@ -135,7 +137,7 @@ def test_all_paths_are_down(lab: Lab, host: Guest, verified: Verified) -> None:
         lab.stop_tgtd()
         try:
             wait_for(lambda: active_paths(host) == 0, "the paths to be given up", 180)
-            # Else whoever flushes waits some minutes for a path.
+            # Otherwise a flush waits some minutes for a path.
             host.run("multipathd disablequeueing maps")
             done = lab.controller.state(host, "storage_volume.disconnected", "lost")
             assert done["result"] is False, done

@@ -86,7 +86,7 @@ class Host:
         self._answer("")
 
     def call(self, function: str, *args: Any) -> Any:
-        """Call a function of Salt's execution modules and return what it returned."""
+        """Call a function of Salt's execution modules and return its answer."""
         return self._ask({"fun": function, "args": args})
 
     def apply(self, **states: tuple[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

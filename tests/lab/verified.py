@@ -1,4 +1,4 @@
-"""The table of what the lab has shown, written by the runs that showed it.
+"""The table of verified operations, written by the runs of the lab that showed them.
 
 ``python -m tests.lab.verified`` adds the last run, with any scenarios, to
 ``build/lab/verified.json``, and writes ``build/lab/verified.rst``; with ``LAB_RECORD`` both are
@@ -74,7 +74,7 @@ class Verified:
 
     @contextmanager
     def __call__(self, backend: str, protocol: str, operation: str) -> Iterator[None]:
-        """Add a row with the result of what runs within.
+        """Add a row with the result of the block within.
 
         :param backend: driver and target, such as ``file, tgt``.
         :param protocol: such as ``iSCSI, CHAP, two paths``.
@@ -157,7 +157,7 @@ def record(path: Path) -> None:
 
 
 def _commit() -> str:
-    """Return what runs; it ends in ``-dirty`` when the checkout is not as it was committed."""
+    """Return the commit that runs; it ends in ``-dirty`` when the checkout has other changes."""
     command = ["git", "-C", str(CHECKOUT), "-c", "safe.directory=*", "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

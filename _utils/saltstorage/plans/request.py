@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach
-from ..consumer.attach import Attachment
+from ..consumer.attachment import Attachment
+from ..consumer.status import SIZE
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ..flow import growing
 from ..flow.batch import Ask
 from ..flow.flow import Connected, Flow, check_usable
 from ..model import Connection, Volume
-from ..spec import Wanted, refuse_barred, refuse_other_encryption
-from . import fenced, growth
+from ..rules import refuse_barred, refuse_other_encryption
+from ..spec import VolumeSpec
+from . import dependencies, fenced, growth
+from .run import Run
 from .skeleton import Changes, change
 from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now, written, written_changes
 
@@ -23,11 +25,10 @@ from .volume import existing, key_for, planned_creation, refuse_shared, shown, s
 class Request:
     """The checked parameters that ``connected`` and ``mounted`` share.
 
+    :param wanted: the volume is created or grown, and gets the attributes; None connects an existing one as it is.
     :param mounts: whether the state is ``mounted``.
     :param resize: whether what is smaller than it should be is grown, a file system too.
     :param passphrase: where the passphrase of an encrypted volume is; the attribute is empty when it is not to be encrypted.
-    :param given: parameters of :class:`~saltstorage.spec.Wanted`: the volume is then created or grown, and gets what shall be written
-        on it; all None to connect an existing one as it is.
     """
 
     def __init__(
@@ -37,17 +38,14 @@ class Request:
         owner: Any,
         read_only: Any,
         *,
+        wanted: VolumeSpec | None,
         mounts: bool = False,
         encrypted: Any = False,
         passphrase: Any = None,
         resize: Any = True,
-        **given: Any,
     ) -> None:
         self.mounts = mounts
         self.name = validate.name(name)
-        self.wanted: Wanted | None = None
-        if any(value is not None for value in given.values()):
-            self.wanted = Wanted(**{"size": None, **given, "resize": resize})
         # Apart from the rest: also what the master made, and grows, has a file system here that is to follow.
         self.resize = validate.boolean(resize, "resize")
         self.read_only = validate.boolean(read_only, "read_only")
@@ -58,9 +56,8 @@ class Request:
             raise InvalidArgumentError("a passphrase is for encrypted volumes; say encrypted: True as well", field="passphrase")
         self.passphrase = flow.passphrase(self.name, passphrase) if encrypted else ""
         self.owner = flow.owner(owner)
-        if self.owner != flow.minion:
-            # A shared volume is as the master made it.
-            self.wanted = None
+        # A shared volume is as the master made it.
+        self.wanted = wanted if self.owner == flow.minion else None
 
     @property
     def how(self) -> dict[str, Any]:
@@ -90,7 +87,7 @@ class Look:
     fresh: bool = False
 
 
-def look(flow: Flow, request: Request, test: bool) -> Look:
+def look(flow: Flow, request: Request, run: Run) -> Look:
     """Compare what is attached with what is asked for."""
     name, owner, wanted = request.name, request.owner, request.wanted
     attached = flow.consumer.attachment(name)
@@ -98,14 +95,15 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
         raise AlreadyExistsError(
             f"a volume {name!r} of {attached.owner} is attached here, and /dev/storage has one place for that name", field="owner"
         )
-    if (attached is None or flow.answered("connect", owner, name)) and not test:
+    settled = dependencies.is_settled(flow, run, wanted.source if wanted is not None else None)
+    if (attached is None or flow.answered("connect", owner, name)) and settled and not run.test:
         # Nothing to compare with: the one request that connects says all there is to know, so it is not asked twice.
         return Look({"path": change(None, flow.consumer.links.path(name))}, fresh=True)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
     stale = flow.fenced(owner, name)
     if volume is None and stale:
-        raise _rid_of_stale(flow, request, stale, test, f"{owner} has no volume {name!r} any more")
+        raise _rid_of_stale(flow, request, stale, run.test, f"{owner} has no volume {name!r} any more")
     if volume is None:
         if wanted is None:
             half = inventory.volume(owner, name)
@@ -121,7 +119,7 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
         if source is not None:
             refuse_other_encryption(source, bool(request.passphrase))
         _refuse_locked_out(flow, request)
-        created = planned_creation(inventory, owner, name, wanted)
+        created = planned_creation(flow, run, owner, name, wanted)
         return Look(created, f"Volume {name!r} would be created and connected.", creates=True)
     if wanted is not None:
         wanted.check(volume, source_now(inventory, owner, wanted))
@@ -137,7 +135,7 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
     except FailedPreconditionError as error:
         if not stale:
             raise
-        raise _rid_of_stale(flow, request, stale, test, error.message) from None
+        raise _rid_of_stale(flow, request, stale, run.test, error.message) from None
     if stale:
         text = f"Volume {name!r} was taken from this host while it was fenced; it would be removed here and connected anew."
         return Look({"path": change(attached.device if attached is not None else None, flow.consumer.links.path(name))}, text, volume)
@@ -200,14 +198,12 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if volume.size < size:
         refuse_shared(flow, request.owner, f"volume {name!r} is grown on the master (salt-run storage.extend)")
         changes["size"] = change(volume.size, size)
-    elif status.state == attach.SIZE and attached is not None:
+    elif status.state == SIZE and attached is not None:
         changes["size"] = change(status.had(attached), volume.size)
-    elif (
-        status.state == attach.OK and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name))
-    ):
+    elif status.ok and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name)):
         # Without a mount of its own, this state lets no file system follow, and tells the controller only when none has to.
         changes["size"] = change(mine.size, volume.size)
-    if status.state not in (attach.OK, attach.SIZE):
+    if not status.present:
         changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
     elif mine is None or mine.state != model.CONNECTED or (attached is not None and mine.id != attached.connection_id):
         changes["mapping"] = change(None, flow.minion)
@@ -216,13 +212,13 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["mapping"] = change(None, flow.minion)
     if attached is not None and live and attached.passphrase != request.passphrase:
         changes["passphrase"] = change(attached.passphrase, request.passphrase)
-    if status.state != attach.OK or volume.size < size:
+    if not status.ok or volume.size < size:
         _refuse_locked_out(flow, request)
-    there = status.state in (attach.OK, attach.SIZE)
-    if volume.size < size or status.state == attach.SIZE:
+    there = status.present
+    if volume.size < size or status.state == SIZE:
         growth.refuse_stuck(flow, volume, request.passphrase)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
-    return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == attach.SIZE)
+    return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == SIZE)
 
 
 def _rid_of_stale(flow: Flow, request: Request, stale: list[str], test: bool, why: str) -> FailedPreconditionError:

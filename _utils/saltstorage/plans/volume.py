@@ -6,31 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach
+from ..consumer.status import SIZE
 from ..errors import NotFoundError, PermissionDeniedError
 from ..flow.flow import Flow, check_usable
 from ..flow.inventory import Inventory
 from ..model import Volume
-from ..spec import Attributes, Wanted
-from . import growth
+from ..spec import ATTRIBUTES, VolumeSpec, attributes_of, differing
+from . import dependencies, growth
+from .run import Run
 from .skeleton import Changes, Plan, change
 
 #: Keys of changes other than a volume's name.
-_KEYS = ("size", "path", "mapping", "encryption", "passphrase", "mount", "filesystem", "fstab", "retained", *Attributes.PARAMETERS)
+_KEYS = ("size", "path", "mapping", "encryption", "passphrase", "mount", "filesystem", "fstab", "retained", *ATTRIBUTES)
 
 
-def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
-    """Plan that a volume exists, is at least as large as asked, and has what shall be written on it.
-
-    :param given: parameters of :class:`~saltstorage.spec.Wanted`.
-    """
+def present(flow: Flow, run: Run, name: Any, owner: Any, wanted: VolumeSpec) -> Plan:
+    """Plan that a volume exists, is at least as large as asked, and has the attributes that are given."""
     name = validate.name(name)
-    wanted = Wanted(**given)
     owner = flow.owner(owner)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
     if volume is None:
-        changes = planned_creation(inventory, owner, name, wanted)
+        changes = planned_creation(flow, run, owner, name, wanted)
         return Plan(
             f"Volume {name!r} would be created.",
             changes,
@@ -68,37 +65,42 @@ def existing(inventory: Inventory, owner: str, name: str) -> Volume | None:
     return volume if volume is not None and volume.state in (model.AVAILABLE, model.EXTENDING) else None
 
 
-def planned_creation(inventory: Inventory, owner: str, name: str, wanted: Wanted) -> Changes:
-    """Return the changes of creating a volume, after refusing what the controller would refuse.
+def planned_creation(flow: Flow, run: Run, owner: str, name: str, wanted: VolumeSpec) -> Changes:
+    """Return the changes of creating a volume, after refusing what the controller would refuse, and a copy that would come too early.
 
     :raises NotFoundError: the source does not exist.
     :raises StorageError: the backend is unknown, the size is below the source's, or the volume is a shared one.
     """
+    inventory = flow.inventory()
     if owner != validate.SHARED_OWNER:
         backend = inventory.check_type(wanted.type, wanted.backend)
     else:
         raise NotFoundError(f"shared volume {name!r} does not exist, or the policy does not let this minion use it", field="name")
     if wanted.source is not None:
+        foretold = dependencies.check_source(flow, run, wanted.source)
         source = source_now(inventory, owner, wanted)
-        if source is None:
-            raise NotFoundError(f"the source {wanted.source['kind']} {wanted.source['name']!r} does not exist", field="source")
-        wanted.check_source(source)
+        if source is not None:
+            wanted.check_source(source)
+        elif not foretold:
+            raise NotFoundError(
+                f"the source {wanted.source['kind']} {wanted.source['name']!r} of {owner} does not exist; make it first", field="source"
+            )
     kind = {"type": wanted.type} if wanted.type is not None else {}
-    return key_for(name, change(None, {"size": wanted.size, "backend": backend, **kind, **_filled(wanted.attributes.given)}))
+    return key_for(name, change(None, {"size": wanted.size, "backend": backend, **kind, **_filled(wanted.attributes)}))
 
 
-def written(volume: Volume, wanted: Wanted) -> Changes:
+def written(volume: Volume, wanted: VolumeSpec) -> Changes:
     """Return the changes of what is written on a volume."""
-    return {key: change(_plain(getattr(volume, key)), value) for key, value in wanted.attributes.differing(volume).items()}
+    return {key: change(attributes_of(volume)[key], value) for key, value in differing(volume, wanted.attributes).items()}
 
 
 def written_changes(old: Volume, now: Volume) -> Changes:
     """Return what was changed of what is written on a volume."""
-    pairs = {key: (_plain(getattr(old, key)), _plain(getattr(now, key))) for key in Attributes.PARAMETERS}
-    return {key: change(before, after) for key, (before, after) in pairs.items() if before != after}
+    before, after = attributes_of(old), attributes_of(now)
+    return {key: change(before[key], after[key]) for key in ATTRIBUTES if before[key] != after[key]}
 
 
-def source_now(inventory: Inventory, owner: str, wanted: Wanted) -> Any:
+def source_now(inventory: Inventory, owner: str, wanted: VolumeSpec) -> Any:
     """Return what the wanted source's name means now, or None."""
     if wanted.source is None:
         return None
@@ -110,8 +112,7 @@ def shown(volume: Volume) -> dict[str, Any]:
     """Return what ``changes`` show of a volume."""
     source = {"source": f"{volume.source['kind']} {volume.source['name']}"} if volume.source else {}
     kind = {"type": volume.type} if volume.type is not None else {}
-    notes = _filled({key: _plain(getattr(volume, key)) for key in Attributes.PARAMETERS})
-    return {"id": volume.id, "size": volume.size, "backend": volume.backend, **kind, **source, **notes}
+    return {"id": volume.id, "size": volume.size, "backend": volume.backend, **kind, **source, **_filled(attributes_of(volume))}
 
 
 def key_for(name: str, entry: dict[str, Any]) -> Changes:
@@ -130,10 +131,10 @@ def _lags(flow: Flow, volume: Volume) -> bool:
     attached = flow.consumer.attachment(volume.name)
     if attached is None or attached.volume_id != volume.id:
         return False
-    return flow.consumer.check(volume.name, size=volume.size).state == attach.SIZE
+    return flow.consumer.check(volume.name, size=volume.size).state == SIZE
 
 
-def _create(flow: Flow, owner: str, name: str, wanted: Wanted) -> tuple[Changes, str]:
+def _create(flow: Flow, owner: str, name: str, wanted: VolumeSpec) -> tuple[Changes, str]:
     old, volume = flow.create(owner, name, wanted)
     if old is None:
         return key_for(
@@ -155,13 +156,9 @@ def _listed(changes: Changes) -> str:
     return ", ".join(changes).capitalize()
 
 
-def _filled(notes: dict[str, Any]) -> dict[str, Any]:
+def _filled(notes: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what says nothing."""
     return {key: value for key, value in notes.items() if value}
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _resize(flow: Flow, volume: Volume) -> tuple[Changes, str]:

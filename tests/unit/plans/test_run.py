@@ -2,7 +2,7 @@
 
 import pytest
 
-from saltstorage.plans.following import following
+from saltstorage.plans.run import DONE, FAILED, FORETOLD, OPEN, Run
 
 
 def present(name, size=None, backend=None, **kwargs):
@@ -14,7 +14,7 @@ def chunk(name, fun="present", state="storage_volume", **more):
 
 
 def names(chunks, low=0, running=(), failhard=False):
-    found = following(chunks[low], chunks, dict.fromkeys(running), present, failhard)
+    found = Run(low=chunks[low], chunks=chunks, running=dict.fromkeys(running), failhard=failhard).following(present)
     return [parameters["name"] for parameters in found]
 
 
@@ -23,7 +23,7 @@ def test_what_comes_after_until_another_state():
     assert names(chunks) == ["b", "c"]
     assert names(chunks, low=1) == ["c"]
     assert names(chunks, low=2) == []
-    assert next(iter(following(chunks[0], chunks, {}, present, False))) == {"name": "b", "size": 1}
+    assert next(iter(Run(low=chunks[0], chunks=chunks).following(present))) == {"name": "b", "size": 1}
 
 
 def test_another_function_ends_it():
@@ -70,7 +70,26 @@ def test_frozen_values_are_copied():
     from salt.utils import immutabletypes
 
     chunks = immutabletypes.freeze([chunk("a"), chunk("b", size={"x": [1]})])
-    (found,) = following(chunks[0], chunks, {}, present, False)
+    (found,) = Run(low=chunks[0], chunks=chunks).following(present)
     assert found == {"name": "b", "size": {"x": [1]}}
     assert type(found["size"]) is dict
     assert type(found["size"]["x"]) is list
+
+
+def test_nothing_is_sent_ahead_in_a_dry_run_or_outside_of_a_run():
+    chunks = [chunk("a"), chunk("b")]
+    assert list(Run(test=True, low=chunks[0], chunks=chunks).following(present)) == []
+    assert list(Run().following(present)) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "test", "outcome"),
+    [(True, False, DONE), (False, False, FAILED), (None, True, FORETOLD), (None, False, OPEN), ("missing", False, OPEN)],
+)
+def test_how_another_state_stands(result, test, outcome):
+    """A result of None outside of a dry run is that of a state in a process of its own, which has not ended."""
+    chunks = [chunk("a"), chunk("b")]
+    running = {} if result == "missing" else {"storage_volume_|-id-a_|-a_|-present": {"result": result}}
+    run = Run(test=test, low=chunks[1], chunks=chunks, running=running)
+    [other] = run.others("storage_volume", "present", "mounted")
+    assert (other["name"], run.outcome(other)) == ("a", outcome)
