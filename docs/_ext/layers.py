@@ -25,6 +25,8 @@ GROUND = "ground"
 #: Libraries that are slow to load or that one room answers for, by the name that Python imports.
 WALLED = ("cinder", "cinderlib", "os_brick", "sqlalchemy", "tooz")
 
+#: Left, top, width and height in the figure.
+_Box = tuple[float, float, float, float]
 # Sizes in the figure, in its own units.
 _COLUMN, _ROW, _HEIGHT, _GAP, _EDGE = 122, 56, 34, 12, 14
 
@@ -192,7 +194,7 @@ def draw(rooms: Mapping[str, Room]) -> str:
     columns = max(room.column + room.span for room in rooms.values())
     width, height = columns * _COLUMN + 2 * _EDGE, (top + 1) * _ROW + 2 * _EDGE
 
-    def box(room: Room) -> tuple[float, float, float, float]:
+    def box(room: Room) -> _Box:
         span = columns if room.name == GROUND else room.span
         y = _EDGE + (top - floor[room.name]) * _ROW + (_ROW - _HEIGHT) / 2
         return _EDGE + room.column * _COLUMN + _GAP / 2, y, span * _COLUMN - _GAP, _HEIGHT
@@ -202,7 +204,8 @@ def draw(rooms: Mapping[str, Room]) -> str:
         'aria-label="The rooms of the project; each imports only rooms below it">'
     ]
     lines += [_panel(name, [box(room) for room in rooms.values() if _within(room, name)]) for name in _wings(rooms)]
-    lines += [_arrow(box(rooms[upper]), box(rooms[lower])) for upper, lower in needed(rooms)]
+    boxes = [box(room) for room in rooms.values()]
+    lines += [_arrow(box(rooms[upper]), box(rooms[lower]), boxes) for upper, lower in needed(rooms)]
     for room in rooms.values():
         x, y, w, h = box(room)
         label = room.name.rpartition(".")[2] if "." in room.name else room.name
@@ -224,7 +227,7 @@ def _within(room: Room, wing: str) -> bool:
     return room.name == wing or room.name.startswith(f"{wing}.")
 
 
-def _panel(name: str, boxes: Sequence[tuple[float, float, float, float]]) -> str:
+def _panel(name: str, boxes: Sequence[_Box]) -> str:
     left, top = min(x for x, _, _, _ in boxes), min(y for _, y, _, _ in boxes)
     right, bottom = max(x + w for x, _, w, _ in boxes), max(y + h for _, y, _, h in boxes)
     return (
@@ -233,11 +236,16 @@ def _panel(name: str, boxes: Sequence[tuple[float, float, float, float]]) -> str
     )
 
 
-def _arrow(upper: tuple[float, float, float, float], lower: tuple[float, float, float, float]) -> str:
-    """Return a curve from one box down to another, straight where they overlap."""
+def _arrow(upper: _Box, lower: _Box, boxes: Sequence[_Box]) -> str:
+    """Return a curve from one box down to another: straight where nothing is between them."""
     left, right = max(upper[0], lower[0]), min(upper[0] + upper[2], lower[0] + lower[2])
+    bulge = 0.0
     if left < right:
         start = end = (left + right) / 2
+        if any(x < start < x + w and upper[1] < y < lower[1] for x, y, w, _ in boxes):
+            # Around the box between them.
+            start = end = right - 8
+            bulge = 18
     else:
         start, end = upper[0] + upper[2] / 2, lower[0] + lower[2] / 2
         # Away from the middle, so that several arrows of one box do not lie on each other.
@@ -245,10 +253,8 @@ def _arrow(upper: tuple[float, float, float, float], lower: tuple[float, float, 
         start, end = start + aside * upper[2] / 4, end - aside * lower[2] / 4
     above, below = upper[1] + upper[3], lower[1] - 5
     bend = min(40.0, (below - above) / 2)
-    return (
-        f'<path class="arrow" d="M{start:g} {above:g}C{start:g} {above + bend:g} {end:g} {below - bend:g} {end:g} {below:g}"/>'
-        f'<path class="head" d="M{end - 3.5:g} {below - 2:g}h7l-3.5 7z"/>'
-    )
+    curve = f"M{start:g} {above:g}C{start + bulge:g} {above + bend:g} {end + bulge:g} {below - bend:g} {end:g} {below:g}"
+    return f'<path class="arrow" d="{curve}"/><path class="head" d="M{end - 3.5:g} {below - 2:g}h7l-3.5 7z"/>'
 
 
 def table(rooms: Mapping[str, Room]) -> list[str]:
