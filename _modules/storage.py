@@ -18,6 +18,7 @@ from saltstorage.flow import snapshots as snapshotting
 from saltstorage.flow.flow import Flow
 from saltstorage.plans import fenced
 from saltstorage.plans.request import Request
+from saltstorage.spec import VolumeSpec
 
 __virtualname__ = "storage"
 
@@ -202,9 +203,9 @@ def connect(
 
         salt db1 storage.connect data size=20GiB
     """
+    wanted = VolumeSpec.decode_optional(locals())
     flow = _flow()
-    given = {"size": size, "backend": backend, "type": type, "source": source, "resize": resize}
-    request = Request(flow, name, owner, read_only, encrypted=encrypted, passphrase=passphrase, **given)
+    request = Request(flow, name, owner, read_only, wanted=wanted, resize=resize, encrypted=encrypted, passphrase=passphrase)
     done = flow.connect(request.owner, request.name, **request.how)
     return done.attachment.to_wire()
 

@@ -264,20 +264,7 @@ def create(
 
         salt-run storage.create data owner=db1 size=20GiB
     """
-    return _call(
-        "create",
-        name=name,
-        owner=owner,
-        size=size,
-        backend=backend,
-        type=type,
-        source=source,
-        resize=resize,
-        labels=labels,
-        description=description,
-        protected=protected,
-        retain=retain,
-    )
+    return _call("create", **locals())
 
 
 def update(name, owner, labels=None, description=None, protected=None, retain=None):
@@ -309,7 +296,7 @@ def update(name, owner, labels=None, description=None, protected=None, retain=No
         salt-run storage.update data owner=db1 labels='{env: prod}' description='Orders of shop 7'
         salt-run storage.update data owner=db1 protected=False
     """
-    return _call("update", name=name, owner=owner, labels=labels, description=description, protected=protected, retain=retain)
+    return _call("update", **locals())
 
 
 def extend(name, owner, size):

@@ -17,6 +17,7 @@ from saltstorage.plans.extended import extended as plan_extended
 from saltstorage.plans.following import following
 from saltstorage.plans.mount import Mount
 from saltstorage.plans.request import Request
+from saltstorage.spec import VolumeSpec
 
 __virtualname__ = "storage_volume"
 
@@ -96,8 +97,8 @@ def present(
             - labels: {env: prod}
             - protected: True
     """
-    given = _given(size, backend, type, source, resize, labels, description, protected, retain)
-    return _run(present, name, kwargs, lambda flow: volume.present(flow, name, owner, **given))
+    given = locals()
+    return _run(present, name, kwargs, lambda flow: volume.present(flow, name, owner, VolumeSpec.decode(given)))
 
 
 def absent(name, owner=None, retain=None, disconnect=False, series=None, **kwargs):
@@ -192,15 +193,14 @@ def connected(
           storage_volume.connected:
             - size: 20GiB
     """
-    given = _given(size, backend, type, source, resize, labels, description, protected, retain)
-    return _run(
-        connected,
-        name,
-        kwargs,
-        lambda flow: attachment.connected(
-            flow, Request(flow, name, owner, read_only, encrypted=encrypted, passphrase=passphrase, **given), __opts__["test"]
-        ),
-    )
+    given = locals()
+
+    def plan(flow):
+        wanted = VolumeSpec.decode_optional(given)
+        request = Request(flow, name, owner, read_only, wanted=wanted, resize=resize, encrypted=encrypted, passphrase=passphrase)
+        return attachment.connected(flow, request, __opts__["test"])
+
+    return _run(connected, name, kwargs, plan)
 
 
 def disconnected(name, owner=None, force=False, **kwargs):
@@ -304,13 +304,14 @@ def mounted(
             - fstype: xfs
             - mount_options: noatime
     """
-
-    given = _given(size, backend, type, source, resize, labels, description, protected, retain)
+    given = locals()
 
     def plan(flow):
-        request = Request(flow, name, owner, read_only, mounts=True, encrypted=encrypted, passphrase=passphrase, **given)
-        wanted = Mount(mount, fstype, mkfs_options, mount_options)
-        return _mount.mounted(flow, request, wanted, __opts__["test"])
+        wanted = VolumeSpec.decode_optional(given)
+        request = Request(
+            flow, name, owner, read_only, wanted=wanted, mounts=True, resize=resize, encrypted=encrypted, passphrase=passphrase
+        )
+        return _mount.mounted(flow, request, Mount(mount, fstype, mkfs_options, mount_options), __opts__["test"])
 
     return _run(mounted, name, kwargs, plan)
 
@@ -365,18 +366,3 @@ def extended(name, size=None, exact=False, owner=None, **kwargs):
 
 # The state's parameter has the name of the module.
 _mount = mount
-
-
-def _given(size, backend, type, source, resize, labels, description, protected, retain):
-    """Return the parameters that say how a volume shall be."""
-    return {
-        "size": size,
-        "backend": backend,
-        "type": type,
-        "source": source,
-        "resize": resize,
-        "labels": labels,
-        "description": description,
-        "protected": protected,
-        "retain": retain,
-    }

@@ -28,6 +28,14 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out tests that need root or daemons, or take long; as make check does")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    needs.quick = bool(config.getoption("--quick"))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Run a test that is marked ``alone`` while no other worker runs one: the kernel and its
@@ -56,10 +64,14 @@ def _turn(*, alone: bool) -> Iterator[None]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files that have slow tests first: a worker that gets one last keeps all others
-    waiting.
+    waiting. With ``--quick``, leave these tests out.
     """
+    if needs.quick:
+        left_out = [item for item in items if item.get_closest_marker("root") or item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

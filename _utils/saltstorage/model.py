@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from .spec import Attributes
+
 # What a volume or snapshot is doing, in the words that Cinder uses.
 CREATING = "creating"
 AVAILABLE = "available"
@@ -58,8 +60,8 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Volume(Record):
-    """A block volume, known by ``(owner, name)``."""
+class Volume(Attributes, Record):
+    """A block volume, known by ``(owner, name)``, with its attributes; see :class:`.Attributes`."""
 
     id: str  #: UUID, chosen by the controller before the backend is asked; on the array usually ``volume-<id>``.
     owner: str  #: Minion that the volume belongs to, or ``shared``.
@@ -70,10 +72,6 @@ class Volume(Record):
     source: Mapping[str, str] | None = None
     """``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from; kind ``array`` or ``cinderlib``: adopted."""
     type: str | None = None  #: Type in the controller's configuration that it was created with; None for none.
-    labels: Mapping[str, str] = field(default_factory=dict)  #: What the owner wrote on it, for people and for filters.
-    description: str = ""  #: What the owner wrote about it.
-    protected: bool = False  #: Whether it may not be deleted.
-    retain: bool = False  #: Whether its data stays on the backend when it is deleted.
     formatted: bool = False  #: Whether a consumer was ever allowed to make a file system on it.
     encrypted: bool | None = False  #: Whether a consumer was ever allowed to encrypt it, or its source is encrypted; None: not known yet of
     #: one that was adopted, or its copy.

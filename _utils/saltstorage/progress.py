@@ -2,7 +2,7 @@
 
 Any code that an operation runs, providers included, says what it does right now with :func:`step`. Nothing needs to be passed to it:
 the operation of this thread is known. A :class:`Heartbeat` tells what was said, and of operations that say nothing how long they
-have been running. Steps on a host that take long are told of in the same form, see :mod:`saltstorage.consumer.host.alive`.
+have been running. Steps on a host that take long are told of in the same form, see :mod:`saltstorage.consumer.host.heartbeat`.
 """
 
 from __future__ import annotations

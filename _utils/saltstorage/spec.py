@@ -1,99 +1,158 @@
-"""What a volume shall be like, and whether an existing one is or can become so: the same rules on both ends of the bus."""
+"""The one definition of a volume's attributes, and of what a state, a minion's request or the runner can ask of a volume.
+
+A new attribute is a field here, a column in the catalog's schema, a parameter of the states and of the runner, and a line in the docs.
+Records, requests, ``changes``, reports and pillar follow from the fields.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
-from . import model, validate
-from .errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutOfRangeError, PermissionDeniedError
-from .model import Connection, Snapshot, Volume
+from . import validate
+from .errors import AlreadyExistsError, InvalidArgumentError, OutOfRangeError
+
+if TYPE_CHECKING:
+    from .model import Snapshot, Volume
+
+#: Returns the checked value of the named parameter, or raises :class:`InvalidArgumentError` for it.
+Check = Callable[[Any, str], Any]
 
 
+def _checked(check: Check, *, fixed: bool = False) -> dict[str, Any]:
+    """Return the metadata of a field.
+
+    :param fixed: whether an existing volume must have the value already; otherwise it gets the value.
+    """
+    return {"check": check, "fixed": fixed}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attributes:
-    """What a volume shall have written on it; each can be changed at any time. None leaves it as it is.
+    """The owner's notes and wishes for a volume, which are recorded with it. Each can be changed at any time."""
 
-    :param labels: mapping of texts, which replaces all that there are; see :func:`saltstorage.validate.labels`.
-    :param description: a text; see :func:`saltstorage.validate.description`.
-    :param protected: whether the volume may not be deleted.
-    :param retain: whether its data stays on the backend when it is deleted.
+    labels: Mapping[str, str] = field(default_factory=dict, metadata=_checked(validate.labels))  #: Texts for people and for filters.
+    description: str = field(default="", metadata=_checked(validate.description))  #: A text about the volume.
+    protected: bool = field(default=False, metadata=_checked(validate.boolean))  #: Whether the volume must not be deleted.
+    retain: bool = field(default=False, metadata=_checked(validate.boolean))  #: Whether a deletion leaves the data on the backend.
+
+
+#: Names of the attributes.
+ATTRIBUTES = tuple(f.name for f in dataclasses.fields(Attributes))
+
+
+def decode_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes in ``given``, checked; an attribute that is missing or None stays as it is and is left out.
+
+    :param given: parameters by name; those that are no attributes are ignored.
     :raises InvalidArgumentError: a value is wrong; ``field`` says which.
 
-    >>> Attributes(labels={"env": "prod"}).given
+    >>> decode_attributes({"labels": {"env": "prod"}, "retain": None})
     {'labels': {'env': 'prod'}}
     """
-
-    PARAMETERS = ("labels", "description", "protected", "retain")
-
-    def __init__(self, *, labels: Any = None, description: Any = None, protected: Any = None, retain: Any = None) -> None:
-        self.given: dict[str, Any] = {}
-        if labels is not None:
-            self.given["labels"] = validate.labels(labels)
-        if description is not None:
-            self.given["description"] = validate.description(description)
-        if protected is not None:
-            self.given["protected"] = validate.boolean(protected, "protected")
-        if retain is not None:
-            self.given["retain"] = validate.boolean(retain, "retain")
-
-    def differing(self, volume: Volume) -> dict[str, Any]:
-        """Return those that an existing volume has not, with the value that it shall have."""
-        return {key: value for key, value in self.given.items() if getattr(volume, key) != value}
+    return _decode([f for f in _decoded(Attributes) if given.get(f.name) is not None], given)
 
 
-class Wanted:
-    """What a volume shall be like, checked but not yet compared with what is there.
+def attributes_of(volume: Attributes) -> dict[str, Any]:
+    """Return the attributes of a volume as plain data.
 
-    :param size: see :func:`saltstorage.validate.size_gib`.
-    :param backend: name of a backend; None for the type's, or the default one (of an existing volume: whichever it is on).
-    :param type: name of a type in the controller's configuration; None for none, or the source's (of an existing volume: whichever it has).
-    :param source: ``{"volume": NAME}`` or ``{"snapshot": NAME}`` of the same owner to copy from; None for an empty volume.
-    :param resize: whether an existing, smaller volume is grown.
-    :param attributes: see :class:`Attributes`.
-    :raises InvalidArgumentError: a value is wrong; ``field`` says which.
+    >>> attributes_of(Attributes(protected=True))
+    {'labels': {}, 'description': '', 'protected': True, 'retain': False}
+    """
+    values = {name: getattr(volume, name) for name in ATTRIBUTES}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
-    >>> Wanted(size="20GiB").size
-    20
+
+def differing(volume: Attributes, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some checked attributes that a volume does not have yet.
+
+    >>> differing(Attributes(protected=True), {"protected": True, "retain": True})
+    {'retain': True}
+    """
+    return {name: value for name, value in attributes.items() if getattr(volume, name) != value}
+
+
+def _source(value: Any, parameter: str) -> dict[str, str]:
+    """Return ``kind`` and ``name`` of ``{"volume": NAME}`` or ``{"snapshot": NAME}``."""
+    given = validate.mapping(value, parameter)
+    validate.no_unknown(given, ("volume", "snapshot"), parameter)
+    if len(given) != 1:
+        raise InvalidArgumentError(f"{parameter} must be {{'volume': NAME}} or {{'snapshot': NAME}}", field=parameter)
+    ((kind, name),) = given.items()
+    return {"kind": kind, "name": validate.name(name, f"{parameter}:{kind}")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeSpec:
+    """A volume as it is asked for: checked, but not yet compared with an existing one.
+
+    It is decoded once, where a request comes in, and handed down as it is.
+
+    :ivar size: GiB.
+    :ivar backend: name of a backend. None: the type's or the default one; an existing volume may be on any.
+    :ivar type: name of a type in the controller's configuration. None: no type, or the source's; an existing volume may have any.
+    :ivar source: ``kind`` (``volume`` or ``snapshot``) and ``name`` of the same owner's volume or snapshot to copy. None: an empty volume.
+    :ivar resize: whether an existing, smaller volume is grown.
+    :ivar attributes: those of :class:`Attributes` that were given.
+
+    >>> VolumeSpec.decode({"size": "20GiB", "protected": True})
+    VolumeSpec(size=20, backend=None, type=None, source=None, resize=True, attributes={'protected': True})
     """
 
-    PARAMETERS = ("size", "backend", "type", "source", "resize", *Attributes.PARAMETERS)
+    size: int = field(metadata=_checked(validate.size_gib))
+    backend: str | None = field(default=None, metadata=_checked(validate.name, fixed=True))
+    type: str | None = field(default=None, metadata=_checked(validate.name, fixed=True))
+    source: Mapping[str, str] | None = field(default=None, metadata=_checked(_source))
+    resize: bool = field(default=True, metadata=_checked(validate.boolean))
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
-    def __init__(
-        self, *, size: Any, backend: Any = None, type: Any = None, source: Any = None, resize: Any = True, **attributes: Any
-    ) -> None:
-        if size is None:
+    @classmethod
+    def decode(cls, given: Mapping[str, Any]) -> Self:
+        """Return the specification that a user, or :meth:`to_wire` at the other end, wrote.
+
+        :param given: parameters by name. Those that are not in :data:`PARAMETERS` are ignored; the caller refuses them where it must.
+        :raises InvalidArgumentError: a value is wrong or ``size`` is missing; ``field`` says which.
+        """
+        if given.get("size") is None:
             raise InvalidArgumentError("size is missing", field="size")
-        self.size = validate.size_gib(size)
-        self.backend: str | None = None if backend is None else validate.name(backend, "backend")
-        self.type: str | None = None if type is None else validate.name(type, "type")
-        self.source = _source(source)
-        self.resize = validate.boolean(resize, "resize")
-        self.attributes = Attributes(**attributes)
+        # None is no value for a parameter that has another default: an empty line in a state is no decision.
+        named = [f for f in _decoded(cls) if f.name in given and not (given[f.name] is None and f.default is None)]
+        return cls(**_decode(named, given), attributes=decode_attributes(given))
+
+    @classmethod
+    def decode_optional(cls, given: Mapping[str, Any]) -> Self | None:
+        """Return the specification as :meth:`decode` does; None when nothing but ``resize`` is given: the volume is used as it is."""
+        if all(given.get(name) is None for name in PARAMETERS if name != "resize"):
+            return None
+        return cls.decode(given)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the parameters that make the same at the other end; what was not given is left out."""
-        source = {self.source["kind"]: self.source["name"]} if self.source else None
-        wire = {"size": self.size, "backend": self.backend, "type": self.type, "source": source, "resize": self.resize}
-        return {key: value for key, value in wire.items() if value is not None} | self.attributes.given
+        """Return the parameters from which :meth:`decode` makes the same specification; those that were not given are left out."""
+        given = {f.name: getattr(self, f.name) for f in _decoded(VolumeSpec)}
+        if self.source is not None:
+            given["source"] = {self.source["kind"]: self.source["name"]}
+        return {name: value for name, value in given.items() if value is not None} | dict(self.attributes)
 
     def check(self, volume: Volume, source: Volume | Snapshot | None) -> None:
-        """Refuse what an existing volume cannot become, naming every difference; growing it is no difference.
+        """Refuse a specification that an existing volume cannot fulfil, naming every difference. A volume can grow and never shrinks.
 
-        :param source: what the name of the wanted source means now, None when there is no such thing any more.
-        :raises AlreadyExistsError: backend, type or source differ, or it is smaller and may not be grown.
-        :raises OutOfRangeError: it is larger than asked for.
+        :param source: the volume or snapshot that has the name of the wanted source now; None when there is none any more.
+        :raises AlreadyExistsError: backend, type or source differ, or the volume is smaller and may not be grown.
+        :raises OutOfRangeError: the volume is larger than asked for.
         """
         differs: dict[str, Any] = {}
-        if self.backend is not None and self.backend != volume.backend:
-            differs["backend"] = [volume.backend, self.backend]
-        if self.type is not None and self.type != volume.type:
-            differs["type"] = [volume.type, self.type]
+        for name in (f.name for f in _decoded(VolumeSpec) if f.metadata["fixed"]):
+            asked, has = getattr(self, name), getattr(volume, name)
+            if asked is not None and asked != has:
+                differs[name] = [has, asked]
         if self.source is not None:
             have = volume.source or {}
-            # By what it was made of, also when that has another name by now; when the name means nothing any more, by the name.
+            # A source is known by its id, since it may have been renamed. Where nothing has the name any more, only the name is left.
             by = "name" if source is None else "id"
-            asked = (self.source["kind"], self.source["name"] if source is None else source.id)
-            if (have.get("kind"), have.get(by)) != asked:
+            wanted = (self.source["kind"], self.source["name"] if source is None else source.id)
+            if (have.get("kind"), have.get(by)) != wanted:
                 differs["source"] = [dict(have) or None, self.source]
         if self.size > volume.size and not self.resize:
             differs["size"] = [volume.size, self.size]
@@ -118,69 +177,14 @@ class Wanted:
             raise OutOfRangeError(f"the source {source.name!r} has {source.size} GiB; the new volume needs at least that", field="size")
 
 
-def refuse_barred(volume: Volume, others: Iterable[Connection], *, read_only: bool, mounts: bool) -> None:
-    """Refuse to connect a volume in a way that would let a file system be written by one host while another has it.
-
-    :param others: the volume's connections to other hosts.
-    :param mounts: whether the host is going to mount a file system of it.
-    :raises FailedPreconditionError: the hosts in the way are named.
-    """
-    barred = [c for c in others if c.bars(read_only=read_only, mounts=mounts)]
-    if barred:
-        named = ", ".join(f"{c.host} ({'mounted' if c.mounts else 'connected'}, {'reads' if c.read_only else 'writes'})" for c in barred)
-        raise FailedPreconditionError(
-            f"volume {volume.name!r} is in use by {named}. A file system is mounted either on one host alone, or for reading only on all;"
-            " disconnect the volume there first, or say read_only: True on every host",
-            details={"hosts": [c.host for c in barred]},
-        )
+def _decoded(cls: type[Attributes | VolumeSpec]) -> list[dataclasses.Field[Any]]:
+    """Return the fields that a user can give."""
+    return [f for f in dataclasses.fields(cls) if "check" in f.metadata]
 
 
-def retains(volume: Volume, retain: bool | None, minion: str | None, *, may: bool) -> bool:
-    """Return whether the data of a volume that is to be deleted stays on its backend.
-
-    :param retain: what was asked for; None: what is recorded of the volume.
-    :param minion: who asks; None for the administrator.
-    :param may: whether the policy allows that.
-    :raises FailedPreconditionError: its deletion was begun, and now it shall stay.
-    :raises PermissionDeniedError: the policy does not allow it.
-    """
-    if volume.state in (model.CREATING, model.ERROR):
-        return False  # there was never anything on it
-    if volume.state == model.DELETING:
-        if retain:
-            text = f"the deletion of volume {volume.name!r} was begun, so its data may be gone; say retain: False to finish that"
-            raise FailedPreconditionError(text, field="retain")
-        return False
-    retain = volume.retain if retain is None else retain
-    if retain and not may:
-        raise PermissionDeniedError(
-            f"the policy limits what {minion} may own, and what stays on the backend no longer counts; have volume {volume.name!r} deleted"
-            " on the master (salt-run storage.delete), or allow it in the policy with retain: true",
-            field="retain",
-        )
-    return retain
+def _decode(fields: Iterable[dataclasses.Field[Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {f.name: f.metadata["check"](given[f.name], f.name) for f in fields}
 
 
-def refuse_other_encryption(found: Volume | Snapshot, encrypted: bool) -> None:
-    """Refuse to use encrypted what has data that is not, and the other way round; what is not known is for the host to find out.
-
-    :param found: the volume, or what a new one is to be a copy of.
-    :raises AlreadyExistsError: it is of the other kind.
-    """
-    what = f"{'volume' if isinstance(found, Volume) else 'snapshot'} {found.name!r}"
-    if found.encrypted and not encrypted:
-        raise AlreadyExistsError(f"{what} is encrypted; say encrypted: True, and where its passphrase is", field="encrypted")
-    if encrypted and found.encrypted is False and (isinstance(found, Snapshot) or found.formatted):
-        text = f"{what} has data that is not encrypted, and stays as it is; make a new volume with encrypted: True and copy the data there"
-        raise AlreadyExistsError(text, field="encrypted")
-
-
-def _source(value: Any) -> dict[str, str] | None:
-    if value is None:
-        return None
-    given = validate.mapping(value, "source")
-    validate.no_unknown(given, ("volume", "snapshot"), "source")
-    if len(given) != 1:
-        raise InvalidArgumentError("source must be {'volume': NAME} or {'snapshot': NAME}", field="source")
-    ((kind, name),) = given.items()
-    return {"kind": kind, "name": validate.name(name, f"source:{kind}")}
+#: Names of all parameters that make a specification.
+PARAMETERS = (*(f.name for f in _decoded(VolumeSpec)), *ATTRIBUTES)

@@ -144,9 +144,9 @@ def labels(value: Any, field: str = "labels") -> dict[str, str]:
     return given
 
 
-def description(value: Any) -> str:
+def description(value: Any, field: str = "description") -> str:
     """Return ``value`` when it is a description: at most 255 bytes of UTF-8 without control characters; it may be empty."""
-    return _text(value, "description", MAX_DESCRIPTION_BYTES, "description")
+    return _text(value, field, MAX_DESCRIPTION_BYTES, field)
 
 
 def _text(value: Any, what: str, most: int, field: str) -> str:

@@ -31,6 +31,7 @@ from saltstorage.controller.service import Service  # noqa: E402
 from saltstorage.flow.flow import Flow  # noqa: E402
 from saltstorage.plans import attachment, skeleton  # noqa: E402
 from saltstorage.plans.request import Request  # noqa: E402
+from saltstorage.spec import VolumeSpec  # noqa: E402
 from tests.manyvolumes import fill  # noqa: E402
 
 OWN, FIXED, MINIONS = 10, 100, 100
@@ -77,7 +78,7 @@ class Minion:
         def plan(name: str) -> Callable[[], Any]:
             if function == "disconnected":
                 return lambda: attachment.disconnected(flow, name, None, False)
-            return lambda: attachment.connected(flow, Request(flow, name, None, False, size=1), False)
+            return lambda: attachment.connected(flow, Request(flow, name, None, False, wanted=VolumeSpec(size=1)), False)
 
         names = [f"own{number}" for number in range(OWN)]
         results = [skeleton.run(name, False, plan(name), {}, lambda name: None) for name in names]

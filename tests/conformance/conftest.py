@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from saltstorage.controller.access.config import TypeEntry
-from saltstorage.providers.base import BackendConfig, Capability, Provider
-from saltstorage.providers.registry import find_provider
+from saltstorage.providers import BackendConfig, Capability, Provider, find_provider
 from tests import needs as machine
 from tests.conftest import free_tcp_port
 from tests.tgtd import Tgtd

@@ -16,7 +16,7 @@ from typing import Any
 
 from saltstorage.errors import FailedPreconditionError, UnimplementedError
 from saltstorage.model import BackendStats
-from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
+from saltstorage.providers import Capability, Provider, ProviderSnapshot, ProviderVolume
 
 NVMET = Path("/sys/kernel/config/nvmet")
 GIB = 2**30

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
-from saltstorage.model import BackendStats
-from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
+from saltstorage.providers import (
+    AlreadyExistsError,
+    BackendStats,
+    Capability,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    Provider,
+    ProviderSnapshot,
+    ProviderVolume,
+    UnimplementedError,
+)
 
 
 class ScratchProvider(Provider):

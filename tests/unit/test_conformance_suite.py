@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.providers.base import BackendConfig, Capability
+from saltstorage.providers import BackendConfig, Capability
 from tests.conformance.backend import chosen
 from tests.conformance.world import World
 from tests.conftest import CHECKOUT

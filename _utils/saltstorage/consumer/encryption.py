@@ -1,7 +1,7 @@
-"""An encrypted volume on this host: between its device and ``/dev/storage/<name>`` stands a mapping that is open or not.
+"""Encryption of a volume on this host: a mapping, open or not, between its device and ``/dev/storage/<name>``.
 
-The record of the attachment says that the volume is encrypted and where its passphrase is; what is open is looked up each time.
-The caller holds the volume's lock.
+The record of the attachment says that the volume is encrypted and where its passphrase is; whether it is
+open is read from the kernel each time.  The caller holds the volume's lock.
 """
 
 from __future__ import annotations
@@ -10,71 +10,55 @@ import dataclasses
 import errno
 import mmap
 import os
-from collections.abc import Callable
 from functools import partial
 
 from ..errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
-from .attachment import GONE, LOCKED, OK, SIZE, Status
 from .devices import block, luks
 from .devices.holders import TRIES, Holder, describe, lasting
 from .devices.holders import find as find_holders
-from .devices.links import DeviceLinks
 from .devices.probe import EMPTY, FILESYSTEM, OTHER, UNKNOWN, probe
-from .host.config import ConsumerConfig
-from .host.records import AttachmentRecord, RecordStore
+from .host.records import AttachmentRecord
+from .localhost import LocalHost
 from .passphrase import Reader
+from .status import GONE, LOCKED, OK, SIZE, Status
 
 _ZEROED = 2**20
 
 
 class Encryption:
-    """What is done on this host for encrypted volumes.
+    """Makes, opens, grows and closes encrypted volumes on this host.
 
+    :param host: this host.
     :param secrets: reads the passphrase of a volume: ``secrets(reference, name)``.
-    :param tag: tag of this consumer.
-    :param step: called with the name of each step before it is done.
     """
 
-    def __init__(
-        self,
-        config: ConsumerConfig,
-        store: RecordStore,
-        device_links: DeviceLinks,
-        secrets: Reader,
-        tag: str,
-        step: Callable[[str], None],
-    ) -> None:
-        self.config = config
-        self.records = store
-        self.links = device_links
+    def __init__(self, host: LocalHost, secrets: Reader) -> None:
+        self._host = host
+        self._config = host.config
         self._secrets = secrets
-        self._tag = tag
-        self._step = step
-
-    # Reading.
 
     def name(self, record: AttachmentRecord) -> str:
         """Return the name of a volume's mapping, which is the same at each opening."""
-        return luks.name(record.volume_id, self._tag)
+        return luks.name(record.volume_id, self._host.tag)
 
     def mapping(self, record: AttachmentRecord) -> luks.Mapping | None:
-        """Return what is open under the name of the volume; it may still be over a device that has gone."""
+        """Return the mapping with the volume's name, or None; it may still be over a device that is gone."""
         return luks.find(self.name(record)) if record.encrypted else None
 
     def device(self, record: AttachmentRecord) -> str:
-        """Return the path of what is open of a volume; empty when nothing is."""
+        """Return the path of a volume's open device; empty unless it is open."""
         mapping = self.mapping(record)
         return mapping.path if mapping is not None else ""
 
     def is_open(self, record: AttachmentRecord, device: str) -> bool:
         """Return whether a volume is open, over this device, and linked."""
         mapping = self.mapping(record)
-        return mapping is not None and mapping.is_over(device) and self.links.target(record.name) == mapping.path
+        return mapping is not None and mapping.is_over(device) and self._host.links.target(record.name) == mapping.path
 
     def status(self, record: AttachmentRecord, raw: Status) -> Status:
         """Return the status of a volume whose device was found to be right.
 
-        :param raw: of that device.
+        :param raw: status of that device.
         """
         mapping = self.mapping(record)
         if mapping is None or not mapping.is_over(raw.device):
@@ -84,73 +68,66 @@ class Encryption:
         if shown != raw.size:
             detail = f"the open device and its header have {shown} bytes, the volume {raw.size}"
             return dataclasses.replace(status, state=SIZE, detail=detail)
-        if self.links.target(record.name) != mapping.path:
+        if self._host.links.target(record.name) != mapping.path:
             return dataclasses.replace(status, state=GONE, detail="its link is missing or wrong")
         return status
 
-    def passphrase(self, record: AttachmentRecord) -> bytes:
+    def passphrase(self, name: str, reference: str) -> bytes:
         """Return the passphrase of a volume, read now.
 
-        :raises FailedPreconditionError: there is none where the record says.
+        :param name: name of the volume.
+        :param reference: where its passphrase is.
+        :raises FailedPreconditionError: there is no passphrase, or this host cannot open encrypted volumes.
         """
         luks.require()
-        return self._secrets(record.passphrase, record.name)
-
-    # Opening.
+        return self._secrets(reference, name)
 
     def open(self, record: AttachmentRecord, device: str) -> AttachmentRecord:
-        """Open a volume that holds encrypted data, link it, and return the record as it is then.
+        """Open a volume that holds encrypted data, link it, and return its new record.
 
         :param device: its device, which was found to be right.
-        :raises AlreadyExistsError: it holds something else.
-        :raises FailedPreconditionError: it holds nothing, or the passphrase is wrong.
+        :raises AlreadyExistsError: it holds other data.
+        :raises FailedPreconditionError: it is empty, or the passphrase is wrong.
         """
         mapping = self._own_mapping(record, device)
         if mapping is None:
-            found = probe(device, timeout=self.config.step_timeout)
-            if found.kind == EMPTY:
-                raise FailedPreconditionError(f"volume {record.name!r} is empty, and not encrypted yet; apply storage_volume.connected")
-            if found.kind != OTHER or found.fstype != luks.TYPE:
-                raise AlreadyExistsError(
-                    f"volume {record.name!r} holds {found}, which is not encrypted, and is left as it is; disconnect it, and connect it"
-                    " without encrypted",
-                    field="encrypted",
-                )
-            passphrase = self.passphrase(record)
-            self._step("open")
-            luks.open_(device, self.name(record), passphrase, read_only=record.read_only, timeout=self.config.step_timeout)
+            self._check_encrypted(record, device)
+            passphrase = self.passphrase(record.name, record.passphrase)
+            self._host.step("open")
+            luks.open_(device, self.name(record), passphrase, read_only=record.read_only, timeout=self._config.step_timeout)
             mapping = self._own_mapping(record, device)
             if mapping is None:
                 raise UnavailableError(f"cryptsetup ended well, and {device} is not open; look at the kernel's log")
         record = record.replace(header=block.size(device) - block.size(mapping.path))
         if record.encrypting:
-            # Nothing was ever linked here, so nobody can have written to it but whoever opened it by hand.
+            # There was no link yet, so only somebody who opened it by hand can have written to it.
             self._finish(mapping.path)
             record = record.replace(encrypting=False)
-        # Before anybody is led to it: what is written from then on must never be taken for what is left of a making.
-        self._step("record opened")
-        record = self.records.save(record)
-        self._step("link")
-        self.links.make(record.name, mapping.path)
+        # Saved before the link is made: data written through the link must never be taken for the remains of
+        # an interrupted making.
+        self._host.step("record opened")
+        record = self._host.records.save(record)
+        self._host.step("link")
+        self._host.links.make(record.name, mapping.path)
         return record
 
     def make(self, record: AttachmentRecord, device: str, *, resume: bool) -> None:
         """Encrypt an empty volume.  Its record and the controller say already that this is being done.
 
-        :param resume: what an interrupted making left may be overwritten.
+        :param resume: the remains of an interrupted making may be overwritten.
         :raises AlreadyExistsError: the device is not empty.
         """
-        found = probe(device, timeout=self.config.step_timeout)
+        found = probe(device, timeout=self._config.step_timeout)
         cut_off = resume and (found.kind == UNKNOWN or self._unfinished(device))
         if found.kind != EMPTY and not cut_off:
             raise AlreadyExistsError(f"volume {record.name!r} holds {found}, and is not encrypted; empty it by hand if it is not needed")
-        passphrase = self.passphrase(record)
-        self._step("encrypt")
-        luks.make(device, passphrase, self.config.luks_format_options, timeout=self.config.format_timeout)
+        passphrase = self.passphrase(record.name, record.passphrase)
+        self._host.step("encrypt")
+        luks.make(device, passphrase, self._config.luks_format_options, timeout=self._config.format_timeout)
 
     def needs_making(self, record: AttachmentRecord, device: str) -> bool:
         """Return whether a volume is not encrypted yet, or only half."""
-        found = probe(device, timeout=self.config.step_timeout)
+        found = probe(device, timeout=self._config.step_timeout)
         if found.kind == OTHER and found.fstype == luks.TYPE:
             return record.encrypting and self._unfinished(device)
         return found.kind == EMPTY or (record.encrypting and found.kind == UNKNOWN)
@@ -159,28 +136,36 @@ class Encryption:
         """Let an open volume become as large as its device."""
         mapping = self.mapping(record)
         if mapping is not None and mapping.is_over(device) and block.size(mapping.path) + record.header != block.size(device):
-            self._step("grow the mapping")
-            luks.resize(self.name(record), device, self.passphrase(record), timeout=self.config.step_timeout)
-
-    # Closing.
+            self._host.step("grow the mapping")
+            passphrase = self.passphrase(record.name, record.passphrase)
+            luks.resize(self.name(record), device, passphrase, timeout=self._config.step_timeout)
 
     def close(self, record: AttachmentRecord) -> list[Holder]:
-        """Close what is open of a volume; return who has it open, and leave that as it is."""
+        """Close a volume's open device and return no holders; a device in use stays open, and its holders are returned."""
         mapping = self.mapping(record)
         if mapping is None:
             return []
-        self._step("close")
+        self._host.step("close")
         for _ in range(TRIES):
-            if luks.close(self.name(record), timeout=self.config.step_timeout):
+            if luks.close(self.name(record), timeout=self._config.step_timeout):
                 return []
             if used := lasting(partial(find_holders, mapping.path)):
                 return used
         return [Holder("process", "opened again and again by processes that end at once")]
 
-    # Within.
+    def _check_encrypted(self, record: AttachmentRecord, device: str) -> None:
+        found = probe(device, timeout=self._config.step_timeout)
+        if found.kind == EMPTY:
+            raise FailedPreconditionError(f"volume {record.name!r} is empty, and not encrypted yet; apply storage_volume.connected")
+        if found.kind != OTHER or found.fstype != luks.TYPE:
+            raise AlreadyExistsError(
+                f"volume {record.name!r} holds {found}, which is not encrypted, and is left as it is; disconnect it, and connect it"
+                " without encrypted",
+                field="encrypted",
+            )
 
     def _own_mapping(self, record: AttachmentRecord, device: str) -> luks.Mapping | None:
-        """Return the mapping over the volume's present device; one over a device that has gone is closed."""
+        """Return the mapping over the volume's present device; a mapping over a former device is closed."""
         mapping = self.mapping(record)
         if mapping is None or mapping.is_over(device):
             return mapping
@@ -191,13 +176,13 @@ class Encryption:
         return None
 
     def _unfinished(self, device: str) -> bool:
-        return luks.unfinished(device, timeout=self.config.step_timeout)
+        return luks.unfinished(device, timeout=self._config.step_timeout)
 
     def _finish(self, path: str) -> None:
-        """Let a device that was just encrypted read as empty: what was never written to it reads as noise."""
-        if probe(path, timeout=self.config.step_timeout).kind in (FILESYSTEM, OTHER):
+        """Let a device that was just encrypted read as empty: its unwritten blocks read as noise."""
+        if probe(path, timeout=self._config.step_timeout).kind in (FILESYSTEM, OTHER):
             return
-        self._step("zero")
+        self._host.step("zero")
         try:
             # O_EXCL: not while it is mounted, or part of another device.
             fd = os.open(path, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What is on this host and looks like a volume's, and no attachment record explains: of crashes, of work by hand, of lost records."""
+"""Leftovers of volumes on this host that no attachment record explains: of crashes, work by hand and lost records."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from .host.records import AttachmentRecord
 
 @dataclass(frozen=True)
 class Leftover:
-    """One thing that is left."""
+    """One leftover."""
 
     kind: str  #: ``session``, ``node``, ``loop``, ``mapping``, ``link`` or ``fstab``.
-    name: str  #: What it is called on the host.
-    remedy: str  #: How to be rid of it, once it is known that nobody needs it.
+    name: str  #: Its name on the host.
+    remedy: str  #: The command that removes it, once nobody is known to need it.
 
 
 def find(config: ConsumerConfig, records: list[AttachmentRecord]) -> list[Leftover]:
-    """Return what no record explains; nothing is changed.
+    """Return the leftovers; nothing is changed.
 
-    Sessions and node records of iSCSI are all looked at, whoever made them: by its name, a target does not say whose it is.
+    All sessions and node records of iSCSI count, also those that others made: the name of a target does not
+    say who uses it.
 
-    :param records: all that the host has; a damaged one must be missing for no other reason than that there is none.
+    :param records: all records of this host, none of them damaged.
     """
     tag = loop.tag(config.state_dir)
     return [
@@ -47,7 +48,7 @@ def _iscsi(records: list[AttachmentRecord]) -> Iterator[Leftover]:
         data = (record.connection_info or {}).get("data", {})
         known.update(target for target in (data.get("target_iqn"), *data.get("target_iqns", ())) if target)
     for kind, verb in (("session", "--logout"), ("node", "-o delete")):
-        for portal, target in sorted(iscsi.listed(kind)):
+        for portal, target in sorted(iscsi.portals_and_targets(kind)):
             if target not in known:
                 yield Leftover(kind, f"{target} at {portal}", f"iscsiadm -m node -T {target} -p {portal} {verb}")
 

@@ -1,7 +1,8 @@
-"""Where the passphrase of a volume is, and how it is read: always by a reference, never as a value.
+"""References to the passphrases of volumes, and reading them: a passphrase is never given as a value.
 
-Parameters of states and functions are seen by many: ``state.show_low``, the arguments of a job in the master's job cache, debug logs. So
-they hold only where the passphrase is, and it is read on this host at the moment when it is needed.
+Many can see the parameters of states and functions: ``state.show_low``, the arguments of a job in the
+master's job cache, debug logs. So a parameter holds only where the passphrase is, and this host reads the
+passphrase at the moment when it is needed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from ..errors import FailedPreconditionError, InvalidArgumentError
 Reader = Callable[[str, str], bytes]
 
 _SDB, _PILLAR = "sdb://", "pillar://"
-#: Where the passphrase of a volume is when nothing else is said; keyed by its name.
+#: Default place of passphrases in pillar, keyed by the volume's name.
 _DEFAULT = ("storage", "passphrases")
-#: What cryptsetup takes when it is typed in: a passphrase must be usable by hand, too.
+#: Limit of cryptsetup for a typed passphrase: it must be usable by hand, too.
 _LONGEST = 512
 
 
@@ -26,7 +27,7 @@ def check(value: Any, name: str) -> str:
 
     :param value: ``sdb://PROFILE/KEY``; ``pillar://KEY:KEY``; None for the pillar ``storage:passphrases:<name>``.
     :param name: name of the volume.
-    :raises InvalidArgumentError: it is something else, which is not shown: it may be a passphrase.
+    :raises InvalidArgumentError: it is something else. The message does not show it: it may be a passphrase.
 
     >>> check("sdb://vault/secret/data", "data")
     'sdb://vault/secret/data'
@@ -43,12 +44,12 @@ def check(value: Any, name: str) -> str:
 
 
 def reader(opts: Mapping[str, Any]) -> Reader:
-    """Return what reads passphrases on a minion with these options."""
+    """Return a reader of passphrases for a minion with these options."""
     return lambda reference, name: read(reference, opts, name)
 
 
 def direct(reference: str, opts: Mapping[str, Any], name: str) -> str:
-    """Return the reference that needs the least to be read: that of sdb, when pillar holds one."""
+    """Return the most direct reference: the ``sdb://`` reference, when pillar holds one."""
     if reference.startswith(_PILLAR):
         found = _in_pillar(reference, opts, name)
         if isinstance(found, str) and found.startswith(_SDB):
@@ -59,10 +60,10 @@ def direct(reference: str, opts: Mapping[str, Any], name: str) -> str:
 def read(reference: str, opts: Mapping[str, Any], name: str) -> bytes:
     """Return the passphrase that a reference leads to, without a line end.
 
-    :param reference: what :func:`check` returned.
+    :param reference: a reference that :func:`check` returned.
     :param opts: the minion's options, with its pillar and the profiles of sdb.
     :param name: name of the volume.
-    :raises FailedPreconditionError: there is none, or nothing that can be one; the value is not shown.
+    :raises FailedPreconditionError: there is no value, or it cannot be a passphrase; the value is not shown.
     """
     reference = direct(reference, opts, name)
     value = _in_pillar(reference, opts, name) if reference.startswith(_PILLAR) else _in_sdb(reference, opts, name)
@@ -74,7 +75,7 @@ def read(reference: str, opts: Mapping[str, Any], name: str) -> bytes:
     data = value.rstrip("\r\n").encode("utf-8", "surrogateescape") if isinstance(value, str) else b""
     if not data or len(data) > _LONGEST or b"\n" in data or b"\0" in data:
         raise FailedPreconditionError(
-            f"what is at {reference} for volume {name!r} is no passphrase: one line of 1 to {_LONGEST} bytes",
+            f"the value at {reference} for volume {name!r} is no passphrase: one line of 1 to {_LONGEST} bytes",
             field="passphrase",
         )
     return data
@@ -95,7 +96,7 @@ def _in_sdb(reference: str, opts: Mapping[str, Any], name: str) -> Any:
 
     try:
         return salt.utils.sdb.sdb_get(reference, opts, strict=True)
-    except Exception as error:  # a driver may raise anything, and its text may quote what it read
+    except Exception as error:  # a driver may raise anything, and its text may quote the passphrase
         raise FailedPreconditionError(
             f"the passphrase of volume {name!r} cannot be read from {reference} on this minion ({type(error).__name__});"
             f" try: salt-call sdb.get {reference}",

@@ -1,27 +1,27 @@
-"""Which device of this host is a recorded volume's now, if any.
+"""The presence of a recorded volume: which device of this host is its device now, if any.
 
-Names such as ``/dev/sdc`` and ``/dev/loop3`` are given anew in each boot and reused within one, so a recorded name
-is only where to look; the identity decides.
+The kernel gives names such as ``/dev/sdc`` and ``/dev/loop3`` anew in each boot and reuses them within a
+boot, so a recorded name is only a place to look; the identity decides.
 """
 
 from __future__ import annotations
 
 import os
 
-from .attachment import GONE, LOST, OK, WRONG, Status
 from .devices import block, loop
 from .host.records import AttachmentRecord, Identity
+from .status import GONE, LOST, OK, WRONG, Status
 
 
 def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> Status:
-    """Compare the recorded device with what is there now.
+    """Compare the recorded device with the device that is there now.
 
-    :param record: of an attached volume.
+    :param record: record of an attached volume.
     :param identity: its identity.
     :param link: path of the volume's link.
     :param tag: tag of this consumer's loop devices.
-    :returns: ``ok``, ``gone``, ``wrong`` or ``lost``; sizes are not compared. One that is gone has no
-        ``device``: what is there is another's.
+    :returns: ``ok``, ``gone``, ``wrong`` or ``lost``; sizes are not compared. When the device is gone,
+        ``device`` is empty: the device there now is another volume's.
     """
     same_boot = record.boot_id == block.boot_id()
     device = record.device if same_boot else os.path.realpath(record.path)
@@ -36,11 +36,12 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     if identity.backing_file and (not found.backing_file or _given_away(device, identity, found, tag)):
         return gone
     if not identity.named and not same_boot:
-        # Nothing could tell it from a device that came by its name; it is attached again, by its address.
+        # Nothing tells it from another device that got its name in this boot; it is attached again, by its
+        # address.
         return gone
     wrong = block.differences(identity, found) or _successor(identity, found)
     if wrong and not same_boot:
-        # This is some other device, and ours has not come yet.
+        # This is another device, and ours is not there yet.
         return gone
     if not wrong and found.backing_file and _inode(found.backing_file) != found.backing_inode:
         wrong = [f"the file {found.backing_file} was replaced by another, and the device is over the former one"]
@@ -49,13 +50,13 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     try:
         size = block.size(device)
     except OSError as error:
-        # A SCSI device whose session was gone for longer than the host waits.
+        # A SCSI device whose session was gone for longer than the host waits cannot be opened.
         return Status(state=LOST, path=link, device=device, size=found.size, detail=error.strerror or "it cannot be opened")
     return Status(state=OK, path=link, device=device, size=size)
 
 
 def current(record: AttachmentRecord, tag: str) -> list[str]:
-    """Return the devices that are this volume's now: none, one, or, after a crash, perhaps more.
+    """Return the present devices of a volume: none, one, or, after a crash, perhaps more.
 
     :param tag: tag of this consumer's loop devices.
     """
@@ -83,10 +84,10 @@ def _loops(record: AttachmentRecord, tag: str) -> list[str]:
 
 
 def _given_away(device: str, identity: Identity, found: Identity, tag: str) -> bool:
-    """Return whether a loop device is over another file by now: ours is gone, and the kernel has given its number to somebody else.
+    """Return whether ours is gone and the kernel gave its number to a loop device over another file.
 
-    The same path with another inode is no such case (the file was replaced under the device), nor is our own device over
-    the same inode (the file was renamed or deleted).
+    The same path with another inode is no such case (the file was replaced under the device), nor is our own
+    device over the same inode (the file was renamed or deleted).
     """
     if found.backing_file.removesuffix(" (deleted)") == identity.backing_file:
         return False
@@ -108,7 +109,7 @@ def _same(record: AttachmentRecord, path: str) -> bool:
 
 
 def _successor(identity: Identity, found: Identity) -> list[str]:
-    """Return, in words, that a device which nothing else tells from others came later in this boot than the recorded one."""
+    """Return, in words, that a device without a name of its own came later in this boot than the recorded device."""
     if identity.named or not identity.diskseq or identity.diskseq == found.diskseq:
         return []
     return [f"it came later under the same name (diskseq is {found.diskseq}, not {identity.diskseq})"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import os
 import threading
 import time
@@ -12,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import model, progress, validate
-from ..consumer.attach import Consumer
+from ..consumer.consumer import Consumer
 from ..consumer.host.config import ConsumerConfig
 from ..errors import InvalidArgumentError, NotFoundError
 from ..faults import as_storage_error
 from ..model import BackendStats, Volume
+from . import arguments
 from .access.config import ControllerConfig
 from .access.locks import Locks
 from .admin.adoption import Adoption
@@ -213,24 +213,15 @@ class Service:
         operation = self.operations.get(op)
         if operation is None:
             raise InvalidArgumentError(f"the controller has no operation {op!r}", field="op")
-        parameters = {p.name: p for p in inspect.signature(operation).parameters.values() if p.name != "caller"}
-        validate.no_unknown(args, parameters, f"the operation {op!r}")
-        for parameter in parameters.values():
-            if parameter.default is parameter.empty and args.get(parameter.name) is None:
-                raise InvalidArgumentError(f"{parameter.name} is missing", field=parameter.name)
-        return operation(caller, **args)
+        return operation(caller, **arguments.decode(op, operation, args))
 
-    def together(self, caller: Caller, *, requests: Any) -> dict[str, Any]:
+    def together(self, caller: Caller, *, requests: list[Mapping[str, Any]]) -> dict[str, Any]:
         """Carry out several requests one after another, each for itself: what one raises does not keep the next from being done.
 
         :param requests: a list of ``{"op": …, "args": {…}}``.
         :returns: ``replies``: for each ``data``, or ``error`` as :meth:`~saltstorage.errors.StorageError.to_wire` returns it.
         :raises InvalidArgumentError: they are malformed, or more than :data:`~saltstorage.validate.MAX_TOGETHER`; none is carried out.
         """
-        if not isinstance(requests, list) or not all(isinstance(r, dict) and r.keys() == {"op", "args"} for r in requests):
-            raise InvalidArgumentError("requests must be a list of mappings with op and args", field="requests")
-        if len(requests) > validate.MAX_TOGETHER:
-            raise InvalidArgumentError(f"at most {validate.MAX_TOGETHER} requests can travel together", field="requests")
         replies: list[dict[str, Any]] = []
         for number, request in enumerate(requests):
             progress.step(f"{request['op']}, {number + 1} of {len(requests)}", done=number, total=len(requests))

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .. import model, validate
-from ..consumer import attach
 from ..consumer import passphrase as passphrases
-from ..consumer.attach import Attachment, Consumer
-from ..consumer.filesystems import filesystem
+from ..consumer.attachment import Attachment
+from ..consumer.consumer import Consumer
+from ..consumer.filesystems import mkfs
 from ..consumer.host import records
 from ..consumer.host.config import ConsumerConfig
+from ..consumer.status import SIZE
 from ..errors import (
     AlreadyExistsError,
     DataLossError,
@@ -27,7 +28,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..model import Connection, Snapshot, Volume
-from ..spec import Wanted
+from ..spec import VolumeSpec
 from . import growing
 from .batch import Ask, Following, Together, of_run
 from .inventory import Inventory, current, fetch
@@ -96,7 +97,7 @@ class Flow:
     @functools.cached_property
     def controller(self) -> Controller:
         """The way to the controller."""
-        return controller_for(self._opts, self._context)
+        return controller_for(self._opts, self._context, answer_timeout=self.consumer.config.answer_timeout)
 
     @functools.cached_property
     def consumer(self) -> Consumer:
@@ -164,7 +165,7 @@ class Flow:
         """
         return self._ask(op, args, timeout) if retry else self.controller.call(op, args, timeout)
 
-    def create(self, owner: str, name: str, wanted: Wanted) -> tuple[Volume | None, Volume]:
+    def create(self, owner: str, name: str, wanted: VolumeSpec) -> tuple[Volume | None, Volume]:
         """Make sure that a volume exists; return it as it was (None: it was not) and as it is."""
         reply = self._together.answer(self.ask_create(owner, name, wanted))
         old = Volume.from_wire(reply["old"]) if reply["old"] else None
@@ -193,7 +194,7 @@ class Flow:
         owner: str,
         name: str,
         *,
-        wanted: Wanted | None = None,
+        wanted: VolumeSpec | None = None,
         read_only: bool = False,
         mounts: bool = False,
         passphrase: str = "",
@@ -211,7 +212,7 @@ class Flow:
             before = consumer.attachment(name)
             if before is not None and before.volume_id and (stale := self.fenced(owner, name)):
                 self.discard(owner, name, *stale)
-            there = consumer.check(name).state in (attach.OK, attach.SIZE)
+            there = consumer.check(name).present
             ask = self.ask_connect(owner, name, wanted=wanted, read_only=read_only, mounts=mounts, passphrase=passphrase)
             try:
                 try:
@@ -233,7 +234,7 @@ class Flow:
             self.put(connection)
             self._drop_former(name, volume, read_only, passphrase)
             status = consumer.check(name, size=volume.size)
-            lagged = status.had(before) if there and before is not None and status.state == attach.SIZE else None
+            lagged = status.had(before) if there and before is not None and status.state == SIZE else None
             attachment = consumer.attach(
                 volume,
                 connection_id=connection.id,
@@ -243,7 +244,7 @@ class Flow:
                 passphrase=passphrase,
             )
             encrypted = bool(passphrase) and self._open(volume, attachment)
-            if consumer.check(name, size=volume.size).state == attach.SIZE:
+            if consumer.check(name, size=volume.size).state == SIZE:
                 # It was attached and has been grown since.
                 consumer.resize(name, size=volume.size)
             # A file system has to follow first: one that is going to be mounted does so then, and others have done so, or not.
@@ -327,7 +328,7 @@ class Flow:
         """Make a file system on an attached volume that is empty and was never formatted.
 
         :raises DataLossError: the volume was formatted before, and its device reads as empty.
-        :raises StorageError: as :func:`saltstorage.consumer.filesystems.filesystem.make` says.
+        :raises StorageError: as :func:`saltstorage.consumer.filesystems.mkfs.make` says.
         """
         consumer = self.consumer
         with consumer.lock(name):
@@ -341,7 +342,7 @@ class Flow:
                     f" file system by hand (mkfs.{fstype} {device}) and apply again"
                 )
             try:
-                filesystem.make(device, fstype, options=options, resume=was and ours, timeout=consumer.config.format_timeout)
+                mkfs.make(device, fstype, options=options, resume=was and ours, timeout=consumer.config.format_timeout)
             except (AlreadyExistsError, FailedPreconditionError):
                 # Refused before mkfs was run, so that nothing on the device is ours.
                 consumer.end_format(name)
@@ -411,7 +412,7 @@ class Flow:
 
     # Requests, and everything that must be done before each.
 
-    def ask_create(self, owner: str, name: str, wanted: Wanted) -> Ask:
+    def ask_create(self, owner: str, name: str, wanted: VolumeSpec) -> Ask:
         """Return the request to create or grow a volume."""
         return Ask("create", owner, name, {"name": name, **wanted.to_wire(), **self._other(owner)})
 
@@ -420,11 +421,11 @@ class Flow:
         given = {} if retain is None else {"retain": retain}
         return Ask("delete", owner, name, {"name": name, **given, **self._other(owner)})
 
-    def ask_connect(self, owner: str, name: str, *, wanted: Wanted | None, read_only: bool, mounts: bool, passphrase: str) -> Ask:
+    def ask_connect(self, owner: str, name: str, *, wanted: VolumeSpec | None, read_only: bool, mounts: bool, passphrase: str) -> Ask:
         """Record that a volume is about to be mapped to this host, and return the request for it."""
         # The host is looked at before anything is recorded or asked for: what it lacks is an error that leaves nothing.
         connector = of_run(self._context, self._run, "saltstorage.connector", self.consumer.connector_properties)
-        if passphrase and self.consumer.check(name).state != attach.OK:
+        if passphrase and not self.consumer.check(name).ok:
             self.consumer.passphrase(name, passphrase)
         intent = self.consumer.intend(owner, name, read_only=read_only, passphrase=passphrase)
         args = {"name": name, "connector": connector, "read_only": read_only, **self._other(owner)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..consumer.attach import Consumer
+from ..consumer.consumer import Consumer
 from ..consumer.devices import mounts
-from ..consumer.filesystems import filesystem
+from ..consumer.filesystems import resizefs
 from ..errors import StorageError
 
 
@@ -31,6 +31,6 @@ def lags(consumer: Consumer, name: str) -> bool:
     One that cannot be asked, such as one that the kernel has stopped, is not known to have followed.
     """
     try:
-        return any(filesystem.can_grow(consumer.mountable(name), m.fstype, m.path) for m in writable(consumer, name))
+        return any(resizefs.can_grow(consumer.mountable(name), m.fstype, m.path) for m in writable(consumer, name))
     except (OSError, StorageError):
         return True

@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .. import validate
+from .. import spec, validate
 from ..consumer import passphrase
 from ..errors import InvalidArgumentError, StorageError
 
-_PRESENT = ("size", "backend", "type", "owner", "source", "resize", "labels", "description", "protected", "retain")
+_PRESENT = (*spec.PARAMETERS, "owner")
 _CONNECTED = (*_PRESENT, "read_only", "encrypted", "passphrase")
 #: The state functions that pillar can ask for, and the parameters that each takes beside ``name``.
 PARAMETERS: Mapping[str, tuple[str, ...]] = {

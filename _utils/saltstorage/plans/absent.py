@@ -9,7 +9,7 @@ from .. import validate
 from ..errors import FailedPreconditionError, StorageError, UnimplementedError
 from ..flow.flow import Flow
 from ..model import Volume
-from ..spec import retains
+from ..rules import refuse_protected, retains
 from . import attachment, snapshot
 from .skeleton import Changes, Plan, change
 from .volume import key_for, refuse_shared, shown
@@ -35,10 +35,7 @@ def absent(flow: Flow, name: Any, owner: Any, retain: Any = None, disconnect: An
     if volume is None:
         return _gone(flow, name, owner, disconnect)
     refuse_shared(flow, owner, f"volume {name!r} is deleted on the master (salt-run storage.delete)")
-    if volume.protected:
-        raise FailedPreconditionError(
-            f"volume {name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
-        )
+    refuse_protected(volume)
     if not disconnect:
         flow.refuse_fenced(owner, name, "deleted")
     hosts = [c.host for c in inventory.connections_of(volume) if not (disconnect and c.host == flow.minion)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import validate
-from ..consumer.attach import Attachment
+from ..consumer.attachment import Attachment
 from ..errors import AlreadyExistsError
 from ..flow.flow import Connected, Flow
 from . import fenced, mount

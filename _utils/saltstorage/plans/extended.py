@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import model, validate
 from ..consumer.devices import mounts
-from ..consumer.filesystems import filesystem
+from ..consumer.filesystems import resizefs
 from ..errors import InvalidArgumentError, NotFoundError, OutOfRangeError
 from ..flow import growing
 from ..flow.flow import Flow, check_usable
@@ -45,9 +45,9 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
     for mounted in _mounts(flow, volume):
         if short:
             # Before the volume grows: what cannot follow it would stay behind for good.
-            filesystem.check_growable(mounted.fstype)
-        follows = "size" in changes and mounted.fstype in filesystem.GROW_MOUNTED
-        if follows or filesystem.can_grow(_device(flow, name), mounted.fstype, mounted.path):
+            resizefs.check_growable(mounted.fstype)
+        follows = "size" in changes and mounted.fstype in resizefs.GROW_MOUNTED
+        if follows or resizefs.can_grow(_device(flow, name), mounted.fstype, mounted.path):
             changes["filesystem"] = dict(mount.GROWS)
     if not changes and (mine := growth.untold(flow, volume)) is not None:
         # It has followed, and could not say so, or did by itself.

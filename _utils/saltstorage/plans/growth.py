@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..consumer import attach
+from ..consumer.status import SIZE
 from ..flow import growing
 from ..flow.flow import Flow
 from ..model import Connection, Volume
@@ -16,7 +16,7 @@ def lagging(flow: Flow, volume: Volume) -> int | None:
     status = flow.consumer.check(volume.name, size=volume.size)
     if status.refused:
         raise status.error(volume.name)
-    return status.had(attached) if status.state == attach.SIZE else None
+    return status.had(attached) if status.state == SIZE else None
 
 
 def refuse_stuck(flow: Flow, volume: Volume, passphrase: str = "") -> None:
@@ -29,7 +29,7 @@ def refuse_stuck(flow: Flow, volume: Volume, passphrase: str = "") -> None:
     # One that is not there has its size when it comes, and one that is not open grows when it is opened.
     if attached is None or attached.volume_id != volume.id:
         return
-    if flow.consumer.check(volume.name, size=volume.size).state in (attach.OK, attach.SIZE):
+    if flow.consumer.check(volume.name, size=volume.size).present:
         flow.consumer.check_resize(volume.name, passphrase)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import validate
 from ..consumer.devices import mounts, probe
-from ..consumer.filesystems import filesystem, mounting
+from ..consumer.filesystems import mkfs, mounting, resizefs
 from ..consumer.filesystems.fstab import Entry, Fstab, boot_options, is_own, same
 from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError
 from ..flow import growing
@@ -37,7 +37,7 @@ class Mount:
         if not isinstance(mkfs_options, list | None) or not all(isinstance(o, str) for o in mkfs_options or ()):
             raise InvalidArgumentError("mkfs_options must be a list of strings, such as ['-m', '0']", field="mkfs_options")
         self.mkfs_options = list(mkfs_options or ())
-        filesystem.check(self.fstype or DEFAULT_FSTYPE, self.mkfs_options)
+        mkfs.check(self.fstype or DEFAULT_FSTYPE, self.mkfs_options)
         given = ",".join(options) if isinstance(options, list) and all(isinstance(o, str) for o in options) else options
         if not isinstance(given, str) or not given or not given.isprintable() or " " in given:
             raise InvalidArgumentError(
@@ -123,11 +123,11 @@ def live(flow: Flow, name: str) -> list[mounts.Mount]:
 
 def grow(flow: Flow, device: str, fstype: str, path: str | None, changes: Changes) -> None:
     """Let a file system fill its device, when it is smaller and can, and add that to the changes."""
-    if not filesystem.can_grow(device, fstype, path):
+    if not resizefs.can_grow(device, fstype, path):
         return
-    before, _ = filesystem.size(device, fstype, path)
-    filesystem.grow(device, fstype, path, timeout=flow.consumer.config.format_timeout)
-    after, _ = filesystem.size(device, fstype, path)
+    before, _ = resizefs.size(device, fstype, path)
+    resizefs.grow(device, fstype, path, timeout=flow.consumer.config.format_timeout)
+    after, _ = resizefs.size(device, fstype, path)
     changes["filesystem"] = change(f"{before >> 20} MiB", f"{after >> 20} MiB")
 
 
@@ -179,7 +179,7 @@ def _file_system(flow: Flow, request: Request, wanted: Mount, device: str, chang
     found = probe.probe(device, timeout=flow.consumer.config.step_timeout)
     attached = flow.consumer.attachment(request.name)
     cut_off = attached is not None and attached.formatting
-    if found.kind == probe.FILESYSTEM and not (cut_off and filesystem.unfinished(device, found)):
+    if found.kind == probe.FILESYSTEM and not (cut_off and mkfs.unfinished(device, found)):
         if wanted.fstype is not None and found.fstype != wanted.fstype:
             raise _other_fstype(request.name, found.fstype, str(wanted.fstype))
         if cut_off:
@@ -223,7 +223,7 @@ def _compare(flow: Flow, request: Request, wanted: Mount, seen: Look) -> Changes
         )
     if _grows(request, wanted, device, fstype, wanted.path, seen):
         # Before the volume grows: what cannot follow it would stay behind.
-        filesystem.check_growable(fstype)
+        resizefs.check_growable(fstype)
         changes["filesystem"] = dict(GROWS)
     return changes
 
@@ -332,8 +332,8 @@ def _grows(request: Request, wanted: Mount, device: str, fstype: str, path: str 
     """Return whether the file system on an attached device is going to grow: now it could, or as soon as its device has grown."""
     if not _may_grow(request, wanted):
         return False
-    follows = seen.lags and fstype in filesystem.GROW_MOUNTED
-    return follows or filesystem.can_grow(device, fstype, path)
+    follows = seen.lags and fstype in resizefs.GROW_MOUNTED
+    return follows or resizefs.can_grow(device, fstype, path)
 
 
 def _fstab(flow: Flow) -> Fstab:

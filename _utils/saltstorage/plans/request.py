@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach
-from ..consumer.attach import Attachment
+from ..consumer.attachment import Attachment
+from ..consumer.status import SIZE
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ..flow import growing
 from ..flow.batch import Ask
 from ..flow.flow import Connected, Flow, check_usable
 from ..model import Connection, Volume
-from ..spec import Wanted, refuse_barred, refuse_other_encryption
+from ..rules import refuse_barred, refuse_other_encryption
+from ..spec import VolumeSpec
 from . import fenced, growth
 from .skeleton import Changes, change
 from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now, written, written_changes
@@ -23,11 +24,10 @@ from .volume import existing, key_for, planned_creation, refuse_shared, shown, s
 class Request:
     """The checked parameters that ``connected`` and ``mounted`` share.
 
+    :param wanted: the volume is created or grown, and gets the attributes; None connects an existing one as it is.
     :param mounts: whether the state is ``mounted``.
     :param resize: whether what is smaller than it should be is grown, a file system too.
     :param passphrase: where the passphrase of an encrypted volume is; the attribute is empty when it is not to be encrypted.
-    :param given: parameters of :class:`~saltstorage.spec.Wanted`: the volume is then created or grown, and gets what shall be written
-        on it; all None to connect an existing one as it is.
     """
 
     def __init__(
@@ -37,17 +37,14 @@ class Request:
         owner: Any,
         read_only: Any,
         *,
+        wanted: VolumeSpec | None,
         mounts: bool = False,
         encrypted: Any = False,
         passphrase: Any = None,
         resize: Any = True,
-        **given: Any,
     ) -> None:
         self.mounts = mounts
         self.name = validate.name(name)
-        self.wanted: Wanted | None = None
-        if any(value is not None for value in given.values()):
-            self.wanted = Wanted(**{"size": None, **given, "resize": resize})
         # Apart from the rest: also what the master made, and grows, has a file system here that is to follow.
         self.resize = validate.boolean(resize, "resize")
         self.read_only = validate.boolean(read_only, "read_only")
@@ -58,9 +55,8 @@ class Request:
             raise InvalidArgumentError("a passphrase is for encrypted volumes; say encrypted: True as well", field="passphrase")
         self.passphrase = flow.passphrase(self.name, passphrase) if encrypted else ""
         self.owner = flow.owner(owner)
-        if self.owner != flow.minion:
-            # A shared volume is as the master made it.
-            self.wanted = None
+        # A shared volume is as the master made it.
+        self.wanted = wanted if self.owner == flow.minion else None
 
     @property
     def how(self) -> dict[str, Any]:
@@ -200,14 +196,12 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
     if volume.size < size:
         refuse_shared(flow, request.owner, f"volume {name!r} is grown on the master (salt-run storage.extend)")
         changes["size"] = change(volume.size, size)
-    elif status.state == attach.SIZE and attached is not None:
+    elif status.state == SIZE and attached is not None:
         changes["size"] = change(status.had(attached), volume.size)
-    elif (
-        status.state == attach.OK and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name))
-    ):
+    elif status.ok and mine is not None and mine.behind(volume) and (request.mounts or not growing.lags(flow.consumer, name)):
         # Without a mount of its own, this state lets no file system follow, and tells the controller only when none has to.
         changes["size"] = change(mine.size, volume.size)
-    if status.state not in (attach.OK, attach.SIZE):
+    if not status.present:
         changes["path"] = change(attached.device if attached is not None and live else None, flow.consumer.links.path(name))
     elif mine is None or mine.state != model.CONNECTED or (attached is not None and mine.id != attached.connection_id):
         changes["mapping"] = change(None, flow.minion)
@@ -216,13 +210,13 @@ def _compare(flow: Flow, request: Request, volume: Volume, attached: Attachment 
         changes["mapping"] = change(None, flow.minion)
     if attached is not None and live and attached.passphrase != request.passphrase:
         changes["passphrase"] = change(attached.passphrase, request.passphrase)
-    if status.state != attach.OK or volume.size < size:
+    if not status.ok or volume.size < size:
         _refuse_locked_out(flow, request)
-    there = status.state in (attach.OK, attach.SIZE)
-    if volume.size < size or status.state == attach.SIZE:
+    there = status.present
+    if volume.size < size or status.state == SIZE:
         growth.refuse_stuck(flow, volume, request.passphrase)
     text = f"would be connected at {flow.consumer.links.path(name)}" if changes else f"is connected at {status.path}"
-    return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == attach.SIZE)
+    return Look(changes, f"Volume {name!r} {text}.", volume, live=there, lags=volume.size < size or status.state == SIZE)
 
 
 def _rid_of_stale(flow: Flow, request: Request, stale: list[str], test: bool, why: str) -> FailedPreconditionError:

@@ -6,26 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import model, validate
-from ..consumer import attach
+from ..consumer.status import SIZE
 from ..errors import NotFoundError, PermissionDeniedError
 from ..flow.flow import Flow, check_usable
 from ..flow.inventory import Inventory
 from ..model import Volume
-from ..spec import Attributes, Wanted
+from ..spec import ATTRIBUTES, VolumeSpec, attributes_of, differing
 from . import growth
 from .skeleton import Changes, Plan, change
 
 #: Keys of changes other than a volume's name.
-_KEYS = ("size", "path", "mapping", "encryption", "passphrase", "mount", "filesystem", "fstab", "retained", *Attributes.PARAMETERS)
+_KEYS = ("size", "path", "mapping", "encryption", "passphrase", "mount", "filesystem", "fstab", "retained", *ATTRIBUTES)
 
 
-def present(flow: Flow, name: Any, owner: Any, **given: Any) -> Plan:
-    """Plan that a volume exists, is at least as large as asked, and has what shall be written on it.
-
-    :param given: parameters of :class:`~saltstorage.spec.Wanted`.
-    """
+def present(flow: Flow, name: Any, owner: Any, wanted: VolumeSpec) -> Plan:
+    """Plan that a volume exists, is at least as large as asked, and has the attributes that are given."""
     name = validate.name(name)
-    wanted = Wanted(**given)
     owner = flow.owner(owner)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
@@ -68,7 +64,7 @@ def existing(inventory: Inventory, owner: str, name: str) -> Volume | None:
     return volume if volume is not None and volume.state in (model.AVAILABLE, model.EXTENDING) else None
 
 
-def planned_creation(inventory: Inventory, owner: str, name: str, wanted: Wanted) -> Changes:
+def planned_creation(inventory: Inventory, owner: str, name: str, wanted: VolumeSpec) -> Changes:
     """Return the changes of creating a volume, after refusing what the controller would refuse.
 
     :raises NotFoundError: the source does not exist.
@@ -84,21 +80,21 @@ def planned_creation(inventory: Inventory, owner: str, name: str, wanted: Wanted
             raise NotFoundError(f"the source {wanted.source['kind']} {wanted.source['name']!r} does not exist", field="source")
         wanted.check_source(source)
     kind = {"type": wanted.type} if wanted.type is not None else {}
-    return key_for(name, change(None, {"size": wanted.size, "backend": backend, **kind, **_filled(wanted.attributes.given)}))
+    return key_for(name, change(None, {"size": wanted.size, "backend": backend, **kind, **_filled(wanted.attributes)}))
 
 
-def written(volume: Volume, wanted: Wanted) -> Changes:
+def written(volume: Volume, wanted: VolumeSpec) -> Changes:
     """Return the changes of what is written on a volume."""
-    return {key: change(_plain(getattr(volume, key)), value) for key, value in wanted.attributes.differing(volume).items()}
+    return {key: change(attributes_of(volume)[key], value) for key, value in differing(volume, wanted.attributes).items()}
 
 
 def written_changes(old: Volume, now: Volume) -> Changes:
     """Return what was changed of what is written on a volume."""
-    pairs = {key: (_plain(getattr(old, key)), _plain(getattr(now, key))) for key in Attributes.PARAMETERS}
-    return {key: change(before, after) for key, (before, after) in pairs.items() if before != after}
+    before, after = attributes_of(old), attributes_of(now)
+    return {key: change(before[key], after[key]) for key in ATTRIBUTES if before[key] != after[key]}
 
 
-def source_now(inventory: Inventory, owner: str, wanted: Wanted) -> Any:
+def source_now(inventory: Inventory, owner: str, wanted: VolumeSpec) -> Any:
     """Return what the wanted source's name means now, or None."""
     if wanted.source is None:
         return None
@@ -110,8 +106,7 @@ def shown(volume: Volume) -> dict[str, Any]:
     """Return what ``changes`` show of a volume."""
     source = {"source": f"{volume.source['kind']} {volume.source['name']}"} if volume.source else {}
     kind = {"type": volume.type} if volume.type is not None else {}
-    notes = _filled({key: _plain(getattr(volume, key)) for key in Attributes.PARAMETERS})
-    return {"id": volume.id, "size": volume.size, "backend": volume.backend, **kind, **source, **notes}
+    return {"id": volume.id, "size": volume.size, "backend": volume.backend, **kind, **source, **_filled(attributes_of(volume))}
 
 
 def key_for(name: str, entry: dict[str, Any]) -> Changes:
@@ -130,10 +125,10 @@ def _lags(flow: Flow, volume: Volume) -> bool:
     attached = flow.consumer.attachment(volume.name)
     if attached is None or attached.volume_id != volume.id:
         return False
-    return flow.consumer.check(volume.name, size=volume.size).state == attach.SIZE
+    return flow.consumer.check(volume.name, size=volume.size).state == SIZE
 
 
-def _create(flow: Flow, owner: str, name: str, wanted: Wanted) -> tuple[Changes, str]:
+def _create(flow: Flow, owner: str, name: str, wanted: VolumeSpec) -> tuple[Changes, str]:
     old, volume = flow.create(owner, name, wanted)
     if old is None:
         return key_for(
@@ -155,13 +150,9 @@ def _listed(changes: Changes) -> str:
     return ", ".join(changes).capitalize()
 
 
-def _filled(notes: dict[str, Any]) -> dict[str, Any]:
+def _filled(notes: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what says nothing."""
     return {key: value for key, value in notes.items() if value}
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _resize(flow: Flow, volume: Volume) -> tuple[Changes, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..model import BackendStats, Connection, Snapshot, Volume
+from ..spec import attributes_of
 
 
 def iso_time(seconds: float | None) -> str | None:
@@ -31,10 +32,7 @@ def volume(record: Volume, hosts: list[str]) -> dict[str, Any]:
             "state": record.state,
             "hosts": hosts,
             "type": record.type,
-            "labels": dict(record.labels),
-            "description": record.description,
-            "protected": record.protected or None,
-            "retain": record.retain or None,
+            **{name: value or None for name, value in attributes_of(record).items()},
             "source": dict(record.source) if record.source else None,
             "error": record.error,
             "id": record.id,

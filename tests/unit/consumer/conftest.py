@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from salt._logging import impl as salt_logging
 
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import loop
 from saltstorage.consumer.host.config import ConsumerConfig
 from tests.loops import let_go

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import loop, mounts
 from tests import needs
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from tests.unit.consumer.helpers import attach, devices_below, drop
 
 _EVENTS = {"os.rename", "os.remove", "os.symlink", "os.mkdir", "os.truncate", "fcntl.ioctl", "fcntl.flock", "open"}

@@ -13,6 +13,7 @@ from saltstorage.plans.absent import absent
 from saltstorage.plans.extended import extended
 from saltstorage.plans.mount import Mount
 from saltstorage.plans.request import Request
+from saltstorage.spec import VolumeSpec
 from tests.unit.plans.faulty_driver import FaultyDriver
 
 
@@ -67,7 +68,7 @@ class Host:
 
         def plan():
             if function == "present":
-                return volume.present(flow, name, **{"owner": None, **given})
+                return volume.present(flow, name, given.get("owner"), VolumeSpec.decode(given))
             if function == "absent":
                 return absent(flow, name, **{"owner": None, **given})
             if function == "disconnected":
@@ -78,8 +79,15 @@ class Host:
                 return self._snapshot(flow, function, name, {"volume": "data", "freeze": False, "timeout": 60, **given})
             if function == "unmounted":
                 return mount.unmounted(flow, name, given.get("owner"))
-            kinds = {k: v for k, v in given.items() if k not in ("owner", "read_only", "mount", "fstype", "options")}
-            request = Request(flow, name, given.get("owner"), given.get("read_only", False), mounts=function == "mounted", **kinds)
+            request = Request(
+                flow,
+                name,
+                given.get("owner"),
+                given.get("read_only", False),
+                wanted=VolumeSpec.decode_optional(given),
+                mounts=function == "mounted",
+                **{key: given[key] for key in ("resize", "encrypted", "passphrase") if key in given},
+            )
             if function == "connected":
                 return attachment.connected(flow, request, test)
             wanted = Mount(given.get("mount", self.mount_point), given.get("fstype", "xfs"), None, given.get("options", "defaults"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer.filesystems import filesystem, mounting
+from saltstorage.consumer.filesystems import mkfs, mounting
 from saltstorage.errors import UnavailableError
 from saltstorage.flow import flow
 
@@ -72,7 +72,7 @@ def test_a_file_system_that_has_stopped_is_told(host):
 def test_killed_within_mkfs_is_made_again(host, monkeypatch):
     assert host.state("connected", size=1)["result"]
     with monkeypatch.context() as patch:
-        killed(patch, filesystem.commands, "run")
+        killed(patch, mkfs.commands, "run")
         with pytest.raises(KilledError):
             host.flow.format("web1", "data", "xfs", [])
     # What an interrupted mkfs leaves: parts without a signature.

@@ -14,7 +14,7 @@ import pytest
 import salt.config
 
 from saltstorage.consumer import passphrase
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import block, luks
 from saltstorage.consumer.devices.links import DeviceLinks
 from saltstorage.consumer.host import commands

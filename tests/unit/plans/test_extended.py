@@ -9,9 +9,9 @@ import threading
 import pytest
 from cinder import exception
 
-from saltstorage.consumer.attach import Consumer
 from saltstorage.consumer.connectors import brick
-from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.consumer import Consumer
+from saltstorage.consumer.filesystems import resizefs
 from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
@@ -72,7 +72,7 @@ def test_x2_x6_device_and_file_system_too(host, fstype):
     """X8 where this machine gives root no CAP_SYS_RESOURCE, which ext4 wants to grow mounted."""
     mounted(host, fstype)
     before = fs_size(host)
-    if fstype == "ext4" and not filesystem._may_use_resources():
+    if fstype == "ext4" and not resizefs.may_use_resources():
         # The volume did not grow either.
         refused(host.state("extended", size=2), "FAILED_PRECONDITION")
         assert device_size(host) == GIB

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.consumer.devices import block
-from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.filesystems import resizefs
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
 from tests import needs
@@ -140,7 +140,7 @@ def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatc
     grow(host, owner)
     service = host.flow.controller._service(start=False)
     with monkeypatch.context() as patch:
-        patch.setattr(filesystem, "grow", unanswered)
+        patch.setattr(resizefs, "grow", unanswered)
         assert host.state("mounted", owner=owner)["result"] is False
     assert [c.size for c in service.catalog.connections()] == [1]
     assert set(foretold(host, "mounted", owner=owner)) == {"size", "filesystem"}
@@ -231,7 +231,7 @@ def test_c4_the_mounted_file_system_follows_without_size(host, owner, fstype):
     done(host.state("mounted", **given))
     before = fs_size(host)
     grow(host, owner)
-    if fstype == "ext4" and not filesystem._may_use_resources():
+    if fstype == "ext4" and not resizefs.may_use_resources():
         # It cannot follow while it is mounted, and no run says that all is well.
         for test in (True, False):
             result = host.state("mounted", test=test, **given)

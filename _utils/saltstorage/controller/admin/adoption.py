@@ -17,7 +17,8 @@ from typing import Any
 from ... import model, validate
 from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ...model import Volume
-from ...providers.base import Capability, Found, Provider, reference_text
+from ...providers import Capability, Found, Provider, reference_text
+from ...rules import refuse_protected
 from ..access.locks import reference_key
 from ..operations.core import Caller, Core, as_provider_volume, new_id, require
 from ..operations.volumes import Volumes
@@ -118,7 +119,7 @@ class Adoption:
                 return nothing
             if volume.state != model.RELEASING:
                 volume = self.volumes.usable(owner, name)
-                self.volumes.check_unprotected(volume)
+                refuse_protected(volume)
                 self.volumes.check_unused(volume)
             return {"old": volume.to_wire(), **self.release(volume)}
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ... import model, validate
 from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from ...model import Connection, Fence, Snapshot, Volume
 from ...providers.base import Capability
-from ...spec import Wanted, refuse_barred, refuse_other_encryption
-from .core import Caller, Core, as_provider_volume, new_id, plain_connector
+from ...rules import refuse_barred, refuse_other_encryption
+from ...spec import VolumeSpec
+from .core import Caller, Core, as_provider_volume, new_id
 from .volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -28,34 +30,24 @@ class Connections:
         self,
         caller: Caller,
         *,
-        name: Any,
-        connector: Any,
-        read_only: Any = False,
-        create: Any = None,
-        owner: Any = None,
-        mounts: Any = False,
-        encrypted: Any = False,
+        name: str,
+        connector: Mapping[str, Any],
+        read_only: bool = False,
+        create: VolumeSpec | None = None,
+        owner: str | None = None,
+        mounts: bool = False,
+        encrypted: bool = False,
     ) -> dict[str, Any]:
         """Map a volume to the calling minion, making sure first that it exists when ``create`` says how.
 
         :param connector: what os-brick says of the host.
-        :param create: None, or the parameters of :class:`~saltstorage.controller.operations.volumes.Wanted`: one request then does both.
+        :param create: the volume is created, grown or changed first, as by :meth:`.Volumes.create`; None uses an existing one as it is.
         :param mounts: whether the host is going to mount a file system of it. Of a shared volume that is granted to one host alone, or to
             any number that only read, and stays so until that host disconnects it.
         :param encrypted: whether the host is going to use it encrypted; a volume with data of the other kind is refused.
         :returns: ``volume`` as it is now; ``old`` as it was before (None: it was created); ``connection``; ``new``:
             whether the mapping, or the right to mount, is; ``connection_info``: how to reach it, in Cinder's format, **with secrets**.
         """
-        name = validate.name(name)
-        connector = plain_connector(connector)
-        read_only = validate.boolean(read_only, "read_only")
-        mounts = validate.boolean(mounts, "mounts")
-        encrypted = validate.boolean(encrypted, "encrypted")
-        wanted = None
-        if create is not None:
-            given = validate.mapping(create, "create")
-            validate.no_unknown(given, Wanted.PARAMETERS, "create")
-            wanted = Wanted(**{"size": None, **given})
         if caller.minion is None:
             raise PermissionDeniedError("a volume is connected by the minion that uses it: apply storage_volume.connected there")
         # Many drivers find the array's host entry by this name: with another's, the volumes of that host would be within reach.
@@ -63,24 +55,31 @@ class Connections:
             raise PermissionDeniedError(f"connector:host must be the minion's id, {caller.minion}", field="connector:host")
         # A shared volume is never created or changed through a connection.
         shared = owner == validate.SHARED_OWNER
-        owner = self.core.owner(caller, owner, name, change=wanted is not None and not shared)
+        owner = self.core.owner(caller, owner, name, change=create is not None and not shared)
         if shared:
             # Before it is locked: the file of the lock stays.
             self.core.volume(owner, name)
-        sources = self.volumes.source_lock(owner, wanted) if wanted and not shared else []
+        sources = self.volumes.source_lock(owner, create) if create and not shared else []
         with self.core.held(caller, "connection", (owner, name), *sources):
-            if wanted is not None:
-                self.volumes.check_source_lock(owner, wanted, sources)
-            self._refuse_other_encryption(owner, name, wanted, encrypted)
+            if create is not None:
+                self.volumes.check_source_lock(owner, create, sources)
+            self._refuse_other_encryption(owner, name, create, encrypted)
             old: Volume | None
-            if wanted is not None and not shared:
-                old, volume = self.volumes.ensure(caller, owner, name, wanted, anew=False)
+            if create is not None and not shared:
+                old, volume = self.volumes.ensure(caller, owner, name, create, anew=False)
             else:
                 old = volume = self.volumes.usable(owner, name)
             return self._map(caller.minion, volume, old, connector, read_only, mounts and shared)
 
     def disconnect(
-        self, caller: Caller, *, name: Any, owner: Any = None, host: Any = None, fenced: Any = False, volume_id: Any = None
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        owner: str | None = None,
+        host: str | None = None,
+        fenced: bool = False,
+        volume_id: str | None = None,
     ) -> dict[str, Any]:
         """Unmap a volume from a host.
 
@@ -92,12 +91,10 @@ class Connections:
             the volume may have another name, be another owner's, or be gone; another one that has ``name`` by now is left alone.
         :returns: ``connection`` as it was, None when there was none.
         """
-        name = validate.name(name)
-        fenced = validate.boolean(fenced, "fenced")
         owner = self.core.owner(caller, owner, name, change=False, release=True)
         host = self._host(caller, host, fenced)
         if volume_id is not None:
-            self._unfence(caller, validate.name(volume_id, "volume_id"))
+            self._unfence(caller, volume_id)
         if not self._known(owner, name, host):
             # Without a lock: there is nothing that it would guard.
             return {"connection": None}
@@ -128,14 +125,12 @@ class Connections:
             )
         return {"connection": connection.to_wire()}
 
-    def followed(self, caller: Caller, *, name: Any, size: Any, owner: Any = None) -> dict[str, Any]:
+    def followed(self, caller: Caller, *, name: str, size: int, owner: str | None = None) -> dict[str, Any]:
         """Record that a volume that has grown has its size on the calling minion too, and what that has on it.
 
         :param size: GiB that the device has there.
         :returns: ``connection`` as it is now.
         """
-        name = validate.name(name)
-        size = validate.size_gib(size)
         owner = self.core.owner(caller, owner, name, change=False)
         self.core.volume(owner, name)
         with self.core.held(caller, "following", (owner, name)):
@@ -144,15 +139,13 @@ class Connections:
             connection = self.core.catalog.update(connection, size=min(size, volume.size))
         return {"connection": connection.to_wire()}
 
-    def mark_formatted(self, caller: Caller, *, name: Any, owner: Any = None, encryption: Any = False) -> dict[str, Any]:
+    def mark_formatted(self, caller: Caller, *, name: str, owner: str | None = None, encryption: bool = False) -> dict[str, Any]:
         """Record that the calling minion is about to make a file system on a volume that is connected to it, or to encrypt it.
 
         :param encryption: whether it is to be encrypted; the file system comes after that, and is asked for again.
         :returns: ``was``: whether that was recorded before; if so, it may not be done.
         :raises AlreadyExistsError: it is to be encrypted, and there may be a file system on it.
         """
-        name = validate.name(name)
-        encryption = validate.boolean(encryption, "encryption")
         owner = self.core.owner(caller, owner, name, change=False)
         self.core.volume(owner, name)
         with self.core.held(caller, "formatting", (owner, name)):
@@ -181,12 +174,12 @@ class Connections:
             raise FailedPreconditionError(f"volume {volume.name!r} is not connected to {caller}; connect it first")
         return connection
 
-    def _refuse_other_encryption(self, owner: str, name: str, wanted: Wanted | None, encrypted: bool) -> None:
+    def _refuse_other_encryption(self, owner: str, name: str, create: VolumeSpec | None, encrypted: bool) -> None:
         """Refuse before anything is created, grown or mapped."""
         found: Volume | Snapshot | None = self.core.catalog.volume(owner, name)
-        if (found is None or found.state in (model.CREATING, model.DELETING, model.ERROR)) and wanted is not None:
+        if (found is None or found.state in (model.CREATING, model.DELETING, model.ERROR)) and create is not None:
             # It is about to be made.
-            found = self.volumes.find_source(owner, wanted)
+            found = self.volumes.find_source(owner, create)
         if found is not None:
             refuse_other_encryption(found, encrypted)
 
@@ -202,7 +195,9 @@ class Connections:
         volume = self.core.catalog.volume(owner, name)
         return volume is not None and self.core.catalog.connection(volume.id, host) is not None
 
-    def _map(self, host: str, volume: Volume, old: Volume | None, connector: Any, read_only: bool, mounts: bool) -> dict[str, Any]:
+    def _map(
+        self, host: str, volume: Volume, old: Volume | None, connector: Mapping[str, Any], read_only: bool, mounts: bool
+    ) -> dict[str, Any]:
         if (fence := self.core.catalog.fence(volume.id, host)) is not None:
             raise FailedPreconditionError(
                 f"volume {volume.name!r} was taken from {host} while that was fenced; apply storage_volume.disconnected there first, which"
@@ -226,14 +221,14 @@ class Connections:
         mounts = mounts or (mine is not None and mine.mounts)
         refuse_barred(volume, others, read_only=read_only, mounts=mounts)
         if mine is not None:
-            joined = provider.joined(as_provider_volume(volume), mine.id, mine.connector, connector)
-            if joined is None:
+            merged = provider.merge_connectors(as_provider_volume(volume), mine.id, mine.connector, connector)
+            if merged is None:
                 # As after a new installation. The old initiators go before the record of them does.
                 log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", host, volume.id)
                 self.unmap(volume, mine)
                 mine = None
             else:
-                connector = joined
+                connector = merged
         new = mine is None
         granted = mine is None or mine.mounts != mounts
         if mine is None:
@@ -276,7 +271,7 @@ class Connections:
             # The record stays as "disconnecting": the next request or start finishes it.
             log.error("storage: volume %s could not be mapped to %s, nor be unmapped: %s", volume.id, connection.host, type(error).__name__)
 
-    def _host(self, caller: Caller, host: Any, fenced: bool) -> str:
+    def _host(self, caller: Caller, host: str | None, fenced: bool) -> str:
         if caller.minion is not None:
             if host is not None and host != caller.minion:
                 raise PermissionDeniedError(
@@ -285,11 +280,10 @@ class Connections:
             return caller.minion
         if host is None:
             raise InvalidArgumentError("name the host, which is the minion's id", field="host")
-        validate.name(host, "host")
         if not fenced:
             raise FailedPreconditionError(
                 f"{host} may still write to the volume. Apply storage_volume.disconnected on it; if it is dead, cut it off"
                 " (power off, or block its initiator), and confirm that with fenced=True",
                 field="fenced",
             )
-        return str(host)
+        return host

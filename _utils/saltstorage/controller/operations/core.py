@@ -51,7 +51,7 @@ class Core:
         """Return what the policy lets the caller do; everything, for the administrator."""
         return Rule(shared=("*",)) if caller.minion is None else self.config.policy.rule(caller.minion)
 
-    def owner(self, caller: Caller, owner: Any, name: str, *, change: bool, release: bool = False) -> str:
+    def owner(self, caller: Caller, owner: str | None, name: str, *, change: bool, release: bool = False) -> str:
         """Return the owner of the volume that the caller means, after checking that it may.
 
         :param owner: as written; None means the caller itself.
@@ -64,9 +64,8 @@ class Core:
             if caller.minion is None:
                 raise InvalidArgumentError("name the owner: the minion's id, or 'shared'", field="owner")
             return caller.minion
-        validate.name(owner, "owner")
         if caller.admin or owner == caller.minion:
-            return str(owner)
+            return owner
         if owner != validate.SHARED_OWNER:
             raise PermissionDeniedError(f"{caller} may not use volumes of {owner}", field="owner")
         if release:
@@ -138,18 +137,18 @@ def as_provider_snapshot(snapshot: Snapshot) -> ProviderSnapshot:
     return ProviderSnapshot(id=snapshot.id, volume_id=snapshot.volume_id, size=snapshot.size, name=snapshot.name)
 
 
-def plain_connector(value: Any) -> Mapping[str, Any]:
-    """Return what a host says of itself, when it has the form that os-brick's properties have.
+def plain_connector(value: Any, field: str = "connector") -> Mapping[str, Any]:
+    """Return a host's description of itself, when it has the form of os-brick's properties.
 
     :raises InvalidArgumentError: it is no mapping of short plain values; drivers put these into commands.
     """
-    given = validate.mapping(value, "connector")
+    given = validate.mapping(value, field)
     if len(given) > 64:
-        raise InvalidArgumentError("connector has too many keys", field="connector")
+        raise InvalidArgumentError(f"{field} has too many keys", field=field)
     for key, item in given.items():
         items = item if isinstance(item, list) else [item]
         if len(items) > MAX_ITEMS or not all(entry is None or isinstance(entry, str | int | float | bool) for entry in items):
-            raise InvalidArgumentError(f"connector:{key} is not a plain value", field=f"connector:{key}")
+            raise InvalidArgumentError(f"{field}:{key} is not a plain value", field=f"{field}:{key}")
         if any(isinstance(entry, str) and (len(entry) > 1024 or not entry.isprintable()) for entry in items):
-            raise InvalidArgumentError(f"connector:{key} has a value that is too long or not printable", field=f"connector:{key}")
+            raise InvalidArgumentError(f"{field}:{key} has a value that is too long or not printable", field=f"{field}:{key}")
     return given

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ... import model, validate
+from ... import model
 from ...errors import FailedPreconditionError, NotFoundError, StorageError, UnimplementedError
 from ...model import Snapshot, Volume
 from ...providers.base import Capability
@@ -26,7 +26,7 @@ class Reverts:
         self.core = core
         self.volumes = volumes
 
-    def revert(self, caller: Caller, *, name: Any, confirm: Any = False, owner: Any = None) -> dict[str, Any]:
+    def revert(self, caller: Caller, *, name: str, confirm: bool = False, owner: str | None = None) -> dict[str, Any]:
         """Set a volume that no host is connected to back to its latest snapshot. What was written since is lost.
 
         :param name: name of the snapshot.
@@ -35,8 +35,6 @@ class Reverts:
         :raises FailedPreconditionError: it is not confirmed, the volume is connected or has grown since, or there are later snapshots.
         :raises UnimplementedError: the backend cannot do this.
         """
-        name = validate.name(name)
-        confirm = validate.boolean(confirm, "confirm")
         owner = self.core.owner(caller, owner, name, change=True)
         snapshot, volume = self._found(owner, name)
         if not confirm:

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Any
 
-from ... import model, validate
+from ... import model
 from ...errors import AlreadyExistsError, DeadlineExceededError, FailedPreconditionError, NotFoundError, StorageError
 from ...model import Snapshot, Volume
 from ...providers.base import Capability
@@ -24,18 +24,25 @@ class Snapshots:
         self.core = core
         self.volumes = volumes
 
-    def ready(self, caller: Caller, *, volume: Any, owner: Any = None) -> dict[str, Any]:
+    def ready(self, caller: Caller, *, volume: str, owner: str | None = None) -> dict[str, Any]:
         """Wait until the backend of a volume is loaded, and check that it can take snapshots; for who holds writers up meanwhile.
 
         :returns: ``backend``; ``time``: now, seconds since the epoch, by the clock that ``until`` of :meth:`create` counts by.
         """
-        name = validate.name(volume, "volume")
-        found = self.core.volume(self.core.owner(caller, owner, name, change=True), name)
+        found = self.core.volume(self.core.owner(caller, owner, volume, change=True), volume)
         require(self.core.provider(found.backend), Capability.SNAPSHOT, found.backend, "take snapshots")
         return {"backend": found.backend, "time": time.time()}
 
     def create(
-        self, caller: Caller, *, name: Any, volume: Any, owner: Any = None, frozen: Any = False, until: Any = None, series: Any = ""
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        volume: str,
+        owner: str | None = None,
+        frozen: bool = False,
+        until: float | None = None,
+        series: str = "",
     ) -> dict[str, Any]:
         """Make sure that a snapshot of a volume exists.
 
@@ -47,24 +54,19 @@ class Snapshots:
         :returns: ``snapshot`` as it is now; ``old`` as it was before, None when it was taken.
         :raises DeadlineExceededError: it was not taken before ``until``.
         """
-        name = validate.name(name)
-        volume_name = validate.name(volume, "volume")
-        frozen = validate.boolean(frozen, "frozen")
-        until = None if until is None else validate.seconds(until, "until")
-        series = validate.name(series, "series") if series != "" else ""
-        owner = self.core.owner(caller, owner, volume_name, change=True)
-        with self.core.held(caller, "snapshot", (owner, volume_name)):
+        owner = self.core.owner(caller, owner, volume, change=True)
+        with self.core.held(caller, "snapshot", (owner, volume)):
             old = self.core.catalog.snapshot(owner, name)
-            if old is not None and old.volume != volume_name:
+            if old is not None and old.volume != volume:
                 raise AlreadyExistsError(f"snapshot {name!r} of {owner} exists and is of volume {old.volume!r}", field="volume")
             # Before anything is removed: the volume may be on its way back to that very snapshot.
-            parent = self.volumes.usable(owner, volume_name)
+            parent = self.volumes.usable(owner, volume)
             if old is not None and (old.state in (model.CREATING, model.DELETING, model.ERROR) or (frozen and old.frozen is None)):
                 self.remove(old)
                 old = None
             if old is not None:
                 if old.volume_id != parent.id:
-                    raise AlreadyExistsError(f"snapshot {name!r} is of an earlier volume of the name {volume_name!r}", field="volume")
+                    raise AlreadyExistsError(f"snapshot {name!r} is of an earlier volume of the name {volume!r}", field="volume")
                 if frozen and not old.frozen:
                     text = f"snapshot {name!r} exists and was taken with the file system in use; delete it, or choose another name"
                     raise AlreadyExistsError(text, field="freeze")
@@ -100,13 +102,12 @@ class Snapshots:
             snapshot = self.core.catalog.update(snapshot, state=model.AVAILABLE)
         return {"snapshot": snapshot.to_wire(), "old": None}
 
-    def mark_frozen(self, caller: Caller, *, name: Any, id: Any, owner: Any = None) -> dict[str, Any]:
+    def mark_frozen(self, caller: Caller, *, name: str, id: str, owner: str | None = None) -> dict[str, Any]:
         """Record that the file systems were held still until a snapshot was taken.
 
         :param id: the snapshot that was taken; another one of the name may have been taken since.
         :returns: ``snapshot`` as it is now.
         """
-        name = validate.name(name)
         owner = self.core.owner(caller, owner, name, change=True)
         held = self._found(owner, name)
         with self.core.held(caller, "confirmation of a snapshot", (owner, held.volume)):
@@ -118,12 +119,11 @@ class Snapshots:
                 found = self.core.catalog.update(found, frozen=True)
         return {"snapshot": found.to_wire()}
 
-    def delete(self, caller: Caller, *, name: Any, owner: Any = None) -> dict[str, Any]:
+    def delete(self, caller: Caller, *, name: str, owner: str | None = None) -> dict[str, Any]:
         """Delete a snapshot.
 
         :returns: ``old``: the snapshot as it was, None when there was none; ``record_only``: the backend had it no more.
         """
-        name = validate.name(name)
         owner = self.core.owner(caller, owner, name, change=True)
         held = self.core.catalog.snapshot(owner, name)
         if held is None:

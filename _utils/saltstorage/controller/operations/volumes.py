@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ... import model, validate
+from ... import model
 from ...errors import AbortedError, FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
 from ...model import Snapshot, Volume
 from ...providers.base import Capability, ProviderSnapshot, ProviderVolume
-from ...spec import Attributes, Wanted, retains
+from ...rules import refuse_protected, retains
+from ...spec import ATTRIBUTES, VolumeSpec, differing
 from ..access.config import TypeEntry
 from ..access.locks import owner_key
 from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
@@ -29,52 +30,23 @@ class Volumes:
         #: Lets go of a volume; see :meth:`.Adoption.release`.
         self.release: Callable[[Volume], dict[str, Any]]
 
-    def create(
-        self,
-        caller: Caller,
-        *,
-        name: Any,
-        size: Any,
-        backend: Any = None,
-        type: Any = None,
-        source: Any = None,
-        resize: Any = True,
-        labels: Any = None,
-        description: Any = None,
-        protected: Any = None,
-        retain: Any = None,
-        owner: Any = None,
-    ) -> dict[str, Any]:
-        """Make sure that a volume exists, is at least as large as asked, and has the :class:`.Attributes` that are given.
+    def create(self, caller: Caller, *, name: str, spec: VolumeSpec, owner: str | None = None) -> dict[str, Any]:
+        """Make sure that a volume exists, is at least as large as asked, and has the attributes that are given.
 
         :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
         """
-        name = validate.name(name)
-        wanted = Wanted(
-            size=size,
-            backend=backend,
-            type=type,
-            source=source,
-            resize=resize,
-            labels=labels,
-            description=description,
-            protected=protected,
-            retain=retain,
-        )
         owner = self.core.owner(caller, owner, name, change=True)
-        sources = self.source_lock(owner, wanted)
+        sources = self.source_lock(owner, spec)
         with self.core.held(caller, "creation", (owner, name), *sources):
-            self.check_source_lock(owner, wanted, sources)
-            old, volume = self.ensure(caller, owner, name, wanted)
+            self.check_source_lock(owner, spec, sources)
+            old, volume = self.ensure(caller, owner, name, spec)
         return {"volume": volume.to_wire(), "old": old.to_wire() if old else None}
 
-    def extend(self, caller: Caller, *, name: Any, size: Any, owner: Any = None) -> dict[str, Any]:
+    def extend(self, caller: Caller, *, name: str, size: int, owner: str | None = None) -> dict[str, Any]:
         """Grow a volume; one that is that large already is left alone.
 
         :returns: ``volume`` as it is now, ``old`` as it was before, and ``behind``: the hosts that have not followed it yet.
         """
-        name = validate.name(name)
-        size = validate.size_gib(size)
         owner = self.core.owner(caller, owner, name, change=True)
         with self.core.held(caller, "extension", (owner, name)):
             old = volume = self._recovered(self.core.volume(owner, name))
@@ -83,26 +55,14 @@ class Volumes:
             behind = [c.host for c in self.core.catalog.connections(volume_id=volume.id) if c.behind(volume)]
         return {"volume": volume.to_wire(), "old": old.to_wire(), "behind": behind}
 
-    def update(
-        self,
-        caller: Caller,
-        *,
-        name: Any,
-        labels: Any = None,
-        description: Any = None,
-        protected: Any = None,
-        retain: Any = None,
-        owner: Any = None,
-    ) -> dict[str, Any]:
-        """Change what is written on a volume; what is None stays as it is.
+    def update(self, caller: Caller, *, name: str, attributes: Mapping[str, Any], owner: str | None = None) -> dict[str, Any]:
+        """Change attributes of a volume; those that are not given stay as they are.
 
-        :param labels: replaces all labels.
+        :param attributes: checked values by name; see :func:`saltstorage.spec.decode_attributes`.
         :returns: ``volume`` as it is now, and ``old`` as it was before.
         """
-        name = validate.name(name)
-        attributes = Attributes(labels=labels, description=description, protected=protected, retain=retain)
-        if not attributes.given:
-            raise InvalidArgumentError(f"give what to change: {', '.join(Attributes.PARAMETERS)}", field=Attributes.PARAMETERS[0])
+        if not attributes:
+            raise InvalidArgumentError(f"give what to change: {', '.join(ATTRIBUTES)}", field=ATTRIBUTES[0])
         owner = self.core.owner(caller, owner, name, change=True)
         self.core.volume(owner, name)
         with self.core.held(caller, "update", (owner, name)):
@@ -110,15 +70,13 @@ class Volumes:
             volume = self._write(old, attributes)
         return {"volume": volume.to_wire(), "old": old.to_wire()}
 
-    def delete(self, caller: Caller, *, name: Any, retain: Any = None, owner: Any = None) -> dict[str, Any]:
+    def delete(self, caller: Caller, *, name: str, retain: bool | None = None, owner: str | None = None) -> dict[str, Any]:
         """Delete a volume that no host is connected to, that has no snapshots and that is not protected; or only let go of it.
 
         :param retain: leave its data on the backend, and only forget it; None: what is recorded of the volume.
         :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more; ``retained``: None,
             or ``array_name`` and ``take_over`` of what stays on the backend, see :meth:`.Adoption.release`.
         """
-        name = validate.name(name)
-        retain = None if retain is None else validate.boolean(retain, "retain")
         owner = self.core.owner(caller, owner, name, change=True)
         nothing: dict[str, Any] = {"old": None, "record_only": False, "retained": None}
         if self.core.catalog.volume(owner, name) is None:
@@ -134,7 +92,7 @@ class Volumes:
             if volume.state == model.RELEASING:
                 # That it stays was decided, and the backend may have let go of it already.
                 return {"old": volume.to_wire(), "record_only": False, "retained": self.release(volume)}
-            self.check_unprotected(volume)
+            refuse_protected(volume)
             self.check_unused(volume)
             if retains(volume, retain, caller.minion, may=self.core.rule(caller).may_retain):
                 return {"old": volume.to_wire(), "record_only": False, "retained": self.release(self._recovered(volume))}
@@ -155,34 +113,34 @@ class Volumes:
         why = f" ({volume.error})" if volume.error else ""
         raise FailedPreconditionError(f"volume {name!r} of {owner} is {volume.state}{why}; apply storage_volume.present or absent first")
 
-    def ensure(self, caller: Caller, owner: str, name: str, wanted: Wanted, *, anew: bool = True) -> tuple[Volume | None, Volume]:
+    def ensure(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, *, anew: bool = True) -> tuple[Volume | None, Volume]:
         """Return the volume as it was (None: it was not) and as it is.
 
         :param anew: whether a volume that is half deleted may be deleted and created anew.
         """
         # Both are looked up first, so that a wrong name is an error whatever exists.
-        kind = self.core.config.type(wanted.type) if wanted.type is not None else None
-        if wanted.backend is not None:
-            self.core.config.backend(wanted.backend)
+        kind = self.core.config.type(spec.type) if spec.type is not None else None
+        if spec.backend is not None:
+            self.core.config.backend(spec.backend)
         old = self.core.catalog.volume(owner, name)
         if old is not None and old.state == model.DELETING and not anew:
             text = f"volume {name!r} of {owner} is being deleted; apply storage_volume.absent, or present to make it anew"
             raise FailedPreconditionError(text)
         if old is not None and old.state in (model.CREATING, model.DELETING, model.ERROR):
-            # Whoever created or deleted it is gone, or its lock would not be ours: nothing on it is wanted.
+            # Whoever created or deleted it is gone, or its lock would not be ours: nothing on it is spec.
             self.remove(old)
             old = None
         if old is not None and old.state == model.RELEASING:
             # It was to stay on the backend and to be no more this one; the next of its name is a new one.
             old = self.settle(old)
         if old is None:
-            return None, self._create(caller, owner, name, wanted, kind)
+            return None, self._create(caller, owner, name, spec, kind)
         old = volume = self._recovered(old)
-        wanted.check(volume, self.find_source(owner, wanted))
-        if volume.size < wanted.size:
-            volume = self._grow(caller, volume, wanted.size)
+        spec.check(volume, self.find_source(owner, spec))
+        if volume.size < spec.size:
+            volume = self._grow(caller, volume, spec.size)
         # Last, so that nothing is written when the volume cannot become what was asked for.
-        return old, self._write(volume, wanted.attributes)
+        return old, self._write(volume, spec.attributes)
 
     def remove(self, volume: Volume) -> bool:
         """Delete a volume from its backend and then from the catalog; return whether the backend had it."""
@@ -210,18 +168,18 @@ class Volumes:
             return self.settlers[volume.state](volume)
         return self._recovered(volume)
 
-    def _write(self, volume: Volume, attributes: Attributes) -> Volume:
-        changes = attributes.differing(volume)
+    def _write(self, volume: Volume, attributes: Mapping[str, Any]) -> Volume:
+        changes = differing(volume, attributes)
         return self.core.catalog.update(volume, **changes) if changes else volume
 
-    def _create(self, caller: Caller, owner: str, name: str, wanted: Wanted, kind: TypeEntry | None) -> Volume:
+    def _create(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, kind: TypeEntry | None) -> Volume:
         rule = self.core.rule(caller)
-        kind = kind or self._type_of_source(owner, wanted)
-        backend = self.core.config.placed(wanted.backend, kind)
+        kind = kind or self._type_of_source(owner, spec)
+        backend = self.core.config.choose_backend(spec.backend, kind)
         if caller.minion:
             rule.check_backend(caller.minion, backend)
             rule.check_type(caller.minion, kind.name if kind else None)
-        source, record, encrypted = self._find_source(owner, wanted, backend)
+        source, record, encrypted = self._find_source(owner, spec, backend)
         provider = self.core.provider(backend)
         if kind is not None and kind.specs:
             require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
@@ -235,19 +193,19 @@ class Volumes:
             name=name,
             backend=backend,
             type=kind.name if kind else None,
-            size=wanted.size,
+            size=spec.size,
             state=model.CREATING,
             source=record,
             # A copy has whatever its source has, so no consumer may ever make a file system on it, or encrypt it.
             formatted=source is not None,
             encrypted=encrypted,
             created=time.time(),
-            **wanted.attributes.given,
+            **spec.attributes,
         )
         with self.core.locks.held(owner_key(owner), why="a look at the quota"):
             if caller.minion:
                 count, gib = self.core.catalog.usage(owner)
-                rule.check_usage(caller.minion, count + 1, gib + wanted.size)
+                rule.check_usage(caller.minion, count + 1, gib + spec.size)
             self.core.catalog.add(volume)
         try:
             size = provider.create_volume(as_provider_volume(volume, kind), source=source)
@@ -310,67 +268,56 @@ class Volumes:
             raise NotFoundError(f"backend {volume.backend!r} has no volume {volume.id} any more; look for it there")
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
 
-    def source_lock(self, owner: str, wanted: Wanted) -> list[tuple[str, str]]:
+    def source_lock(self, owner: str, spec: VolumeSpec) -> list[tuple[str, str]]:
         """Return the identity of the volume that a copy is made of: it is locked too, so that nobody deletes it meanwhile."""
-        if wanted.source is None:
+        if spec.source is None:
             return []
-        if wanted.source["kind"] == "volume":
-            return [(owner, wanted.source["name"])]
-        snapshot = self.core.catalog.snapshot(owner, wanted.source["name"])
+        if spec.source["kind"] == "volume":
+            return [(owner, spec.source["name"])]
+        snapshot = self.core.catalog.snapshot(owner, spec.source["name"])
         return [(owner, snapshot.volume)] if snapshot else []
 
-    def check_source_lock(self, owner: str, wanted: Wanted, held: list[tuple[str, str]]) -> None:
+    def check_source_lock(self, owner: str, spec: VolumeSpec, held: list[tuple[str, str]]) -> None:
         """Refuse to go on when what was locked as the source's volume is not it any more.
 
         :param held: what :meth:`source_lock` returned before.
         :raises AbortedError: it was renamed, or the snapshot is another volume's by now.
         """
-        now = self.source_lock(owner, wanted)
+        now = self.source_lock(owner, spec)
         if now and now != held:
             raise AbortedError("the volume of the snapshot that is the source was renamed meanwhile; try again")
 
     def _find_source(
-        self, owner: str, wanted: Wanted, backend: str
+        self, owner: str, spec: VolumeSpec, backend: str
     ) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None, bool | None]:
-        if wanted.source is None:
+        if spec.source is None:
             return None, None, False
-        kind, name = wanted.source["kind"], wanted.source["name"]
-        found = self.find_source(owner, wanted)
+        kind, name = spec.source["kind"], spec.source["name"]
+        found = self.find_source(owner, spec)
         if found is None:
             raise NotFoundError(f"the source {kind} {name!r} of {owner} does not exist", field="source")
         if found.state != model.AVAILABLE:
             raise FailedPreconditionError(f"the source {kind} {name!r} is {found.state}", field="source")
         if found.backend != backend:
             raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
-        wanted.check_source(found)
+        spec.check_source(found)
         record = {"kind": kind, "id": found.id, "name": name}
         provider_source = as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)
         return provider_source, record, found.encrypted
 
-    def _type_of_source(self, owner: str, wanted: Wanted) -> TypeEntry | None:
+    def _type_of_source(self, owner: str, spec: VolumeSpec) -> TypeEntry | None:
         """Return the type of what a copy is made of: what its array does for it, the copy needs too."""
-        found = self.find_source(owner, wanted)
+        found = self.find_source(owner, spec)
         if isinstance(found, Snapshot):
             found = self.core.catalog.volume_by_id(found.volume_id)
         return self.core.config.type(found.type) if found is not None and found.type is not None else None
 
-    def find_source(self, owner: str, wanted: Wanted) -> Volume | Snapshot | None:
+    def find_source(self, owner: str, spec: VolumeSpec) -> Volume | Snapshot | None:
         """Return what a volume is to be a copy of; None when that does not exist, or it is to be empty."""
-        if wanted.source is None:
+        if spec.source is None:
             return None
-        name = wanted.source["name"]
-        return self.core.catalog.volume(owner, name) if wanted.source["kind"] == "volume" else self.core.catalog.snapshot(owner, name)
-
-    def check_unprotected(self, volume: Volume) -> None:
-        """Refuse a volume that is protected.
-
-        :raises FailedPreconditionError: saying how to end that.
-        """
-        if volume.protected:
-            raise FailedPreconditionError(
-                f"volume {volume.name!r} is protected; if it is to go, apply storage_volume.present with protected: False first"
-                " (or, on the master, salt-run storage.update with protected=False)"
-            )
+        name = spec.source["name"]
+        return self.core.catalog.volume(owner, name) if spec.source["kind"] == "volume" else self.core.catalog.snapshot(owner, name)
 
     def check_unused(self, volume: Volume) -> None:
         """Refuse a volume that is connected or has snapshots.

@@ -27,7 +27,7 @@ def install_consumer(path):
 
     from saltstorage.bus import client, envelope, eventbus, keys
     from saltstorage.consumer import presence, steps
-    from saltstorage.consumer.connectors import brick
+    from saltstorage.consumer.connectors import brick, loading
     from saltstorage.consumer.devices import block, links, loop
     from saltstorage.consumer.host import locks, records
     from saltstorage.plans import skeleton
@@ -43,7 +43,7 @@ def install_consumer(path):
     wrap(envelope, "seal_request", "bus: sign the request")
     wrap(envelope, "open_reply", "bus: open the reply")
     wrap(keys.OwnKeys, "private", "bus: load the key")
-    wrap(brick, "_load", "os-brick: import")
+    wrap(loading, "load", "os-brick: import")
     wrap(brick.Brick, "connector_properties", "os-brick: connector properties")
     for name in ("connect", "disconnect"):
         wrap(brick.Brick, name, "os-brick: attach, detach")
@@ -143,8 +143,8 @@ def _when_loaded(provider):
     def loaded(self):
         load(self)
         for name in ("create_volume", "delete_volume", "create_export", "initialize_connection", "terminate_connection", "remove_export"):
-            if not hasattr(getattr(type(self._driver), name), "__wrapped__"):
-                wrap(type(self._driver), name, "driver")
+            if not hasattr(getattr(type(self.driver), name), "__wrapped__"):
+                wrap(type(self.driver), name, "driver")
 
     provider.load = loaded
 

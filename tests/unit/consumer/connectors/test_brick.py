@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltstorage.consumer.connectors import brick
-from saltstorage.consumer.connectors.brick import Brick, secrets_of, translated
+from saltstorage.consumer.connectors import brick, loading
+from saltstorage.consumer.connectors.brick import Brick
+from saltstorage.consumer.connectors.connection_info import secrets_of
+from saltstorage.consumer.connectors.translation import translated
 from saltstorage.consumer.host import commands
 from saltstorage.errors import (
     DeadlineExceededError,
@@ -73,7 +75,7 @@ def test_r22_the_lock_path_is_set(adapter, config):
     from oslo_config import cfg
 
     adapter.connector_properties()
-    brick._load(config.lock_path)
+    loading.load(config.lock_path)
     assert cfg.CONF.os_brick.lock_path == config.lock_path
     assert os.path.isdir(config.lock_path)
 

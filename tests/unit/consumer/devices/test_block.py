@@ -5,9 +5,9 @@ import os
 import pytest
 
 from saltstorage.consumer import presence
-from saltstorage.consumer.attachment import GONE, LOST, WRONG
 from saltstorage.consumer.devices import block, loop
 from saltstorage.consumer.host.records import AttachmentRecord, Identity
+from saltstorage.consumer.status import GONE, LOST, WRONG
 from saltstorage.errors import DataLossError, UnavailableError
 from tests.unit.consumer.helpers import GIB
 

@@ -14,6 +14,7 @@ from saltstorage.controller.cinder.provider import CinderlibProvider
 from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import UnavailableError
+from saltstorage.spec import VolumeSpec
 from tests import needs
 from tests.tgtd import Host, Tgtd
 
@@ -41,7 +42,7 @@ def test_r16_targets_come_back_after_tgtd_alone_was_restarted(opts, tmp_path, sh
     try:
         service.start(patience=TIMEOUT)  # Cinder is imported first, which takes long on a busy machine
         caller = Caller("db1")
-        service.volumes.create(caller, name="data", size=1)
+        service.volumes.create(caller, name="data", spec=VolumeSpec(size=1))
         connection = service.connections.connect(caller, name="data", connector=host.connector)
         info = connection["connection_info"]
         assert host.size(info) == 2**30

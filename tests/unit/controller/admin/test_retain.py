@@ -12,7 +12,7 @@ from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError, PermissionDeniedError, UnimplementedError
 from saltstorage.model import Volume
-from saltstorage.spec import retains
+from saltstorage.rules import retains
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 

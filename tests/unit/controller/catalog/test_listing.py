@@ -112,7 +112,7 @@ def test_labels_as_written_on_the_command_line():
 )
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # other databases choose by how much they have to search
 def test_the_indexes_are_used(catalog, wanted, indexes):
-    query = listing._query(wanted, None if wanted.owner is None else [wanted.owner])
+    query = listing.build_query(wanted, None if wanted.owner is None else [wanted.owner])
     text = str(query.compile(catalog.engine, compile_kwargs={"literal_binds": True}))
     with catalog.reading() as connection:
         plan = "\n".join(row[3] for row in connection.execute(sqlalchemy.text("EXPLAIN QUERY PLAN " + text)))

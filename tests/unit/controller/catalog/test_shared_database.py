@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy
 
 from saltstorage.controller.catalog import database as databases
-from saltstorage.controller.catalog.database import alone
+from saltstorage.controller.catalog.database import lock_tables
 from saltstorage.errors import UnavailableError
 
 LIFE = """
@@ -46,15 +46,17 @@ def url(request):
 
 
 def test_what_makes_tables_does_so_alone(url):
-    """The second waits for the first; one that makes other tables, or those of another database, does not."""
+    """The second waits for the first; one that makes other tables, or those of another database,
+    does not.
+    """
     entered = Event()
 
     def second():
-        with alone(url, "catalog"):
+        with lock_tables(url, "catalog"):
             entered.set()
 
     with ThreadPoolExecutor(1) as pool:
-        with alone(url, "catalog"), alone(url, "metadata"):
+        with lock_tables(url, "catalog"), lock_tables(url, "metadata"):
             waiting = pool.submit(second)
             assert not entered.wait(0.5)
         waiting.result(60)
@@ -62,11 +64,11 @@ def test_what_makes_tables_does_so_alone(url):
 
 
 def test_who_waits_too_long_is_told(url, monkeypatch):
-    monkeypatch.setattr(databases, "ALONE_TIMEOUT", 0)
+    monkeypatch.setattr(databases, "LOCK_TIMEOUT", 0)
     with (
-        alone(url, "catalog"),
+        lock_tables(url, "catalog"),
         pytest.raises(UnavailableError, match="another process has been making tables of the catalog"),
-        alone(url, "catalog"),
+        lock_tables(url, "catalog"),
     ):
         pass
 
@@ -76,18 +78,20 @@ def test_the_lock_goes_with_who_has_it(url):
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     taken = False
     # The first holder is still here, unlike a controller that is killed, and may notice that its connection has ended.
-    with contextlib.suppress(sqlalchemy.exc.OperationalError), alone(url, "catalog"):
+    with contextlib.suppress(sqlalchemy.exc.OperationalError), lock_tables(url, "catalog"):
         with engine.connect() as connection:
             query, end = END[engine.dialect.name]
             connection.exec_driver_sql(end.format(connection.exec_driver_sql(query).scalar_one()))
-        with alone(url, "catalog"):
+        with lock_tables(url, "catalog"):
             taken = True
     assert taken
     engine.dispose()
 
 
 def test_controllers_that_start_with_a_new_database_at_once(url, tmp_path):
-    """Each makes the catalog's tables, or finds them made, and those of cinderlib's metadata, which Cinder's migrations make."""
+    """Each makes the catalog's tables, or finds them made, and those of cinderlib's metadata,
+    which Cinder's migrations make.
+    """
 
     def live(name):
         backend = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": str(tmp_path / name)}

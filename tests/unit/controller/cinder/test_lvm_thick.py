@@ -1,4 +1,6 @@
-"""Thick volumes of LVM that are set back to a snapshot, on real LVM, where the kernel has a device mapper: a guest of the lab has."""
+"""Thick volumes of LVM that are set back to a snapshot, on real LVM, where the kernel has a device
+mapper: a guest of the lab has.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""What root does for :mod:`.lio`, as a program of its own: reads one request as JSON, and writes the answer if there is one.
+"""The part of :mod:`.lio` that needs root, a program of its own: reads one request as JSON, and
+writes the answer if there is one.
 
-Cinder's ``cinder-rtstool`` does most of this, but takes secrets as arguments, leaves the target visible to every host
-(``demo_mode_discovery``), and gives a new World Wide Name to a volume each time it is exported.
+Cinder's ``cinder-rtstool`` does most of this, but takes secrets as arguments, leaves the target
+visible to every host (``demo_mode_discovery``), and gives a new World Wide Name to a volume each
+time it is exported.
 """
 
 from __future__ import annotations
@@ -14,31 +16,32 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # sudo keeps no PYTHONPATH; and this folder has modules that are named like others.
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    # sudo keeps no PYTHONPATH; and this folder has modules with the names of others.
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from saltstorage.consumer.devices import loop
 
-#: Marks the loop devices that targets are over, as the consumer's mark its own.
+#: Marks the loop devices below targets, as the consumer marks its own.
 TAG = "salt-storage:lio"
 _CLOSED = {"authentication": "1", "generate_node_acls": "0", "demo_mode_discovery": "0"}
 
 
 def expose(request: Mapping[str, Any]) -> None:
-    """Make a target be there, over the device, or over a loop device over the file, and open to the initiators named alone.
+    """Make a target over the device, or over a loop device over the file, open to the named
+    initiators alone.
 
-    A loop device because it can grow: the kernel's own file back end keeps the size that it began with.
+    A loop device can grow: the kernel's own file back end keeps the size that it began with.
     """
     import rtslib_fb as rtslib
 
     device = loop.attach(request["path"], TAG) if Path(request["path"]).is_file() else request["path"]
     store = _store(request["volume"])
-    if store is not None and store.udev_path != device:  # what a loop device that was lost left
+    if store is not None and store.udev_path != device:  # The remains of a lost loop device.
         _remove(request)
         store = None
     if store is None:
         store = rtslib.BlockStorageObject(request["volume"], dev=device, wwn=request["serial"])
-        with contextlib.suppress(rtslib.RTSLibError):  # a disk under it that cannot discard
+        with contextlib.suppress(rtslib.RTSLibError):  # The disk below cannot discard.
             store.set_attribute("emulate_tpu", "1")
     tpg = rtslib.TPG(rtslib.Target(rtslib.FabricModule("iscsi"), request["name"]), 1)
     for attribute, value in _CLOSED.items():
@@ -55,12 +58,12 @@ def expose(request: Mapping[str, Any]) -> None:
             rtslib.MappedLUN(acl, 0, lun)
     for address in request["portals"]:
         rtslib.NetworkPortal(tpg, f"[{address}]" if ":" in address else address, request["port"])
-    # Last: until then nobody can log in.
+    # Last: until then no host can log in.
     tpg.enable = True
 
 
 def withdraw(request: Mapping[str, Any]) -> None:
-    """Remove a target with its sessions, and its loop device; all that is there of them."""
+    """Remove a target with its sessions, and its loop device, as far as they exist."""
     _remove(request)
     if Path(request["path"]).is_file():
         for found in loop.find(request["path"], TAG):
@@ -69,7 +72,7 @@ def withdraw(request: Mapping[str, Any]) -> None:
 
 
 def grow(request: Mapping[str, Any]) -> None:
-    """Have the target show the size that the file has now; sessions go on."""
+    """Have the target show the present size of the file; sessions go on."""
     if not Path(request["path"]).is_file():
         return  # the kernel asks a device each time
     for found in loop.find(request["path"], TAG):
@@ -77,8 +80,10 @@ def grow(request: Mapping[str, Any]) -> None:
             loop.refresh_size(found.path)
 
 
-def lost(request: Mapping[str, Any]) -> list[str]:
-    """Return the names of those targets that are not there, or not enabled; changes nothing and loads no module."""
+def find_lost(request: Mapping[str, Any]) -> list[str]:
+    """Return the names of the targets that are missing or not enabled; change nothing and load no
+    module.
+    """
     import rtslib_fb as rtslib
 
     there = {target.wwn.lower() for target in rtslib.FabricModule("iscsi").targets if any(tpg.enable for tpg in target.tpgs)}
@@ -86,10 +91,11 @@ def lost(request: Mapping[str, Any]) -> list[str]:
 
 
 def check(_request: Mapping[str, Any]) -> None:
-    """Fail when the kernel has no LIO; its modules are loaded when it has."""
+    """Fail when the kernel has no LIO; load its modules when it has."""
     import rtslib_fb as rtslib
 
-    # The kernel's database, which rtslib sets and does not make. Debian's package of rtslib has it elsewhere, that of targetcli makes it.
+    # The kernel's database, which rtslib sets but does not make. Debian's package of rtslib has it
+    # elsewhere, that of targetcli makes it.
     Path("/etc/target").mkdir(mode=0o700, exist_ok=True)
     rtslib.RTSRoot()
 
@@ -114,13 +120,13 @@ OPERATIONS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "expose": expose,
     "withdraw": withdraw,
     "grow": grow,
-    "lost": lost,
+    "find_lost": find_lost,
     "check": check,
 }
 
 
 def main() -> int:
-    """Do what standard input asks for."""
+    """Carry out the request of standard input."""
     request = json.load(sys.stdin)
     try:
         answer = OPERATIONS[request["do"]](request)

@@ -13,11 +13,11 @@ import pytest
 
 from saltstorage import progress
 from saltstorage.bus.eventbus import BusLostError
-from saltstorage.consumer.attach import Consumer
 from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import block, loop, luks
-from saltstorage.consumer.filesystems import filesystem, freeze
-from saltstorage.consumer.host import alive, commands
+from saltstorage.consumer.filesystems import freeze, mkfs
+from saltstorage.consumer.host import commands, heartbeat
 from saltstorage.errors import DeadlineExceededError, InternalError
 from saltstorage.flow import session
 from tests.loops import let_go
@@ -127,7 +127,7 @@ def test_what_a_slow_command_reads_reaches_it(told, slow):
     passphrase = b"x" * 512
 
     def read():
-        with alive.of("data", "db1", told, lambda _: None):
+        with heartbeat.of_volume("data", "db1", told, lambda _: None):
             return commands.run("read", ["cat"], timeout=60, input=passphrase)
 
     with in_background(read) as results:
@@ -138,10 +138,10 @@ def test_what_a_slow_command_reads_reaches_it(told, slow):
 
 def test_g11_a_slow_command_is_told_of_until_its_end(attached, slow, told):
     device = attached.device("data")
-    mkfs = slow("mkfs.ext4")
-    with in_background(locked, attached, filesystem.make, device, "ext4") as results:
+    program = slow("mkfs.ext4")
+    with in_background(locked, attached, mkfs.make, device, "ext4") as results:
         told.wait("mkfs.ext4", 3)
-        mkfs.go_on()
+        program.go_on()
     assert results[0].fstype == "ext4"
     found = told.of("mkfs.ext4")
     first, *_, last = found
@@ -153,10 +153,10 @@ def test_g11_a_slow_command_is_told_of_until_its_end(attached, slow, told):
 
 
 def test_a_slow_command_that_fails_is_told_as_such(attached, slow, told):
-    mkfs = slow("mkfs.ext4", instead="exit 3;")
-    with in_background(locked, attached, filesystem.make, attached.device("data"), "ext4") as results:
+    program = slow("mkfs.ext4", instead="exit 3;")
+    with in_background(locked, attached, mkfs.make, attached.device("data"), "ext4") as results:
         told.wait("mkfs.ext4")
-        mkfs.go_on()
+        program.go_on()
     assert isinstance(results[0], InternalError)
     assert "exit code 3" in str(results[0])
     assert told.of("mkfs.ext4")[-1]["state"] == "failed"
@@ -185,7 +185,7 @@ def test_a_short_step_within_this_process_leaves_nothing(attached, told):
 
 def test_without_anybody_to_tell_nothing_is_watched(config, slow, monkeypatch):
     """As where the controller attaches a volume to move it: its own operation is told of."""
-    monkeypatch.setattr(alive, "Heartbeat", None)
+    monkeypatch.setattr(heartbeat, "Heartbeat", None)
     umount = slow("umount", instead="exit 0;")
     consumer = Consumer(config)
     with in_background(locked, consumer, commands.run, "unmount", ["umount", "/nowhere"], timeout=90) as results:
@@ -197,7 +197,7 @@ def test_a_step_within_another_is_told_of_once(consumer, slow, told):
     umount = slow("umount", instead="exit 0;")
 
     def both():
-        with alive.shown("os-brick", "detach"):
+        with heartbeat.watched("os-brick", "detach"):
             commands.run("unmount the share", ["umount", "/nowhere"], timeout=90)
 
     with in_background(locked, consumer, both):
@@ -244,7 +244,7 @@ def test_g11_a_flush_that_takes_long_is_told_of(tmp_path, consumer, soon, told, 
                 told.wait("flush", 2)
                 held.close()
         assert results == [None]
-        assert told.of("flush")[0]["step"] == f"write what is cached of {upper}"
+        assert told.of("flush")[0]["step"] == f"write the cached data of {upper}"
         assert told.of("flush")[-1]["state"] == "done"
     finally:
         freeze.thaw([str(below)])

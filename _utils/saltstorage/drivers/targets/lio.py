@@ -1,8 +1,10 @@
-"""iSCSI targets of the kernel (LIO), one a volume, over its device, or over a loop device over its file.
+"""iSCSI targets of the kernel (LIO), one a volume, over its device, or over a loop device over its
+file.
 
-Nothing is saved for the kernel's own boot service: the numbers of loop devices change, so what it restored could be a target over
-another volume.  The storage engine restores the targets from its metadata, after a boot and when it misses one: for each that was made,
-an empty file ``volume-<uuid>.target`` stands in a folder of the backend's, beside those of :mod:`.tgt`.
+Nothing is saved for the kernel's own boot service: the numbers of loop devices change, so a
+restored target could be over another volume. The storage engine restores the targets from its
+metadata, after a boot and when it misses a target. For each target that was made, an empty file
+``volume-<uuid>.target`` stands in a folder of the backend's, beside those of :mod:`.tgt`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class LioTarget(lio.LioAdm):
 
     LUN = 0
     DISCARD = True
-    #: What rtslib accepts, whatever the kernel and the RFC do.
+    #: The names that rtslib accepts; the kernel and the RFC accept more.
     INITIATOR = re.compile(r"iqn\.[0-9]{4}-[01][0-9]\.[^_]*\.[^_]*|naa\.[125c-f][0-9a-f]{15}|eui\.[0-9a-f]{16}", re.IGNORECASE)
 
     def _verify_rtstool(self) -> None:
@@ -36,28 +38,33 @@ class LioTarget(lio.LioAdm):
     def check(self) -> None:
         """Refuse to start on a kernel without LIO; prepare the directory of the names.
 
-        :raises VolumeDriverException: the kernel has none, or the controller is not root and has no ``root_helper``.
+        :raises VolumeDriverException: the kernel has none, or the controller is not root and has
+            no ``root_helper``.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._alone():
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._lock():
             self._ask("check")
 
     def intact(self) -> bool:
-        """Return whether every target that was made is there and enabled; False after ``targetctl clear``, which may be a service's."""
-        # The names are read under the lock: one that is just being made or removed is not missed.
-        with self._alone():
-            names = [self._name(path.stem) for path in self._folder.glob("*.target")]
-            return not names or json.loads(self._ask("lost", names=names)) == []
+        """Return whether every target that was made is live and enabled.
+
+        It is False after ``targetctl clear``, which a service may call.
+        """
+        # The names are read under the lock, so a target in the making or in removal does not count
+        # as missing.
+        with self._lock():
+            names = [self._name(path.stem) for path in self.folder.glob("*.target")]
+            return not names or json.loads(self._ask("find_lost", names=names)) == []
 
     def give_up(self, volume: Any) -> None:
-        """Do not miss the target of a volume any more, until it is made again."""
+        """Stop missing the target of a volume, until it is made again."""
         self._file(volume).unlink(missing_ok=True)
 
     def expose(self, volume: Any, path: Path, initiators: Collection[str]) -> None:
-        """Make the target be there and open to these initiators alone; others that are logged in are cut off."""
+        """Make the target, open to these initiators alone; sessions of others are cut."""
         _method, user, password = volume.provider_auth.split()
         settings = self.configuration
-        with self._alone():
+        with self._lock():
             self._ask(
                 "expose",
                 **self._place(volume, path),
@@ -72,13 +79,13 @@ class LioTarget(lio.LioAdm):
 
     def withdraw(self, volume: Any, path: Path) -> None:
         """Remove the target with its sessions, and the loop device."""
-        with self._alone():
+        with self._lock():
             self._file(volume).unlink(missing_ok=True)
             self._ask("withdraw", **self._place(volume, path))
 
     def grow(self, volume: Any, path: Path) -> None:
-        """Have the target show the size that the file has now."""
-        with self._alone():
+        """Have the target show the present size of the file."""
+        with self._lock():
             self._ask("grow", **self._place(volume, path))
 
     def _place(self, volume: Any, path: Path) -> dict[str, str]:
@@ -88,17 +95,20 @@ class LioTarget(lio.LioAdm):
         return f"{self.configuration.target_prefix}{volume_name}"
 
     @property
-    def _folder(self) -> Path:
-        # One folder a backend: what is in it is what this backend has to restore.
+    def folder(self) -> Path:
+        """Directory of the files that name the targets of this backend."""
+        # One folder a backend: its files are the targets that this backend has to restore.
         return Path(self.configuration.volumes_dir, self.configuration.config_group)
 
     def _file(self, volume: Any) -> Path:
-        return self._folder / f"{volume.name}.target"
+        return self.folder / f"{volume.name}.target"
 
     @staticmethod
     @contextlib.contextmanager
-    def _alone() -> Iterator[None]:
-        """Keep other threads and processes from asking meanwhile: rtslib does not bear two processes at once."""
+    def _lock() -> Iterator[None]:
+        """Keep other threads and processes from asking meanwhile: rtslib does not bear two
+        processes at once.
+        """
         with lockutils.lock("storage-lio", external=True):
             yield
 

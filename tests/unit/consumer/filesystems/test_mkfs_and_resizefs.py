@@ -7,7 +7,7 @@ import pytest
 
 from saltstorage.consumer.devices import block, holders, loop, mounts
 from saltstorage.consumer.devices.probe import probe
-from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.filesystems import mkfs, resizefs
 from saltstorage.consumer.host import commands
 from saltstorage.errors import (
     AlreadyExistsError,
@@ -26,7 +26,7 @@ def available(fstype: str) -> str:
     return fstype
 
 
-@pytest.fixture(params=filesystem.FSTYPES)
+@pytest.fixture(params=mkfs.FSTYPES)
 def fstype(request):
     return available(request.param)
 
@@ -48,40 +48,40 @@ def mounted(device, folder):
 
 def grow(device: str, kind: str, point: str) -> bool:
     """Grow it mounted; where this machine gives root no CAP_SYS_RESOURCE, the ext ones unmounted."""
-    if not kind.startswith("ext") or filesystem._may_use_resources():
-        return filesystem.grow(device, kind, point)
+    if not kind.startswith("ext") or resizefs.may_use_resources():
+        return resizefs.grow(device, kind, point)
     with pytest.raises(FailedPreconditionError, match="CAP_SYS_RESOURCE"):
-        filesystem.grow(device, kind, point)
+        resizefs.grow(device, kind, point)
     subprocess.run(["umount", point], check=True)
-    grown = filesystem.grow(device, kind)
-    assert not filesystem.can_grow(device, kind)
+    grown = resizefs.grow(device, kind)
+    assert not resizefs.can_grow(device, kind)
     subprocess.run(["mount", device, point], check=True)
     return grown
 
 
 def test_make_mount_and_grow(device, file, mounted, fstype):
-    made = filesystem.make(device, fstype, label="pg data")
+    made = mkfs.make(device, fstype, label="pg data")
     assert (made.fstype, made.label, probe(device)) == (fstype, "pg data", made)
     point = mounted()
     # btrfs has a device number of its own, so these look at its source.
     assert mounts.state(point, device).right
     assert str(holders.find(device)[0]) == f"mounted on {point}"
-    assert not filesystem.can_grow(device, fstype, point)
+    assert not resizefs.can_grow(device, fstype, point)
     if fstype == "vfat":
         with pytest.raises(FailedPreconditionError, match="cannot grow"):
-            filesystem.grow(device, fstype, point)
+            resizefs.grow(device, fstype, point)
         return
-    assert not filesystem.grow(device, fstype, point)
+    assert not resizefs.grow(device, fstype, point)
     with open(os.path.join(point, "file"), "w") as handle:
         handle.write("kept")
     before = os.statvfs(point).f_blocks
     os.truncate(file, 3 * GIB)
     loop.refresh_size(device)
-    assert filesystem.can_grow(device, fstype, point)
+    assert resizefs.can_grow(device, fstype, point)
     assert grow(device, fstype, point)
     # A second call finds nothing to do, and runs nothing.
-    assert not filesystem.can_grow(device, fstype, point)
-    assert not filesystem.grow(device, fstype, point)
+    assert not resizefs.can_grow(device, fstype, point)
+    assert not resizefs.grow(device, fstype, point)
     assert os.statvfs(point).f_blocks > 2 * before
     assert block.size(device) == 3 * GIB
     with open(os.path.join(point, "file")) as handle:
@@ -89,38 +89,38 @@ def test_make_mount_and_grow(device, file, mounted, fstype):
 
 
 def test_an_ext_file_system_grows_unmounted_and_others_say_that_they_do_not(device, file):
-    filesystem.make(device, "ext4")
-    assert not filesystem.grow(device, "ext4")
+    mkfs.make(device, "ext4")
+    assert not resizefs.grow(device, "ext4")
     os.truncate(file, 2 * GIB)
     loop.refresh_size(device)
-    assert filesystem.can_grow(device, "ext4")
-    assert filesystem.grow(device, "ext4")
-    assert not filesystem.can_grow(device, "xfs")
+    assert resizefs.can_grow(device, "ext4")
+    assert resizefs.grow(device, "ext4")
+    assert not resizefs.can_grow(device, "xfs")
     with pytest.raises(FailedPreconditionError, match="only when it is mounted"):
-        filesystem.grow(device, "xfs")
+        resizefs.grow(device, "xfs")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 16, 33])
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_a_grown_file_system_is_not_grown_again(device, file, mounted, kind, size):
     """Whatever the size, what is left over at the end must not look like room to grow."""
-    filesystem.make(device, available(kind))
+    mkfs.make(device, available(kind))
     point = mounted()
     os.truncate(file, size * GIB)
     loop.refresh_size(device)
     if size == 1:
-        assert not filesystem.grow(device, kind, point)
+        assert not resizefs.grow(device, kind, point)
     else:
         assert grow(device, kind, point)
-    assert not filesystem.can_grow(device, kind, point)
+    assert not resizefs.can_grow(device, kind, point)
 
 
 def test_c13_a_file_system_is_never_made_over_another(device):
-    filesystem.make(device, "ext4")
+    mkfs.make(device, "ext4")
     before = probe(device)
     for kind in ("ext4", "ext2", "xfs"):
         with pytest.raises(AlreadyExistsError, match="never formatted again"):
-            filesystem.make(device, kind)
+            mkfs.make(device, kind)
     assert probe(device) == before
 
 
@@ -133,13 +133,13 @@ def test_c13_nor_over_anything_else(device, what):
             handle.write(b"data")
     for resume in (False, True) if what == "swap" else (False,):
         with pytest.raises(FailedPreconditionError, match="not formatted"):
-            filesystem.make(device, "ext4", resume=resume)
+            mkfs.make(device, "ext4", resume=resume)
 
 
 def test_r19_nor_on_an_unreadable_device(device, file):
     os.truncate(file, 0)
     with pytest.raises(UnavailableError):
-        filesystem.make(device, "ext4")
+        mkfs.make(device, "ext4")
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
@@ -148,30 +148,30 @@ def test_an_interrupted_mkfs_is_resumed(device, kind):
     available(kind)
     with open(device, "r+b") as handle:
         handle.write(b"half a superblock")
-    assert filesystem.make(device, kind, resume=True).fstype == kind
+    assert mkfs.make(device, kind, resume=True).fstype == kind
     for again in (kind, "ext2"):
         with pytest.raises(AlreadyExistsError):
-            filesystem.make(device, again, resume=True)
+            mkfs.make(device, again, resume=True)
 
 
 def test_xfs_that_was_never_finished_is_made_again(device):
     """mkfs.xfs marks its first superblock as in progress, and takes the mark back at the end."""
     available("xfs")
-    found = filesystem.make(device, "xfs", options=["-m", "crc=0"])
-    assert not filesystem.unfinished(device, found)
+    found = mkfs.make(device, "xfs", options=["-m", "crc=0"])
+    assert not mkfs.unfinished(device, found)
     with open(device, "r+b") as handle:
         handle.seek(126)
         handle.write(b"\1")
-    assert filesystem.unfinished(device, found)
+    assert mkfs.unfinished(device, found)
     with pytest.raises(AlreadyExistsError):
-        filesystem.make(device, "xfs")
-    made = filesystem.make(device, "xfs", resume=True)
-    assert not filesystem.unfinished(device, made)
+        mkfs.make(device, "xfs")
+    made = mkfs.make(device, "xfs", resume=True)
+    assert not mkfs.unfinished(device, made)
     assert made.uuid != found.uuid
 
 
 def test_options_reach_mkfs(device, mounted):
-    filesystem.make(device, "ext4", options=["-m", "0", "-N", "2000"])
+    mkfs.make(device, "ext4", options=["-m", "0", "-N", "2000"])
     facts = os.statvfs(mounted())
     # Without -m 0, 5 % would be reserved; the kernel keeps 4096 blocks for itself.
     assert facts.f_bfree - facts.f_bavail == 4096
@@ -183,7 +183,7 @@ def test_options_name_nothing_where_the_caller_is(device, tmp_path, monkeypatch)
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InternalError, match="other"):
-        filesystem.make(device, "ext4", options=["-d", "other"])
+        mkfs.make(device, "ext4", options=["-d", "other"])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_options_name_nothing_where_the_caller_is(device, tmp_path, monkeypatch)
 )
 def test_bad_arguments(device, arguments, field):
     with pytest.raises(InvalidArgumentError) as caught:
-        filesystem.make(device, **arguments)
+        mkfs.make(device, **arguments)
     assert caught.value.field == field
     assert probe(device).empty
 
@@ -214,7 +214,7 @@ def test_g8_a_missing_mkfs_is_named_with_its_package(device, tmp_path, monkeypat
     with monkeypatch.context() as without:
         without.setattr(commands, "SEARCH", str(tmp_path))
         with pytest.raises(FailedPreconditionError, match="btrfs-progs"):
-            filesystem.make(device, "btrfs")
+            mkfs.make(device, "btrfs")
     assert probe(device).empty
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.consumer import attach as api
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer import status as api
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import loop
 from saltstorage.consumer.host.records import DETACHED, INTENT, file_name
 from saltstorage.errors import (
@@ -571,7 +571,7 @@ def test_reading_loads_no_os_brick(consumer, config, file):
     attach(consumer, file)
     script = f"""
 import sys
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.host.config import ConsumerConfig
 consumer = Consumer(ConsumerConfig(**{config.__dict__!r}))
 consumer.attachments(); consumer.attachment("data"); consumer.device("data"); consumer.holders("data")

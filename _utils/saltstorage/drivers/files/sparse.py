@@ -1,7 +1,7 @@
-"""Sparse files that are whole or not there, whatever is interrupted when.
+"""Sparse files that are whole or not there, even after an interruption at any point.
 
-A file is made under a temporary name, synced, and renamed; the maker holds a lock on it meanwhile, by which leftovers of a dead
-maker can be told from the work of a living one.
+A file is made under a temporary name, synced, and renamed. The maker holds a lock on it meanwhile,
+which tells the leftovers of a dead maker from the work of a living one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..consumer.devices import loop
+from ...consumer.devices import loop
 
 FICLONE = 0x40049409
 _SUFFIX = ".partial"
@@ -35,7 +35,7 @@ class NotAtomic(Exception):
 
 def create(path: Path, size: int) -> None:
     """Create a file of ``size`` bytes with nothing in it, mode 0600."""
-    with _whole(path) as file:
+    with make_whole(path) as file:
         os.ftruncate(file, size)
 
 
@@ -51,20 +51,21 @@ def grow(path: Path, size: int) -> None:
 
 
 def copy(source: Path, target: Path, size: int, *, spare: int, atomic: bool = False, replace: bool = False) -> None:
-    """Copy a file, sharing its blocks where possible, and make the copy at least ``size`` bytes long.
+    """Copy a file, sharing its blocks where possible, and make the copy at least ``size`` bytes
+    long.
 
-    :param spare: bytes that a copy which shares nothing may take.
-    :param atomic: the source may be written meanwhile, so only a copy made at one moment will do.
-    :param replace: the copy takes the place of a file that is there.
+    :param spare: most bytes that a copy without shared blocks may take.
+    :param atomic: the source may be written meanwhile, so the copy must be made at one moment.
+    :param replace: the copy replaces an existing file.
     :raises NoRoom: ``spare`` is not enough.
     :raises NotAtomic: such a copy is not possible here.
     """
     origin = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # What a loop device has taken but not written would be missing.
+        # Data that a loop device has accepted but not written would be missing.
         os.fsync(origin)
-        with _whole(target, replace=replace) as file:
-            if not _reflink(origin, file):
+        with make_whole(target, replace=replace) as file:
+            if not reflink(origin, file):
                 if atomic:
                     raise NotAtomic
                 needed = os.fstat(origin).st_blocks * 512
@@ -78,21 +79,23 @@ def copy(source: Path, target: Path, size: int, *, spare: int, atomic: bool = Fa
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a file another name in its directory, on disk when this returns; an existing ``target`` is never replaced."""
+    """Give a file another name in its directory, on disk when this returns; an existing ``target``
+    is never replaced.
+    """
     _refuse_existing(target)
     source.rename(target)
     _sync_directory(target.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a file and what an interrupted :func:`create` or :func:`copy` of it left."""
+    """Remove a file and the remains of an interrupted :func:`create` or :func:`copy` of it."""
     path.unlink(missing_ok=True)
     _partial(path).unlink(missing_ok=True)
     _sync_directory(path.parent)
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove the unfinished files of makers that are dead."""
+    """Remove the unfinished files of dead makers."""
     for path in directory.glob(f".*{_SUFFIX}"):
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             try:
@@ -103,7 +106,7 @@ def remove_leftovers(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def provisioned(directory: Path) -> int:
+def sum_sizes(directory: Path) -> int:
     """Return the sum of the sizes of all volumes and snapshots in bytes, holes counted."""
     with os.scandir(directory) as entries:
         total = 0
@@ -124,25 +127,28 @@ def has_loop_device(path: Path) -> bool:
     real = os.fsencode(os.path.realpath(path))
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):  # detached just now
-            # Bytes: another one's file may have any name.
+            # Bytes: another user's file may have any name.
             shown = backing.read_bytes().rstrip(b"\n")
             try:
                 found = loop.status(f"/dev/{backing.parts[3]}")
-            except OSError:  # the controller may not be allowed to open devices
+            except OSError:  # The controller may not be allowed to open devices.
                 found = None
-            # The kernel's path is that of the mount namespace of whoever attached it; the inode is the same in all.
+            # The kernel shows the path in the mount namespace of the process that attached it; the
+            # inode is the same in all namespaces.
             if shown == real if found is None else (found.file_device, found.inode) == (facts.st_dev, facts.st_ino):
                 return True
     return False
 
 
 @contextlib.contextmanager
-def _whole(path: Path, *, replace: bool = False) -> Iterator[int]:
-    """Give a file descriptor to fill; the file gets its name only when all went well and is on disk."""
+def make_whole(path: Path, *, replace: bool = False) -> Iterator[int]:
+    """Yield a file descriptor to fill; the file gets its name only when all went well and is on
+    disk.
+    """
     if not replace:
         _refuse_existing(path)
     partial = _partial(path)
-    file = _locked(partial)
+    file = _open_locked(partial)
     try:
         # Another maker may have ended while this one waited for the lock.
         if not replace:
@@ -164,10 +170,11 @@ def _refuse_existing(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
-def _locked(partial: Path) -> int:
+def _open_locked(partial: Path) -> int:
     """Open the unfinished file, a dead maker's included, and lock it.
 
-    Only who has locked the file that has the name may remove or rename it; until the lock is there, anyone may, so look again then.
+    Only the process that has locked the file with this name may remove or rename it. Until then
+    any process may, so the name is checked again under the lock.
     """
     while True:
         file = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -193,7 +200,8 @@ def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}{_SUFFIX}")
 
 
-def _reflink(source: int, target: int) -> bool:
+def reflink(source: int, target: int) -> bool:
+    """Share the blocks of one file with another; False where the file system cannot."""
     try:
         fcntl.ioctl(target, FICLONE, source)
     except OSError as error:

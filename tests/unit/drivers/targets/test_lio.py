@@ -1,4 +1,5 @@
-"""Noticing lost targets of the kernel, on kernels with and without LIO: the kernel's folders are simulated, rtslib is the real one.
+"""Noticing lost targets of the kernel, on kernels with and without LIO: the kernel's folders are
+simulated, rtslib is the real one.
 
 The rest of LIO is in the lab.
 """
@@ -16,13 +17,15 @@ from pathlib import Path
 import pytest
 from oslo_concurrency import processutils
 
-from saltstorage.drivers import exports, lio, lio_root
+from saltstorage.drivers.targets import exports, lio, lio_root
 
 PREFIX = "iqn.2010-10.org.openstack:"
 
 
 class SimulatedKernel:
-    """Folders and files as the kernel shows its targets in configfs, as far as looking for targets needs them."""
+    """Folders and files as the kernel shows its targets in configfs, as far as looking for targets
+    needs them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +55,9 @@ def kernel(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(kernel, monkeypatch):
-    """The root program in this process; what it does to the kernel is simulated, what it looks for is real."""
+    """The root program in this process; what it does to the kernel is simulated, what it looks for
+    is real.
+    """
     run = types.SimpleNamespace(asked=[], locked=False, portals={"192.0.2.10"})
 
     def execute(*_command, process_input, run_as_root):
@@ -67,8 +72,8 @@ def run(kernel, monkeypatch):
                 raise processutils.ProcessExecutionError(exit_code=1, stderr="RTSLibError: Could not create NetworkPortal in configFS")
         elif request["do"] == "withdraw":
             kernel.remove(request["name"])
-        elif request["do"] == "lost":
-            return json.dumps(lio_root.lost(request)), ""
+        elif request["do"] == "find_lost":
+            return json.dumps(lio_root.find_lost(request)), ""
         return "", ""
 
     @contextmanager
@@ -132,28 +137,28 @@ def withdraw(target, made):
 
 def test_the_root_program_finds_what_is_not_there_or_not_enabled(kernel):
     names = [f"{PREFIX}volume-{letter}" for letter in "abc"]
-    assert lio_root.lost({"names": names}) == names, "without a kernel that has LIO"
+    assert lio_root.find_lost({"names": names}) == names, "without a kernel that has LIO"
     kernel.add(names[0])
     kernel.add(names[1], enabled=False)
     (kernel.iscsi / names[2]).mkdir()
-    assert lio_root.lost({"names": names}) == names[1:]
+    assert lio_root.find_lost({"names": names}) == names[1:]
     kernel.add(names[2])
-    assert lio_root.lost({"names": names}) == [names[1]]
-    assert lio_root.lost({"names": [names[0].upper().replace("IQN", "iqn")]}) == []
+    assert lio_root.find_lost({"names": names}) == [names[1]]
+    assert lio_root.find_lost({"names": [names[0].upper().replace("IQN", "iqn")]}) == []
 
 
 def test_the_root_program_answers_in_json():
     """The program itself, on the kernel that is there: it has no such target, with LIO or without."""
     names = [f"{PREFIX}volume-no-such"]
     command = [sys.executable, lio._PROGRAM]
-    done = subprocess.run(command, input=json.dumps({"do": "lost", "names": names}), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=json.dumps({"do": "find_lost", "names": names}), capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == names
 
 
 def test_r16_targets_that_are_lost_are_noticed(target, kernel, run):
     one, two = volume(1), volume(2)
     assert target.intact() is True
-    assert "lost" not in run.asked, "nothing is meant to be there"
+    assert "find_lost" not in run.asked, "nothing is meant to be there"
     for made in (one, two):
         expose(target, made)
     assert target.intact() is True
@@ -177,7 +182,7 @@ def test_what_was_withdrawn_is_not_missed(target):
     expose(target, one)
     withdraw(target, one)
     assert target.intact() is True
-    assert list(target._folder.iterdir()) == []
+    assert list(target.folder.iterdir()) == []
 
 
 def test_a_backend_does_not_miss_targets_of_another(make, kernel):
@@ -192,12 +197,14 @@ def test_the_names_outlive_the_engine_and_are_private(make, target, kernel):
     expose(target, volume(1))
     kernel.clear()
     assert make().intact() is False
-    assert target._folder.stat().st_mode & 0o777 == 0o700
-    assert [path.read_bytes() for path in target._folder.iterdir()] == [b""]
+    assert target.folder.stat().st_mode & 0o777 == 0o700
+    assert [path.read_bytes() for path in target.folder.iterdir()] == [b""]
 
 
 def test_r16_a_portal_that_is_not_there_yet(make, kernel, run):
-    """The restore fails and says so; what failed is the caller's to try again, and does not make all others count as lost."""
+    """The restore fails and says so; what failed is the caller's to try again, and does not make
+    all others count as lost.
+    """
     from cinder import exception
 
     class Driver(exports.Exports):
