@@ -12,6 +12,7 @@ Functions that attach or detach need root. None needs credentials, or a way to t
 import dataclasses
 
 from saltstorage import validate
+from saltstorage.consumer.attachment import Attachment
 from saltstorage.consumer.filesystems import freeze as freezing
 from saltstorage.errors import StorageError
 from saltstorage.flow import snapshots as snapshotting
@@ -286,7 +287,7 @@ def attachments():
     """
     Return all attachments of this minion, by the volume's name.
 
-    Returns a list of what :py:func:`attachment` returns; a damaged record is an entry with ``error`` alone.
+    Returns a list of what :py:func:`attachment` returns; a damaged record has only ``error``, and None in the other keys.
 
     CLI Example:
 
@@ -296,7 +297,9 @@ def attachments():
     """
     consumer = _flow().consumer
     found, errors = consumer.attachments()
-    return [*(_with_status(consumer, a) for a in found), *({"error": str(e)} for e in errors)]
+    rows = [_with_status(consumer, a) for a in found]
+    keys = [*(field.name for field in dataclasses.fields(Attachment)), "status", "detail"]
+    return rows + [{**dict.fromkeys(keys), "error": str(error)} for error in errors]
 
 
 def leftovers():
@@ -356,7 +359,7 @@ def reattach():
     if any(result.state == "failed" for result in results):
         __context__["retcode"] = 1
     return [
-        {"name": result.name, "state": result.state, "path": result.path, **({"error": str(result.error)} if result.error else {})}
+        {"name": result.name, "state": result.state, "path": result.path, "error": str(result.error) if result.error else None}
         for result in results
     ]
 
@@ -365,5 +368,5 @@ def _with_status(consumer, found):
     try:
         status = consumer.check(found.name)
     except StorageError as error:
-        return {**found.to_wire(), "error": str(error)}
-    return {**found.to_wire(), "status": status.state, "detail": status.detail}
+        return {**found.to_wire(), "status": None, "detail": None, "error": str(error)}
+    return {**found.to_wire(), "status": status.state, "detail": status.detail, "error": None}

@@ -14,9 +14,9 @@ from saltstorage.flow.flow import Flow
 from saltstorage.plans import attachment, mount, skeleton, volume
 from saltstorage.plans.absent import absent as plan_absent
 from saltstorage.plans.extended import extended as plan_extended
-from saltstorage.plans.following import following
 from saltstorage.plans.mount import Mount
 from saltstorage.plans.request import Request
+from saltstorage.plans.run import Run
 from saltstorage.spec import VolumeSpec
 
 __virtualname__ = "storage_volume"
@@ -27,22 +27,20 @@ def __virtual__():
 
 
 def _run(function, name, kwargs, plan):
-    asking = kwargs.get("__plan__")
-    if isinstance(asking, Flow):
-        # A state before this one asks for the plan alone.
-        return plan(asking)
+    ahead = kwargs.get("__plan__")
+    if isinstance(ahead, Flow):
+        # An earlier state asks for the plan alone.
+        return plan(ahead, Run.of(globals(), ahead=True))
+    run = Run.of(globals())
     # The id tells the runs of one minion process apart; what was read in one run is not used in another.
-    flow = Flow(__opts__, __context__, globals().get("__instance_id__"), lambda: _following(function, flow))
-    return skeleton.run(name, __opts__["test"], lambda: plan(flow), kwargs, function)
+    flow = Flow(__opts__, __context__, globals().get("__instance_id__"), lambda: _following(run, function, flow))
+    return skeleton.run(name, run.test, lambda: plan(flow, run), kwargs, function)
 
 
-def _following(function, flow):
+def _following(run, function, flow):
     """Yield name and plan of each state right after this one whose request can be sent with this one's."""
-    salt = globals()
-    low, chunks, running = (salt.get(name) or {} for name in ("__low__", "__lowstate__", "__running__"))
-    if low and not __opts__["test"]:
-        for parameters in following(low, chunks, running, function, bool(low.get("failhard", __opts__.get("failhard")))):
-            yield parameters["name"], lambda given=parameters: function(**given, __plan__=flow)
+    for parameters in run.following(function):
+        yield parameters["name"], lambda given=parameters: function(**given, __plan__=flow)
 
 
 def present(
@@ -98,7 +96,7 @@ def present(
             - protected: True
     """
     given = locals()
-    return _run(present, name, kwargs, lambda flow: volume.present(flow, name, owner, VolumeSpec.decode(given)))
+    return _run(present, name, kwargs, lambda flow, run: volume.present(flow, run, name, owner, VolumeSpec.decode(given)))
 
 
 def absent(name, owner=None, retain=None, disconnect=False, series=None, **kwargs):
@@ -128,7 +126,7 @@ def absent(name, owner=None, retain=None, disconnect=False, series=None, **kwarg
             - disconnect: True
             - retain: True
     """
-    return _run(absent, name, kwargs, lambda flow: plan_absent(flow, name, owner, retain, disconnect, series))
+    return _run(absent, name, kwargs, lambda flow, run: plan_absent(flow, run, name, owner, retain, disconnect, series))
 
 
 def connected(
@@ -195,10 +193,10 @@ def connected(
     """
     given = locals()
 
-    def plan(flow):
+    def plan(flow, run):
         wanted = VolumeSpec.decode_optional(given)
         request = Request(flow, name, owner, read_only, wanted=wanted, resize=resize, encrypted=encrypted, passphrase=passphrase)
-        return attachment.connected(flow, request, __opts__["test"])
+        return attachment.connected(flow, run, request)
 
     return _run(connected, name, kwargs, plan)
 
@@ -222,7 +220,7 @@ def disconnected(name, owner=None, force=False, **kwargs):
         pg-data:
           storage_volume.disconnected: []
     """
-    return _run(disconnected, name, kwargs, lambda flow: attachment.disconnected(flow, name, owner, force))
+    return _run(disconnected, name, kwargs, lambda flow, _: attachment.disconnected(flow, name, owner, force))
 
 
 def mounted(
@@ -306,12 +304,12 @@ def mounted(
     """
     given = locals()
 
-    def plan(flow):
+    def plan(flow, run):
         wanted = VolumeSpec.decode_optional(given)
         request = Request(
             flow, name, owner, read_only, wanted=wanted, mounts=True, resize=resize, encrypted=encrypted, passphrase=passphrase
         )
-        return _mount.mounted(flow, request, Mount(mount, fstype, mkfs_options, mount_options), __opts__["test"])
+        return _mount.mounted(flow, run, request, Mount(mount, fstype, mkfs_options, mount_options))
 
     return _run(mounted, name, kwargs, plan)
 
@@ -333,7 +331,7 @@ def unmounted(name, owner=None, **kwargs):
         pg-data:
           storage_volume.unmounted: []
     """
-    return _run(unmounted, name, kwargs, lambda flow: _mount.unmounted(flow, name, owner))
+    return _run(unmounted, name, kwargs, lambda flow, _: _mount.unmounted(flow, name, owner))
 
 
 def extended(name, size=None, exact=False, owner=None, **kwargs):
@@ -361,7 +359,7 @@ def extended(name, size=None, exact=False, owner=None, **kwargs):
           storage_volume.extended:
             - size: 40GiB
     """
-    return _run(extended, name, kwargs, lambda flow: plan_extended(flow, name, size, exact, owner))
+    return _run(extended, name, kwargs, lambda flow, _: plan_extended(flow, name, size, exact, owner))
 
 
 # The state's parameter has the name of the module.

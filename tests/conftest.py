@@ -66,7 +66,7 @@ def _turn(*, alone: bool) -> Iterator[None]:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files that have slow tests first: a worker that gets one last keeps all others
-    waiting. With ``--quick``, leave these tests out.
+    waiting. ``--quick`` leaves these tests out.
     """
     if needs.quick:
         left_out = [item for item in items if item.get_closest_marker("root") or item.get_closest_marker("slow")]

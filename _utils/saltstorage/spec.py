@@ -157,7 +157,10 @@ class VolumeSpec:
         if self.size > volume.size and not self.resize:
             differs["size"] = [volume.size, self.size]
         if differs:
-            listed = "; ".join(f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items())
+            texts = {key: f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items()}
+            if "source" in differs and self.source is not None:
+                texts["source"] = _other_source(volume, self.source, source)
+            listed = "; ".join(texts.values())
             text = f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}"
             raise AlreadyExistsError(text, field=next(iter(differs)), details=differs)
         if self.size < volume.size:
@@ -175,6 +178,26 @@ class VolumeSpec:
         """
         if self.size < source.size:
             raise OutOfRangeError(f"the source {source.name!r} has {source.size} GiB; the new volume needs at least that", field="size")
+
+
+def _other_source(volume: Volume, asked: Mapping[str, str], source: Volume | Snapshot | None) -> str:
+    """Return how the source of an existing volume differs from the one that is asked for.
+
+    :param asked: ``kind`` and ``name``.
+    :param source: what that name means now.
+    """
+    have = volume.source or {}
+    kind, name = asked["kind"], asked["name"]
+    if not have:
+        return f"it was made empty, asked for is a copy of {kind} {name!r}"
+    if volume.adopted:
+        return f"it was adopted from the backend, asked for is a copy of {kind} {name!r}"
+    if source is not None and (have.get("kind"), have.get("name")) == (kind, name):
+        return (
+            f"source is an earlier {kind} of the name {name!r} (id {have.get('id')}), and the {kind} that has the name now (id {source.id})"
+            " is another one; leave source out to keep the copy as it is"
+        )
+    return f"it is a copy of {have.get('kind')} {have.get('name')!r}, asked for is a copy of {kind} {name!r}"
 
 
 def _decoded(cls: type[Attributes | VolumeSpec]) -> list[dataclasses.Field[Any]]:

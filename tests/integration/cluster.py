@@ -88,6 +88,7 @@ def cluster(
     engines: list[Any] | None = None,
     storage: dict[str, Any] | None = None,
     consumer: dict[str, Any] | None = None,
+    master_options: dict[str, Any] | None = None,
     files: tuple[Path, ...] = (),
 ) -> Iterator[Cluster]:
     """Start a cluster, yield it, and stop and remove all of it.
@@ -96,6 +97,7 @@ def cluster(
     :param engines: the master's engines; default the project's.
     :param storage: keys that replace those of the master's option ``storage``.
     :param consumer: keys that replace those of each minion's ``storage:consumer``.
+    :param master_options: further options of the master.
     :param files: further file roots.
     """
     # Short: the path of a Unix socket ends at 107 bytes.
@@ -130,6 +132,7 @@ def cluster(
                     },
                     **(storage or {}),
                 },
+                **(master_options or {}),
             },
         )
         # An engine is loaded when the master starts, so users sync before that.

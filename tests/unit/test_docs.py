@@ -1,28 +1,41 @@
-"""Lists and names in the documentation are those of the code."""
+"""Each list, name, number and example that the documentation states is the code's own."""
 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import docutils.core
+import docutils.nodes
 import pytest
 import yaml
 
+import saltstorage
 from saltstorage import errors
+from saltstorage.bus import envelope
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.host.config import ConsumerConfig
+from saltstorage.consumer.host.records import STATES
+from saltstorage.controller.access import locks
 from saltstorage.controller.access.config import ControllerConfig
 from saltstorage.controller.admin.check import KINDS
+from saltstorage.controller.catalog import schema
+from saltstorage.controller.service import Service
 from saltstorage.pillar import rendering
 from saltstorage.pillar.rendering import PROTOCOLS
+from saltstorage.spec import ATTRIBUTES, PARAMETERS
+from saltstorage.validate import MAX_TOGETHER
 from tests.conftest import CHECKOUT
 
 DOCS = CHECKOUT / "docs"
 #: Pages of others' words: decisions tell of their time.
-PAGES = [CHECKOUT / "README.rst", CHECKOUT / "pillar.example", *(p for p in DOCS.rglob("*.rst") if "decisions" not in p.parts)]
+ROOT_PAGES = [CHECKOUT / name for name in ("README.rst", "CONTRIBUTING.rst", "SECURITY.rst", "CHANGELOG.rst", "pillar.example")]
+PAGES = [*ROOT_PAGES, *(p for p in DOCS.rglob("*.rst") if "decisions" not in p.parts)]
 
 
 def test_the_page_on_repair_lists_every_kind_of_finding() -> None:
@@ -69,7 +82,7 @@ def test_files_and_targets_named_exist(path: Path) -> None:
     files = set(re.findall(r"(?:``|<)((?:_\w+|demo|docs|requirements|storage|tests|tools)/[\w./-]+\.\w+)(?:``|>)", text))
     assert sorted(name for name in files if not (CHECKOUT / name).exists()) == []
     targets = set(re.findall(r"^([a-z-]+) *:", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:``|^ +|# )make ([a-z-]+)", text, re.MULTILINE)) <= targets
+    assert set(re.findall(r"(?:``|^ {4,}|# )make ([a-z-]+)", text, re.MULTILINE)) <= targets
 
 
 def examples() -> list[Any]:
@@ -121,3 +134,100 @@ def check_state(function: str, parameters: Any) -> None:
     known = {argument.arg for argument in defined[name]}
     named = {key for parameter in parameters for key in parameter}
     assert named <= known | {"require"}, function
+
+
+def squeezed(name):
+    """A page's text, each run of blanks as one."""
+    return " ".join((CHECKOUT / name).read_text().split())
+
+
+def tables(name):
+    """The tables of a page, each a list of rows, each a list of cells as docutils nodes."""
+    # Sphinx's own roles and directives are unknown to docutils, and do not matter here.
+    settings = {"report_level": 5, "halt_level": 5, "file_insertion_enabled": False}
+    page = docutils.core.publish_doctree((DOCS / name).read_text(), settings_overrides=settings)
+    for table in page.findall(docutils.nodes.table):
+        yield [list(row.children) for body in table.findall(docutils.nodes.tbody) for row in body.findall(docutils.nodes.row)]
+
+
+def named(cell):
+    """The first literal of each item of a cell's list."""
+    return [next(iter(item.findall(docutils.nodes.literal))).astext() for item in cell.findall(docutils.nodes.list_item)]
+
+
+@pytest.fixture
+def service(tmp_path):
+    service = Service({"id": "master", "storage": {"state_dir": str(tmp_path / "state"), "backends": {}}})
+    yield service
+    service.close()
+
+
+def test_the_table_of_operations_is_the_services_own(service):
+    listed = {row[0].astext(): named(row[1]) for row in next(tables("internals/operations.rst"))}
+    # On the bus, a specification and the attributes to write are parameters of their own.
+    decoded = {"spec": list(PARAMETERS), "attributes": list(ATTRIBUTES)}
+    takes = {
+        name: [one for p in inspect.signature(operation).parameters if p not in ("caller", "owner") for one in decoded.get(p, [p])]
+        for name, operation in service.operations.items()
+    }
+    assert list(listed) == list(takes), "docs/internals/operations.rst lists other operations than Service.operations"
+    for name, parameters in takes.items():
+        assert sorted(listed[name]) == sorted(parameters), f"docs/internals/operations.rst: {name}"
+
+
+def test_every_operation_on_a_volume_takes_an_owner(service):
+    without = {name for name, operation in service.operations.items() if "owner" not in inspect.signature(operation).parameters}
+    assert without == {"inventory", "together"}
+
+
+def test_the_table_of_the_consumers_methods_names_methods():
+    for row in list(tables("internals/operations.rst"))[1]:
+        for method in re.findall(r"(\w+)\(", row[0].astext()):
+            assert callable(getattr(Consumer, method)), method
+
+
+def test_every_driver_of_the_project_is_named():
+    own = set()
+    for path in (CHECKOUT / "_utils/saltstorage/drivers").glob("*.py"):
+        for name in re.findall(r"^@interface\.volumedriver\nclass (\w+)", path.read_text(), re.MULTILINE):
+            own.add(f"saltstorage.drivers.{path.stem}.{name}")
+    named = {name for path in PAGES for name in re.findall(r"\b(saltstorage\.drivers\.\w+\.\w+)", path.read_text())}
+    assert named == own
+
+
+def test_one_version_everywhere():
+    formula = dict(line.split(": ", 1) for line in (CHECKOUT / "FORMULA").read_text().splitlines())
+    assert formula["version"] == saltstorage.__version__
+    assert re.search(r"^version = \{ attr = \"saltstorage\.__version__\" \}", (CHECKOUT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert re.search(rf"^{re.escape(saltstorage.__version__)}, ", (CHECKOUT / "CHANGELOG.rst").read_text(), re.MULTILINE)
+
+
+def test_the_versions_of_formats():
+    page = squeezed("docs/versions.rst")
+    assert f"(``v`` in a request, today {envelope.VERSION})" in page
+    assert f"(``schema`` in the table ``{schema.meta.name}``, today {schema.SCHEMA_VERSION})" in page
+
+
+def test_the_numbers_of_concurrency():
+    page = squeezed("docs/concurrency.rst")
+    assert f"``storage-worker-N`` {ControllerConfig.workers} " in page
+    assert f"spread over {locks.BUCKETS:,} locks" in page
+    assert f"({ControllerConfig.lock_timeout} s on the controller, {ConsumerConfig.lock_timeout:g} s on the host)" in page
+    assert f"at most {MAX_TOGETHER} of" in squeezed("docs/internals/operations.rst")
+
+
+def test_the_states_of_a_record():
+    table = next(table for table in tables("debugging.rst") if table[0][0].astext() == STATES[0])
+    assert tuple(row[0].astext() for row in table) == STATES
+
+
+def test_the_statements_on_the_catalog_run(service, tmp_path):
+    """The page on debugging shows statements that the catalog understands."""
+    import sqlalchemy
+
+    block = re.search(r"code-block:: sql\n\n((?:    .*\n|\n)+)", (DOCS / "debugging.rst").read_text()).group(1)
+    statements = [line.strip() for line in block.splitlines() if line.strip().startswith("SELECT")]
+    assert len(statements) == 6
+    with service.catalog.engine.connect() as connection:
+        for statement in statements:
+            connection.execute(sqlalchemy.text(statement)).all()

@@ -10,7 +10,8 @@ from ..errors import FailedPreconditionError, StorageError, UnimplementedError
 from ..flow.flow import Flow
 from ..model import Volume
 from ..rules import refuse_protected, retains
-from . import attachment, snapshot
+from . import attachment, dependencies, snapshot
+from .run import Run
 from .skeleton import Changes, Plan, change
 from .volume import key_for, refuse_shared, shown
 
@@ -18,7 +19,7 @@ from .volume import key_for, refuse_shared, shown
 Step = Callable[[], tuple[Changes, str]]
 
 
-def absent(flow: Flow, name: Any, owner: Any, retain: Any = None, disconnect: Any = False, series: Any = None) -> Plan:
+def absent(flow: Flow, run: Run, name: Any, owner: Any, retain: Any = None, disconnect: Any = False, series: Any = None) -> Plan:
     """Plan that a volume does not exist.
 
     :param retain: leave its data on the backend; None: what is recorded of the volume.
@@ -36,6 +37,7 @@ def absent(flow: Flow, name: Any, owner: Any, retain: Any = None, disconnect: An
         return _gone(flow, name, owner, disconnect)
     refuse_shared(flow, owner, f"volume {name!r} is deleted on the master (salt-run storage.delete)")
     refuse_protected(volume)
+    dependencies.check_copies(flow, run, volume)
     if not disconnect:
         flow.refuse_fenced(owner, name, "deleted")
     hosts = [c.host for c in inventory.connections_of(volume) if not (disconnect and c.host == flow.minion)]

@@ -10,12 +10,13 @@ from ..errors import AlreadyExistsError
 from ..flow.flow import Connected, Flow
 from . import fenced, mount
 from .request import Request, ask, connect_changes, look, others_behind
+from .run import Run
 from .skeleton import Changes, Plan, change
 
 
-def connected(flow: Flow, request: Request, test: bool) -> Plan:
+def connected(flow: Flow, run: Run, request: Request) -> Plan:
     """Plan that a volume is attached here, after making sure that it exists when the request says how."""
-    found = look(flow, request, test)
+    found = look(flow, request, run)
     if not found.changes:
         return Plan(found.comment)
     return Plan(found.comment, found.changes, lambda: connect(flow, request), ask(flow, request, found))

@@ -13,8 +13,9 @@ from ..errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumen
 from ..flow import growing
 from ..flow.flow import Flow
 from ..model import Volume
-from . import fenced
+from . import dependencies, fenced
 from .request import Look, Request, ask, connect_changes, look, others_behind
+from .run import Run
 from .skeleton import Changes, Plan, change
 
 DEFAULT_FSTYPE = "ext4"
@@ -46,9 +47,9 @@ class Mount:
         self.options = given
 
 
-def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
+def mounted(flow: Flow, run: Run, request: Request, wanted: Mount) -> Plan:
     """Plan that a volume is attached, has a file system and is mounted, now and at every boot."""
-    found = look(flow, request, test)
+    found = look(flow, request, run)
     changes = dict(found.changes)
     if not found.changes or found.live:
         changes.update(_compare(flow, request, wanted, found))
@@ -61,6 +62,8 @@ def mounted(flow: Flow, request: Request, wanted: Mount, test: bool) -> Plan:
         changes["mount"] = change(None, wanted.path)
     if not changes:
         return Plan(f"Volume {request.name!r} is mounted on {wanted.path}.")
+    if "mount" in changes:
+        dependencies.check_outer_mounts(run, wanted.path)
     text = f"Volume {request.name!r} would be {'created, ' if found.creates else ''}mounted on {wanted.path}."
     if not found.creates and "mount" not in changes:
         grows = not changes.keys().isdisjoint({"size", "filesystem"})

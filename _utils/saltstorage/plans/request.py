@@ -16,7 +16,8 @@ from ..flow.flow import Connected, Flow, check_usable
 from ..model import Connection, Volume
 from ..rules import refuse_barred, refuse_other_encryption
 from ..spec import VolumeSpec
-from . import fenced, growth
+from . import dependencies, fenced, growth
+from .run import Run
 from .skeleton import Changes, change
 from .volume import existing, key_for, planned_creation, refuse_shared, shown, source_now, written, written_changes
 
@@ -86,7 +87,7 @@ class Look:
     fresh: bool = False
 
 
-def look(flow: Flow, request: Request, test: bool) -> Look:
+def look(flow: Flow, request: Request, run: Run) -> Look:
     """Compare what is attached with what is asked for."""
     name, owner, wanted = request.name, request.owner, request.wanted
     attached = flow.consumer.attachment(name)
@@ -94,14 +95,15 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
         raise AlreadyExistsError(
             f"a volume {name!r} of {attached.owner} is attached here, and /dev/storage has one place for that name", field="owner"
         )
-    if (attached is None or flow.answered("connect", owner, name)) and not test:
+    settled = dependencies.is_settled(flow, run, wanted.source if wanted is not None else None)
+    if (attached is None or flow.answered("connect", owner, name)) and settled and not run.test:
         # Nothing to compare with: the one request that connects says all there is to know, so it is not asked twice.
         return Look({"path": change(None, flow.consumer.links.path(name))}, fresh=True)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
     stale = flow.fenced(owner, name)
     if volume is None and stale:
-        raise _rid_of_stale(flow, request, stale, test, f"{owner} has no volume {name!r} any more")
+        raise _rid_of_stale(flow, request, stale, run.test, f"{owner} has no volume {name!r} any more")
     if volume is None:
         if wanted is None:
             half = inventory.volume(owner, name)
@@ -117,7 +119,7 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
         if source is not None:
             refuse_other_encryption(source, bool(request.passphrase))
         _refuse_locked_out(flow, request)
-        created = planned_creation(inventory, owner, name, wanted)
+        created = planned_creation(flow, run, owner, name, wanted)
         return Look(created, f"Volume {name!r} would be created and connected.", creates=True)
     if wanted is not None:
         wanted.check(volume, source_now(inventory, owner, wanted))
@@ -133,7 +135,7 @@ def look(flow: Flow, request: Request, test: bool) -> Look:
     except FailedPreconditionError as error:
         if not stale:
             raise
-        raise _rid_of_stale(flow, request, stale, test, error.message) from None
+        raise _rid_of_stale(flow, request, stale, run.test, error.message) from None
     if stale:
         text = f"Volume {name!r} was taken from this host while it was fenced; it would be removed here and connected anew."
         return Look({"path": change(attached.device if attached is not None else None, flow.consumer.links.path(name))}, text, volume)

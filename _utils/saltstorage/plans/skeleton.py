@@ -10,6 +10,7 @@ from .. import validate
 from ..errors import StorageError
 from ..faults import as_storage_error
 from ..flow.batch import Ask
+from .run import parameters as names_of
 
 Changes = dict[str, Any]
 
@@ -60,15 +61,8 @@ def run(name: str, test: bool, plan: Callable[[], Plan], unknown: Mapping[str, A
 
 def refuse_unknown(given: Mapping[str, Any], function: Callable[..., Any]) -> None:
     """Raise InvalidArgumentError for a parameter that ``function`` has not; Salt's own ones (``__env__``, ``order``) pass."""
-    known = known_parameters(function)
+    known = names_of(function)
     validate.no_unknown((key for key in given if not key.startswith("__") and key != "order"), known, f"the state {function.__name__!r}")
-
-
-def known_parameters(function: Callable[..., Any]) -> list[str]:
-    """Return the names of a state function's parameters."""
-    import inspect
-
-    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
 
 
 def change(old: Any, new: Any) -> dict[str, Any]:

@@ -12,21 +12,22 @@ from ..flow.flow import Flow, check_usable
 from ..flow.inventory import Inventory
 from ..model import Volume
 from ..spec import ATTRIBUTES, VolumeSpec, attributes_of, differing
-from . import growth
+from . import dependencies, growth
+from .run import Run
 from .skeleton import Changes, Plan, change
 
 #: Keys of changes other than a volume's name.
 _KEYS = ("size", "path", "mapping", "encryption", "passphrase", "mount", "filesystem", "fstab", "retained", *ATTRIBUTES)
 
 
-def present(flow: Flow, name: Any, owner: Any, wanted: VolumeSpec) -> Plan:
+def present(flow: Flow, run: Run, name: Any, owner: Any, wanted: VolumeSpec) -> Plan:
     """Plan that a volume exists, is at least as large as asked, and has the attributes that are given."""
     name = validate.name(name)
     owner = flow.owner(owner)
     inventory = flow.inventory()
     volume = existing(inventory, owner, name)
     if volume is None:
-        changes = planned_creation(inventory, owner, name, wanted)
+        changes = planned_creation(flow, run, owner, name, wanted)
         return Plan(
             f"Volume {name!r} would be created.",
             changes,
@@ -64,21 +65,26 @@ def existing(inventory: Inventory, owner: str, name: str) -> Volume | None:
     return volume if volume is not None and volume.state in (model.AVAILABLE, model.EXTENDING) else None
 
 
-def planned_creation(inventory: Inventory, owner: str, name: str, wanted: VolumeSpec) -> Changes:
-    """Return the changes of creating a volume, after refusing what the controller would refuse.
+def planned_creation(flow: Flow, run: Run, owner: str, name: str, wanted: VolumeSpec) -> Changes:
+    """Return the changes of creating a volume, after refusing what the controller would refuse, and a copy that would come too early.
 
     :raises NotFoundError: the source does not exist.
     :raises StorageError: the backend is unknown, the size is below the source's, or the volume is a shared one.
     """
+    inventory = flow.inventory()
     if owner != validate.SHARED_OWNER:
         backend = inventory.check_type(wanted.type, wanted.backend)
     else:
         raise NotFoundError(f"shared volume {name!r} does not exist, or the policy does not let this minion use it", field="name")
     if wanted.source is not None:
+        foretold = dependencies.check_source(flow, run, wanted.source)
         source = source_now(inventory, owner, wanted)
-        if source is None:
-            raise NotFoundError(f"the source {wanted.source['kind']} {wanted.source['name']!r} does not exist", field="source")
-        wanted.check_source(source)
+        if source is not None:
+            wanted.check_source(source)
+        elif not foretold:
+            raise NotFoundError(
+                f"the source {wanted.source['kind']} {wanted.source['name']!r} of {owner} does not exist; make it first", field="source"
+            )
     kind = {"type": wanted.type} if wanted.type is not None else {}
     return key_for(name, change(None, {"size": wanted.size, "backend": backend, **kind, **_filled(wanted.attributes)}))
 

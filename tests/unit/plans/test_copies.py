@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,116 @@ def test_p8_r20_a_larger_copy_is_mounted_beside_its_origin(host, kind):
     assert host.mounted(**wanted)["changes"] == {}
     assert host.mounted()["changes"] == {}
     assert host.state("disconnected", "copy")["result"] is True
+
+
+@pytest.fixture
+def live(shared_blocks, hosts):
+    """A minion whose backend copies volumes that are in use."""
+    return hosts(volumes=shared_blocks)
+
+
+def volumes(host, *names, size=1, **given):
+    """Return states that mount volumes, the first one by itself and each other one as a copy of the one before it."""
+    states = []
+    for number, name in enumerate(names):
+        source = {"source": {"volume": names[number - 1]}} if number else {}
+        states.append(("mounted", {"name": name, "size": size + number, "mount": str(host.folder / name), **source, **given}))
+    return states
+
+
+def refused(answer, code, *words):
+    """Check that a state failed with a code, changed nothing, and that its comment has some words."""
+    assert (answer["result"], answer["changes"]) == (False, {}), answer
+    assert answer["comment"].startswith(f"{code}: "), answer
+    assert all(word in answer["comment"] for word in words), answer
+
+
+def test_m16_a_volume_and_its_copy_in_one_run(live):
+    """Row M16: the copy is made after the source got its file system, although requests travel ahead; so is a copy of the copy."""
+    states = volumes(live, "first", "copy", "second copy")
+    foretold = live.apply(*states, test=True)
+    assert [found["result"] for found in foretold] == [None] * 3, foretold
+    done = live.apply(*states)
+    assert [found["result"] for found in done] == [True] * 3, done
+    assert [found["changes"].get("filesystem", {}).get("new") for found in done] == ["xfs", "2048 MiB", "3072 MiB"], done
+    uuids = {subprocess.check_output(["blkid", "-o", "value", "-s", "UUID", live.folder / "dev" / name]) for name in ("first", "copy")}
+    assert len(uuids) == 1, "the copy has the file system of its source"
+    again = live.apply(*states)
+    assert [(found["result"], found["changes"]) for found in again] == [(True, {})] * 3, again
+
+
+def test_m16_requests_of_states_that_do_not_depend_on_one_another_still_travel_together(live):
+    """Row M16: copies of a source that is ready, and a volume beside its copy."""
+    asked, execute = [], live.service.execute
+
+    def recorded(op, args, caller):
+        asked.append((op, [request["args"]["name"] for request in args.get("requests", ())]))
+        return execute(op, args, caller)
+
+    live.service.execute = recorded
+    first, *_ = volumes(live, "first")
+    copies = [("mounted", {**first[1], "name": f"c{n}", "mount": str(live.folder / f"c{n}"), "source": {"volume": "first"}}) for n in "ab"]
+    done = live.apply(first, *copies)
+    assert [found["result"] for found in done] == [True] * 3, done
+    assert [names for op, names in asked if op == "together"] == [["ca", "cb"]]
+
+
+def test_m16_a_copy_is_not_made_of_a_source_that_failed_or_comes_later(live):
+    """Row M16: F, with a message that names the state, and nothing is made; a copy that exists is not held up."""
+    first, copy, _ = volumes(live, "first", "copy", "more")
+    for test in (True, False):
+        refused(live.apply(copy, test=test)[0], "NOT_FOUND", "the source volume 'first' of web1 does not exist")
+    failing = ("mounted", {**first[1], "mount_options": "no such option"})
+    refused(live.apply(failing, copy)[1], "FAILED_PRECONDITION", "'first'", "failed in this run")
+    refused(live.apply(copy, failing)[0], "FAILED_PRECONDITION", "'first'", "later in this run")
+    assert live.flow.inventory().volume("web1", "copy") is None
+    assert [found["result"] for found in live.apply(first, copy)] == [True, True]
+    assert live.state("disconnected", "copy")["result"] is True
+    done = live.apply(failing, copy)
+    assert [found["result"] for found in done] == [False, True], done
+
+
+def test_m16_a_source_goes_after_its_copies(live):
+    """Row M16: absent of a volume that this run copies waits for the copy."""
+    first, copy = volumes(live, "first", "copy")
+    gone = ("absent", {"name": "first", "disconnect": True})
+    assert live.apply(first)[0]["result"] is True
+    refused(live.apply(gone, copy)[0], "FAILED_PRECONDITION", "'copy'", "later in this run")
+    failing = ("mounted", {**copy[1], "mount_options": "no such option"})
+    assert live.state("absent", "copy", disconnect=True)["result"] is True
+    refused(live.apply(failing, gone)[1], "FAILED_PRECONDITION", "'copy'", "failed in this run")
+    done = live.apply(copy, gone)
+    assert [found["result"] for found in done] == [True, True], done
+    done = live.apply(gone, copy)
+    assert [(found["result"], found["changes"]) for found in done] == [(True, {})] * 2, done
+
+
+def test_m16_a_mount_point_inside_another_one(live):
+    """Row M16: the inner one waits for the outer one, which would hide it."""
+    [outer] = volumes(live, "outer")
+    inner = ("mounted", {"name": "inner", "size": 1, "mount": f"{outer[1]['mount']}/inner"})
+    refused(live.apply(inner, outer)[0], "FAILED_PRECONDITION", "later in this run")
+    done = live.apply(outer, inner)
+    assert [found["result"] for found in done] == [True, True], done
+    assert os.path.ismount(inner[1]["mount"])
+    # Mounted as they shall be, they may stand in any order.
+    done = live.apply(inner, outer)
+    assert [(found["result"], found["changes"]) for found in done] == [(True, {})] * 2, done
+    for name in ("inner", "outer"):
+        assert live.state("disconnected", name)["result"] is True
+    failing = ("mounted", {**outer[1], "mount_options": "no such option"})
+    refused(live.apply(failing, inner)[1], "FAILED_PRECONDITION", "'outer'", "failed in this run")
+
+
+@pytest.mark.parametrize("kind", ["volume", "snapshot"])
+def test_m16_a_copy_of_a_volume_that_was_never_formatted_is_formatted_later(live, kind):
+    """Row M16: it is as empty as its source, and so no data of it can have been lost."""
+    assert live.state("connected", "raw", size=1)["result"] is True
+    assert live.state("snapshot_present", "cut", volume="raw")["result"] is True
+    source = {"volume": "raw"} if kind == "volume" else {"snapshot": "cut"}
+    done = live.state("mounted", "copy", size=1, source=source)
+    assert done["result"] is True, done
+    assert done["changes"]["filesystem"] == {"old": None, "new": "xfs"}
 
 
 def test_r3_the_table_of_file_systems_names_the_link(host):
@@ -93,3 +204,25 @@ def test_p10_a_copy_of_what_was_renamed(host):
     refused = host.state("present", "copy", size=1, source={"volume": "data"})
     assert (refused["result"], "source" in refused["comment"]) == (False, True)
     assert host.state("present", "copy", size=1, source={"volume": "old"})["changes"] == {}
+
+
+def test_p10_each_other_source_has_a_message_of_its_own(host):
+    """Row P10, and a source that is not the one: a copy of a copy, a source made anew under its name, an empty volume."""
+    for name, given in {"data": {}, "a": {"source": {"volume": "data"}}, "b": {"source": {"volume": "a"}}}.items():
+        assert host.state("present", name, size=1, **given)["result"] is True
+    refused(
+        host.state("present", "b", size=1, source={"volume": "data"}),
+        "ALREADY_EXISTS",
+        "it is a copy of volume 'a', asked for is a copy of volume 'data'",
+    )
+    refused(host.state("present", size=1, source={"volume": "a"}), "ALREADY_EXISTS", "it was made empty, asked for is a copy of volume 'a'")
+    former = host.flow.inventory().volume("web1", "data").id
+    assert host.state("absent")["result"] is True
+    assert host.state("present", size=1)["result"] is True
+    present = host.flow.inventory().volume("web1", "data").id
+    refused(
+        host.state("present", "a", size=1, source={"volume": "data"}),
+        "ALREADY_EXISTS",
+        f"an earlier volume of the name 'data' (id {former})",
+        f"the name now (id {present}) is another one",
+    )

@@ -48,7 +48,8 @@ class Import:
         :param source_backend: name of the backend in the other database; may be None when there is only one.
         :param names: names that they get, by id; the others keep theirs, and those without have their id as name.
         :param apply: False only tells what would be done.
-        :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names), ``done``, and ``reason`` when it is not taken over.
+        :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names) and ``done``; with ``reason`` when it is left out, or
+            ``error`` and ``code`` when taking it over failed.
         """
         owner = validate.name(owner, "owner")
         apply = validate.boolean(apply, "apply")
@@ -73,12 +74,13 @@ class Import:
                 reason = f"it or a snapshot of it has the name of another one of this database; {_RENAME}"
             if not reason:
                 taken |= wanted
+            failed: dict[str, Any] = {}
             if not reason and apply:
                 try:
                     self._take_over(provider, row, volume, snapshots)
                 except StorageError as error:
-                    reason = str(error)
-            answers.append({**answer, "done": apply and not reason, **({"reason": reason} if reason else {})})
+                    failed = {"error": str(error), "code": error.code}
+            answers.append({**answer, "done": apply and not reason and not failed, **({"reason": reason} if reason else {}), **failed})
         return answers
 
     def _records(self, row: ForeignVolume, owner: str, backend: str, names: Mapping[str, Any]) -> tuple[Volume, list[Snapshot]]:

@@ -196,8 +196,8 @@ class Volumes:
             size=spec.size,
             state=model.CREATING,
             source=record,
-            # A copy has whatever its source has, so no consumer may ever make a file system on it, or encrypt it.
-            formatted=source is not None,
+            # A copy has the content of its source: once that was formatted, no consumer makes a file system on the copy.
+            formatted=self._is_source_formatted(owner, spec),
             encrypted=encrypted,
             created=time.time(),
             **spec.attributes,
@@ -311,6 +311,17 @@ class Volumes:
         if isinstance(found, Snapshot):
             found = self.core.catalog.volume_by_id(found.volume_id)
         return self.core.config.type(found.type) if found is not None and found.type is not None else None
+
+    def _is_source_formatted(self, owner: str, spec: VolumeSpec) -> bool:
+        """Return whether a new volume may have a file system from its source.
+
+        A snapshot does not record it. Its volume may have been formatted since, so the volume as it is now decides: at worst, the copy
+        of an older, empty snapshot is never formatted.
+        """
+        found = self.find_source(owner, spec)
+        if isinstance(found, Snapshot):
+            found = self.core.catalog.volume_by_id(found.volume_id)
+        return found is not None and found.formatted
 
     def find_source(self, owner: str, spec: VolumeSpec) -> Volume | Snapshot | None:
         """Return what a volume is to be a copy of; None when that does not exist, or it is to be empty."""

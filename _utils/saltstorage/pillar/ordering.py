@@ -1,0 +1,144 @@
+"""The order of the volumes in pillar: each after those that it depends on, and else as written.
+
+Some dependencies must hold: a copy comes after its source, and a mount point after the one that it is inside of. Others are kept
+where no such dependency says otherwise: a source goes after its copies, the outer one of two mount points goes last, and a
+mount point is left before another volume takes it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_MAKES = ("present", "connected", "mounted")
+_UNMOUNTS = ("unmounted", "disconnected", "absent")
+#: What a series of snapshots adds to its name; see the state ``storage_snapshot.rotated``.
+_STAMP = re.compile(r"-[0-9]{8}T[0-9]{6}Z\Z", re.ASCII)
+
+
+@dataclass
+class Entry:
+    """A checked entry.
+
+    :ivar name: the volume's name.
+    :ivar function: the state function that it becomes.
+    :ivar options: the entry as written; also keys that the function does not use.
+    """
+
+    name: str
+    function: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> str | None:
+        """The volume that this one is a copy of, or a copy of whose snapshot of its own series."""
+        source = self.options.get("source")
+        if not isinstance(source, Mapping) or len(source) != 1:
+            return None
+        ((kind, name),) = source.items()
+        if kind == "snapshot" and isinstance(name, str) and _STAMP.search(name):
+            return _STAMP.sub("", name)
+        return name if kind == "volume" and isinstance(name, str) else None
+
+    @property
+    def mount(self) -> str | None:
+        """The mount point, when the state mounts or unmounts it."""
+        path = self.options.get("mount")
+        if self.function not in ("mounted", *_UNMOUNTS) or not isinstance(path, str):
+            return None
+        return os.path.normpath(path)
+
+
+def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries in the order in which they are applied, and those that depend on themselves by way of others.
+
+    >>> [entry.name for entry in sort([Entry("b", "present", {"source": {"volume": "a"}}), Entry("a", "present")])[0]]
+    ['a', 'b']
+    """
+    before: list[set[int]] = [set() for _ in entries]
+    for later, earlier in _required(entries):
+        before[later].add(earlier)
+    rings = {number for number in range(len(entries)) if _leads(before, number, number)}
+    for number in rings:
+        before[number] = set()
+    for later, earlier in _wished(entries):
+        if later not in rings and earlier not in rings and not _leads(before, earlier, later):
+            before[later].add(earlier)
+    order = [number for number in _topological(before) if number not in rings]
+    return [entries[number] for number in order], [entries[number] for number in sorted(rings)]
+
+
+def _required(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
+    """Yield pairs of numbers: the first entry must come after the second one."""
+    by_name = {entry.name: number for number, entry in enumerate(entries) if entry.options.get("owner") != "shared"}
+    mounted = {entry.mount: number for number, entry in enumerate(entries) if entry.function == "mounted" and entry.mount}
+    for number, entry in enumerate(entries):
+        source = by_name.get(entry.source or "")
+        if source is not None and entry.function in _MAKES and entries[source].function != "absent":
+            yield number, source
+        if entry.function == "mounted" and entry.mount:
+            yield from ((number, mounted[outer]) for outer in _above(entry.mount) if outer in mounted)
+
+
+def _wished(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:
+    """Yield the same for what gives way to the required, the more important first."""
+    by_name = {entry.name: number for number, entry in enumerate(entries) if entry.options.get("owner") != "shared"}
+    for number, entry in enumerate(entries):
+        source = by_name.get(entry.source or "")
+        if source is not None and entries[source].function == "absent":
+            yield source, number
+    mounted: dict[str, list[int]] = {}
+    unmounted: dict[str, list[int]] = {}
+    for number, entry in enumerate(entries):
+        if entry.mount:
+            (mounted if entry.function == "mounted" else unmounted).setdefault(entry.mount, []).append(number)
+    for path, numbers in unmounted.items():
+        for number in numbers:
+            for above in _above(path):
+                yield from ((outer, number) for outer in unmounted.get(above, ()))
+            for there in (path, *_above(path)):
+                yield from ((taker, number) for taker in mounted.get(there, ()))
+    for path, numbers in mounted.items():
+        for number in numbers:
+            for above in _above(path):
+                yield from ((number, leaver) for leaver in unmounted.get(above, ()))
+
+
+def _above(path: str) -> Iterator[str]:
+    while (path := os.path.dirname(path)) != "/" and path:
+        yield path
+
+
+def _leads(before: Sequence[set[int]], start: int, end: int) -> bool:
+    """Return whether ``start`` comes after ``end``, by way of others or at once."""
+    seen: set[int] = set()
+    stack = list(before[start])
+    while stack:
+        number = stack.pop()
+        if number == end:
+            return True
+        if number not in seen:
+            seen.add(number)
+            stack += before[number]
+    return False
+
+
+def _topological(before: Sequence[set[int]]) -> Iterator[int]:
+    """Yield the numbers, each after those before it, and else the smallest first."""
+    after: list[list[int]] = [[] for _ in before]
+    open_ = [len(earlier) for earlier in before]
+    for number, earlier in enumerate(before):
+        for other in earlier:
+            after[other].append(number)
+    ready = [number for number, count in enumerate(open_) if count == 0]
+    while ready:
+        number = heapq.heappop(ready)
+        yield number
+        for other in after[number]:
+            open_[other] -= 1
+            if open_[other] == 0:
+                heapq.heappush(ready, other)
