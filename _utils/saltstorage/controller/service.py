@@ -23,10 +23,10 @@ from .access.locks import Locks
 from .admin.adoption import Adoption, Takeover
 from .admin.check import Check
 from .admin.cinderlib_import import Import
-from .admin.giving import Giving
 from .admin.moves import Mover, Moves
 from .admin.recovery import Recovery
 from .admin.repair import Repair
+from .admin.transfers import Transfers
 from .catalog.catalog import Catalog
 from .catalog.journal import Journal
 from .operations.backends import Backends
@@ -73,7 +73,7 @@ class Service:
         # The administrator's, on the master.
         self.adoption = Adoption(core, volumes, takeover, releases)
         self.importing = Import(core, volumes, opts)
-        self.giving = Giving(core, volumes)
+        self.transfers = Transfers(core, volumes)
         self.moves = Moves(core, volumes, mover)
         self.recovery = Recovery(core, volumes, self.connections, self.snapshots, self.reverts, mover)
         self.operations: Mapping[str, Operation] = {

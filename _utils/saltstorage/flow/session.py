@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol
 
-from ..bus.client import BusClient, progress_reports
+from ..bus.client import BusClient
+from ..bus.reports import progress_reports
 from ..errors import InvalidArgumentError, from_wire
 from ..faults import as_storage_error
 from ..progress import Heartbeat, Tell, on_terminal

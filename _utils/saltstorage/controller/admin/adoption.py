@@ -1,7 +1,9 @@
-"""Taking over volumes that exist on a backend, and letting volumes go without deleting them.
+"""Takes over volumes that exist on a backend, and lets volumes go without deleting them.
 
-The data is never the project's to lose here: what is half taken over is finished or forgotten, never deleted, and an adopted volume is
-recorded as formatted, so that no consumer makes a file system on it, or encrypts it; whether it is encrypted is seen when it is used so.
+The data is not the project's to lose here: a half-done adoption is finished or forgotten, and
+nothing is deleted. An adopted volume is recorded as formatted, so that no consumer makes a file
+system on it, or encrypts it. Whether it is encrypted shows when a host uses it as an encrypted
+volume.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ class Adoption:
         self.releases = releases
 
     def manageable(self, backend: Any = None) -> list[dict[str, Any]]:
-        """Return what can be taken over from a backend, and what cannot, with the reason.
+        """Return the backend's volumes that can be taken over, and those that cannot, with the
+        reason.
 
-        :param backend: name of a backend; the default one if None.
-        :returns: a list of ``reference``, ``size``, ``id`` (the UUID in its name), ``adoptable`` and ``reason``.
-        :raises UnimplementedError: the backend cannot list what it holds.
+        :param backend: name of a backend; the default backend if None.
+        :returns: a list of ``reference``, ``size``, ``id`` (the UUID in its name), ``adoptable``
+            and ``reason``.
+        :raises UnimplementedError: the backend cannot list its volumes.
         """
         entry = self.core.config.backend(backend)
         provider = self.core.provider(entry.name)
@@ -56,7 +60,8 @@ class Adoption:
     def manage(self, *, name: Any, owner: Any, reference: Any, backend: Any = None) -> dict[str, Any]:
         """Take over a volume of a backend, with its data, as ``(owner, name)``.
 
-        :param reference: what names it there: a text, for ``{"source-name": …}``, or a mapping as :meth:`manageable` lists it.
+        :param reference: its name there: a text, for ``{"source-name": …}``, or a mapping as
+            :meth:`manageable` lists it.
         :returns: ``volume`` as it is now; ``new``: False when this was done before.
         :raises AlreadyExistsError: the name is taken, or the volume is in the catalog already.
         :raises FailedPreconditionError: the backend says that it is in use.
@@ -70,7 +75,8 @@ class Adoption:
         text = reference_text(wanted)
         with (
             self.core.held(Caller(), "adoption", (owner, name)),
-            # Two names for one volume at once; a caller with either lock alone could not see the other.
+            # This prevents two names for one volume at once; a caller with either lock alone could
+            # not see the other.
             self.core.locks.held(reference_key(entry.name, text), why=f"adoption of {text}"),
         ):
             old = self.core.catalog.volume(owner, name)
@@ -107,7 +113,8 @@ class Adoption:
     def unmanage(self, *, name: Any, owner: Any) -> dict[str, Any]:
         """Remove a volume from the catalog; its data stays on the backend.
 
-        :returns: ``old``: the volume as it was, None when there was none; and what :meth:`.Releases.release` returns.
+        :returns: ``old``: the volume as it was, None when there was none; and the answer of
+            :meth:`.Releases.release`.
         :raises FailedPreconditionError: it is connected, has snapshots, or is protected.
         """
         name = validate.name(name)
@@ -133,7 +140,9 @@ class Takeover:
         self.core = core
 
     def settle(self, volume: Volume) -> Volume | None:
-        """Finish an adoption that was cut off; when that is not possible, forget it: the array's volume stays."""
+        """Finish an interrupted adoption; when that is not possible, forget it: the array's volume
+        stays.
+        """
         provider = self.core.provider(volume.backend)
         if (volume.source or {}).get("kind") == model.IMPORTED:
             # All rows are written in one transaction, so one of them says that all are there.
@@ -150,13 +159,16 @@ class Takeover:
         return None
 
     def take_over(self, provider: Provider, volume: Volume) -> Volume:
-        """Have the backend take over the volume that the record's source names; return the record as it is then."""
+        """Have the backend take over the volume that the record's source names; return the changed
+        record.
+        """
         reference = str((volume.source or {})["name"])
         size = provider.manage_volume(as_provider_volume(volume), json.loads(reference))
         self.core.catalog.apply(
             update=[
                 (volume, {"state": model.AVAILABLE, "size": size}),
-                # A host that was cut off from what was let go of must still tidy up. Its former id stands in most names on an array.
+                # A host that was fenced before the release must still remove its stale device. The
+                # former id of the volume stands in most names on an array.
                 *((fence, {"volume_id": volume.id}) for fence in self.core.catalog.fences(volume_id=_UUID.findall(reference.lower()))),
             ]
         )
@@ -168,12 +180,14 @@ class Takeover:
         self.core.catalog.remove(volume)
 
     def check_free(self, provider: Provider, backend: str, reference: Mapping[str, Any]) -> None:
-        """Refuse what is in the catalog or in use, as far as the backend can say before it is asked to take it over."""
+        """Refuse a volume that is in the catalog or in use, as far as the backend can tell before
+        the take-over.
+        """
         if Capability.LIST not in provider.capabilities():
             return
         found = next((f for f in provider.list_volumes() if dict(f.reference) == dict(reference)), None)
         if found is None:
-            # Drivers take other forms of reference than they list, so this alone says nothing.
+            # Drivers accept other forms of reference than they list, so this alone says nothing.
             return
         self._check_unknown(found, backend)
         if found.obstacle and not found.known:

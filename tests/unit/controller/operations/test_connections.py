@@ -245,7 +245,7 @@ def test_r18_only_the_host_itself_says_that_nothing_stale_is_left(service, volum
 
 def test_r18_a_host_sees_its_fences_and_nothing_else_of_volumes_that_were_given_away(service, volume):
     volume_id = fence(service)
-    service.giving.give(owner="web1", name="data", new_owner="db1")
+    service.transfers.give(owner="web1", name="data", new_owner="db1")
     run(service, "create", name="data", size=1)
     run(service, "connect", name="data", connector=CONNECTOR)
     seen = run(service, "inventory")

@@ -63,7 +63,7 @@ def test_r17_no_initiator_is_forgotten(service, mapped, case):
     assert len(service.catalog.connections()) == 1
     service.execute("disconnect", {"name": "data"}, "web1")
     assert mapped() == []
-    service.giving.give(owner="web1", name="data", new_owner="db1")
+    service.transfers.give(owner="web1", name="data", new_owner="db1")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def renamed(service, monkeypatch):
         @contextlib.contextmanager
         def late(locks, *keys, **how):
             monkeypatch.setattr(Locks, "held", held)
-            service.giving.give(owner="web1", name="data", new_owner="web1", new_name="archive")
+            service.transfers.give(owner="web1", name="data", new_owner="web1", new_name="archive")
             with held(locks, *keys, **how):
                 yield
 
