@@ -14,9 +14,9 @@ import dataclasses
 from saltstorage import validate
 from saltstorage.consumer.filesystems import freeze as freezing
 from saltstorage.errors import StorageError
+from saltstorage.flow import connecting, disconnecting, fencing
 from saltstorage.flow import snapshots as snapshotting
 from saltstorage.flow.flow import Flow
-from saltstorage.plans import fenced
 from saltstorage.plans.request import Request
 from saltstorage.spec import VolumeSpec
 
@@ -206,7 +206,7 @@ def connect(
     wanted = VolumeSpec.decode_optional(locals())
     flow = _flow()
     request = Request(flow, name, owner, read_only, wanted=wanted, resize=resize, encrypted=encrypted, passphrase=passphrase)
-    done = flow.connect(request.owner, request.name, **request.how)
+    done = connecting.connect(flow, request.owner, request.name, request.how)
     return done.attachment.to_wire()
 
 
@@ -234,12 +234,10 @@ def disconnect(name, owner=None, force=False):
     """
     flow, name, force = _flow(), validate.name(name), validate.boolean(force, "force")
     owner = flow.owner(owner)
-    stale = flow.fenced(owner, name)
-    if stale:
-        fenced.discard(flow, owner, name, stale)
+    if stale := fencing.fenced(flow, owner, name):
+        fencing.discard_with_entries(flow, owner, name, *stale)
         return True
-    _, path, _ = flow.disconnect(owner, name, force=force, before=tuple)
-    return bool(path)
+    return bool(disconnecting.disconnect(flow, owner, name, force=force, before=tuple).path)
 
 
 def device(name):

@@ -12,7 +12,7 @@ what to do next.
 """
 
 from saltstorage.flow.flow import Flow
-from saltstorage.plans import skeleton, snapshot
+from saltstorage.plans import skeleton, snapshot_absent, snapshot_present, snapshot_rotated
 
 __virtualname__ = "storage_snapshot"
 
@@ -49,7 +49,7 @@ def present(name, volume=None, freeze=False, timeout=60, **kwargs):
             - volume: pg-data
             - freeze: True
     """
-    return _run(present, name, kwargs, lambda flow: snapshot.present(flow, name, volume, freeze, timeout))
+    return _run(present, name, kwargs, lambda flow: snapshot_present.present(flow, name, volume, freeze, timeout))
 
 
 def absent(name, **kwargs):
@@ -66,7 +66,7 @@ def absent(name, **kwargs):
         before-upgrade:
           storage_snapshot.absent: []
     """
-    return _run(absent, name, kwargs, lambda flow: snapshot.absent(flow, name))
+    return _run(absent, name, kwargs, lambda flow: snapshot_absent.absent(flow, name))
 
 
 def rotated(name, volume=None, keep=7, every="1d", freeze=False, timeout=60, **kwargs):
@@ -104,4 +104,4 @@ def rotated(name, volume=None, keep=7, every="1d", freeze=False, timeout=60, **k
             - keep: 14
             - every: 1d
     """
-    return _run(rotated, name, kwargs, lambda flow: snapshot.rotated(flow, name, volume, keep, every, freeze, timeout))
+    return _run(rotated, name, kwargs, lambda flow: snapshot_rotated.rotated(flow, name, volume, keep, every, freeze, timeout))

@@ -11,12 +11,17 @@ A failed state's comment begins with a code, such as ``NOT_FOUND``, and says wha
 """
 
 from saltstorage.flow.flow import Flow
-from saltstorage.plans import attachment, mount, skeleton, volume
+from saltstorage.plans import skeleton
 from saltstorage.plans.absent import absent as plan_absent
+from saltstorage.plans.connected import connected as plan_connected
+from saltstorage.plans.disconnected import disconnected as plan_disconnected
 from saltstorage.plans.extended import extended as plan_extended
-from saltstorage.plans.mount import Mount
+from saltstorage.plans.mounted import Mount
+from saltstorage.plans.mounted import mounted as plan_mounted
+from saltstorage.plans.present import present as plan_present
 from saltstorage.plans.request import Request
 from saltstorage.plans.run import Run
+from saltstorage.plans.unmounted import unmounted as plan_unmounted
 from saltstorage.spec import VolumeSpec
 
 __virtualname__ = "storage_volume"
@@ -96,7 +101,7 @@ def present(
             - protected: True
     """
     given = locals()
-    return _run(present, name, kwargs, lambda flow, run: volume.present(flow, run, name, owner, VolumeSpec.decode(given)))
+    return _run(present, name, kwargs, lambda flow, run: plan_present(flow, run, name, owner, VolumeSpec.decode(given)))
 
 
 def absent(name, owner=None, retain=None, disconnect=False, series=None, **kwargs):
@@ -196,7 +201,7 @@ def connected(
     def plan(flow, run):
         wanted = VolumeSpec.decode_optional(given)
         request = Request(flow, name, owner, read_only, wanted=wanted, resize=resize, encrypted=encrypted, passphrase=passphrase)
-        return attachment.connected(flow, run, request)
+        return plan_connected(flow, run, request)
 
     return _run(connected, name, kwargs, plan)
 
@@ -220,7 +225,7 @@ def disconnected(name, owner=None, force=False, **kwargs):
         pg-data:
           storage_volume.disconnected: []
     """
-    return _run(disconnected, name, kwargs, lambda flow, _: attachment.disconnected(flow, name, owner, force))
+    return _run(disconnected, name, kwargs, lambda flow, _: plan_disconnected(flow, name, owner, force))
 
 
 def mounted(
@@ -309,7 +314,7 @@ def mounted(
         request = Request(
             flow, name, owner, read_only, wanted=wanted, mounts=True, resize=resize, encrypted=encrypted, passphrase=passphrase
         )
-        return _mount.mounted(flow, run, request, Mount(mount, fstype, mkfs_options, mount_options))
+        return plan_mounted(flow, run, request, Mount(mount, fstype, mkfs_options, mount_options))
 
     return _run(mounted, name, kwargs, plan)
 
@@ -331,7 +336,7 @@ def unmounted(name, owner=None, **kwargs):
         pg-data:
           storage_volume.unmounted: []
     """
-    return _run(unmounted, name, kwargs, lambda flow, _: _mount.unmounted(flow, name, owner))
+    return _run(unmounted, name, kwargs, lambda flow, _: plan_unmounted(flow, name, owner))
 
 
 def extended(name, size=None, exact=False, owner=None, **kwargs):
@@ -360,7 +365,3 @@ def extended(name, size=None, exact=False, owner=None, **kwargs):
             - size: 40GiB
     """
     return _run(extended, name, kwargs, lambda flow, _: plan_extended(flow, name, size, exact, owner))
-
-
-# The state's parameter has the name of the module.
-_mount = mount

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
 BOTH = pytest.mark.parametrize("test", [True, False])
@@ -82,14 +80,9 @@ def test_n11_several_volumes_at_one_moment(host, function, wanted, test):
     assert list(host.service.catalog.snapshots()) == []
 
 
-def test_n10_there_are_no_groups(host, checkout):
-    """The state itself: a group is an unknown parameter of each of its functions."""
+def test_n10_there_are_no_groups(host):
+    """A group is an unknown parameter of each of the state's functions."""
     assert host.state("present", size=1)["result"] is True
-    spec = importlib.util.spec_from_file_location("states_of_snapshots", checkout / "_states/storage_snapshot.py")
-    states = importlib.util.module_from_spec(spec)
-    states.__opts__, states.__context__ = {**host.opts, "test": False}, host.context
-    spec.loader.exec_module(states)
-    refused(states.present("cut", volume="data", group="nightly"), "group")
-    refused(states.rotated("cut", volume="data", group="nightly"), "group")
-    refused(states.absent("cut", group="nightly"), "group")
+    for function in ("snapshot_present", "snapshot_rotated", "snapshot_absent"):
+        refused(host.state(function, "cut", group="nightly"), "group")
     assert list(host.service.catalog.snapshots()) == []

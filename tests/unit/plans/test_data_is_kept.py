@@ -12,7 +12,8 @@ import pytest
 
 from saltstorage.consumer.filesystems import mkfs, mounting
 from saltstorage.errors import UnavailableError
-from saltstorage.flow import flow
+from saltstorage.flow.flow import Flow
+from saltstorage.flow.formatting import make_file_system
 
 pytestmark = pytest.mark.root
 
@@ -74,7 +75,7 @@ def test_killed_within_mkfs_is_made_again(host, monkeypatch):
     with monkeypatch.context() as patch:
         killed(patch, mkfs.commands, "run")
         with pytest.raises(KilledError):
-            host.flow.format("web1", "data", "xfs", [])
+            make_file_system(host.flow, "web1", "data", "xfs", [])
     # What an interrupted mkfs leaves: parts without a signature.
     with open(device(host), "r+b") as file:
         file.write(b"\1" * 4096)
@@ -92,7 +93,7 @@ def test_data_written_before_mkfs_was_ever_allowed_is_kept(host, monkeypatch):
         def lost(self, op, args):
             raise UnavailableError("no storage controller answers")
 
-        patch.setattr(flow.Flow, "_ask", lambda self, op, args: lost(self, op, args) if op == "mark_formatted" else _ask(self, op, args))
+        patch.setattr(Flow, "ask", lambda self, op, args: lost(self, op, args) if op == "mark_formatted" else ask(self, op, args))
         assert host.mounted()["result"] is False
     with open(device(host), "r+b") as file:
         file.write(b"raw data")
@@ -103,21 +104,19 @@ def test_data_written_before_mkfs_was_ever_allowed_is_kept(host, monkeypatch):
         assert file.read(8) == b"raw data"
 
 
-_ask = flow.Flow._ask
+ask = Flow.ask
 
 
 def test_another_host_formatted_the_shared_volume_meanwhile(hosts, monkeypatch):
     first, second = hosts("web1"), hosts("web2")
-    first.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    first.service.call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
     assert first.state("connected", owner="shared")["result"]
     with monkeypatch.context() as patch:
-        killed(patch, flow.Flow, "_ask")
+        killed(patch, Flow, "ask")
         with pytest.raises(KilledError):
-            first.flow.format("shared", "data", "xfs", [])
+            make_file_system(first.flow, "shared", "data", "xfs", [])
     # The first is taken for dead, and comes back.
-    first.flow.controller._service(start=False).call(
-        "disconnect", {"name": "data", "owner": "shared", "host": "web1", "fenced": True}, _admin()
-    )
+    first.service.call("disconnect", {"name": "data", "owner": "shared", "host": "web1", "fenced": True}, _admin())
     done = second.mounted(owner="shared", size=None)
     assert done["result"] is True, done
     write(second)
@@ -222,7 +221,7 @@ def test_u11_half_attached_is_told_as_a_change(host, monkeypatch):
 
 
 def test_a_volume_beside_a_shared_one_of_its_name(host):
-    host.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    host.service.call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
     assert host.state("connected", owner="shared")["result"]
     assert host.state("present", size=3)["changes"]
     assert host.state("present", size=3)["changes"] == {}

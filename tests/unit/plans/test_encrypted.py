@@ -18,8 +18,8 @@ from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import block, luks
 from saltstorage.consumer.devices.links import DeviceLinks
 from saltstorage.consumer.host import commands
-from saltstorage.errors import InvalidArgumentError
-from saltstorage.flow import flow
+from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
+from saltstorage.flow import flow, volumes
 from saltstorage.model import Volume
 
 pytestmark = pytest.mark.root
@@ -44,7 +44,7 @@ class KilledError(BaseException):
 def host(hosts):
     host = hosts(pillar={"storage": {"passphrases": {"data": SECRET, "copy": SECRET}}})
     # Loaded here and not in the background: a guest is slow, and requests do not wait for long.
-    host.flow.controller._service(start=False).core.provider("local")
+    host.service.core.provider("local")
     yield host
     for name in ("data", "copy"):
         host.state("unmounted", name)
@@ -139,7 +139,7 @@ def test_what_is_read_from_where(tmp_path, monkeypatch):
     assert passphrase.direct(passphrase.check(None, "c"), opts, "c") == "sdb://osenv/STORAGE_TEST"
     assert read(None, "c") == SECRET.encode()
     for wrong in ("sdb://osenv/STORAGE_NONE", "sdb://nothing/x", "sdb://osenv", "pillar://deep:est"):
-        with pytest.raises(flow.FailedPreconditionError) as caught:
+        with pytest.raises(FailedPreconditionError) as caught:
             read(wrong, "x")
         assert wrong in str(caught.value)
 
@@ -319,7 +319,7 @@ def taken_for_open(host, monkeypatch):
     device = raw(host)
     records = host.flow.consumer.records
     records.save(records.load("data").replace(encrypted=True, passphrase="pillar://storage:passphrases:data"))
-    service = host.flow.controller._service(start=False)
+    service = host.service
     service.catalog.update(service.catalog.volume("web1", "data"), encrypted=True, formatted=True)
     mapping = luks.Mapping(device, "CRYPT-LUKS2-x", frozenset({block.number(device)}))
     monkeypatch.setattr(luks, "find", lambda name: mapping)
@@ -617,7 +617,7 @@ def test_r4_after_a_boot(host, monkeypatch, tmp_path):
     (found,) = host.flow.consumer.reattach()
     assert found.state == "locked"
     assert host.flow.consumer.check("data").state == "locked"
-    with pytest.raises(flow.FailedPreconditionError, match="not open"):
+    with pytest.raises(FailedPreconditionError, match="not open"):
         host.flow.consumer.device("data")
     host.opts["pillar"] = pillar
     ok(mounted(host))
@@ -657,7 +657,7 @@ def test_x6_grown_while_it_was_not_open(host):
     write(host)
     ok(host.state("unmounted"))
     subprocess.run(["cryptsetup", "close", opened(host)], check=True)
-    _, volume = host.flow.extend("web1", "data", 2)
+    _, volume = volumes.extend(host.flow, "web1", "data", 2)
     for test in (True, False):
         assert host.state("extended", size=2, test=test)["changes"] == {}
     assert [c.behind(volume) for c in host.flow.inventory_now().connections_of(volume)] == [True]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.root
 
 
 def controller(host):
-    return host.flow.controller._service(start=True)
+    return host.service
 
 
 def admin(minion, op, **args):
@@ -198,15 +197,6 @@ def test_a_host_whose_device_went_with_its_kernel_says_so_of_a_volume_that_was_d
     assert dead.flow.consumer.attachments() == ([], [])
 
 
-def module(host):
-    """Return the execution module as Salt would load it on a minion."""
-    spec = importlib.util.spec_from_file_location("storage_module", Path(__file__).parents[3] / "_modules" / "storage.py")
-    found = importlib.util.module_from_spec(spec)
-    found.__opts__, found.__context__ = host.opts, host.context
-    spec.loader.exec_module(found)
-    return found
-
-
 def test_r18_unmounted_writes_nothing(two):
     dead, heir = two
     before = dead.state("unmounted", owner="shared", test=True)
@@ -234,10 +224,10 @@ def test_r18_nothing_is_unmounted_while_the_controller_cannot_be_asked(two, monk
 
 def test_r18_the_module_s_disconnect_writes_nothing(two):
     dead, heir = two
-    assert module(dead).disconnect("data", owner="shared") is True
+    assert dead.module.disconnect("data", owner="shared") is True
     assert not mounted_at(dead)
     assert fenced_hosts(dead) == []
-    assert module(dead).disconnect("data", owner="shared") is False
+    assert dead.module.disconnect("data", owner="shared") is False
     assert not_written(heir, owner="shared", size=None)
 
 
@@ -295,7 +285,7 @@ def test_r18_taken_over_again_by_another_minion_it_is_still_stale(own, hosts, el
 def test_r18_let_go_of_the_module_s_disconnect_writes_nothing(own, hosts, elsewhere):
     volume_id = controller(own).catalog.volume("web1", "data").id
     let_go(own, "unmanage")
-    assert module(own).disconnect("data") is True
+    assert own.module.disconnect("data") is True
     assert fenced_hosts(own) == []
     heir = hosts("web2")
     take_over(heir, volume_id)
@@ -361,7 +351,7 @@ def test_r18_the_administrator_sees_the_fence_of_what_is_gone_and_removes_it(own
 
 def test_r18_given_away_the_module_s_disconnect_writes_nothing(given):
     dead, heir = given
-    assert module(dead).disconnect("data") is True
+    assert dead.module.disconnect("data") is True
     assert fenced_hosts(dead) == []
     assert not_written(heir)
 
@@ -379,7 +369,7 @@ def test_r18_a_new_volume_of_the_name_does_not_hide_it(given):
 
 def test_r18_given_away_and_a_new_one_is_connected_by_the_module(given):
     dead, heir = given
-    assert module(dead).connect("data", size=1)["volume_id"] == controller(dead).catalog.volume("web1", "data").id
+    assert dead.module.connect("data", size=1)["volume_id"] == controller(dead).catalog.volume("web1", "data").id
     assert fenced_hosts(dead) == []
     assert not_written(heir)
 
@@ -406,7 +396,7 @@ def test_r18_another_owner_s_volume_of_the_name_is_left_alone(two):
     assert dead.mounted(fstype="ext4")["result"]
     fence(dead, volume)
     with pytest.raises(AlreadyExistsError, match="belongs to web1"):
-        module(dead).disconnect("data", owner="shared")
+        dead.module.disconnect("data", owner="shared")
     assert mounted_at(dead)
     assert fenced_hosts(dead) == ["web1"]
 

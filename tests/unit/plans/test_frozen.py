@@ -178,7 +178,7 @@ def test_n5_a_snapshot_of_which_the_host_hears_too_late_is_not_kept(impatient, m
 def test_n5_none_is_taken_when_the_time_is_over(mounted, hooks):
     hooks["create_snapshot"] = lambda: pytest.fail("it was taken")
     with pytest.raises(DeadlineExceededError):
-        mounted.flow.request("snapshot_create", {"name": "cut", "volume": "data", "frozen": True, "until": time.time() - 1})
+        mounted.flow.ask("snapshot_create", {"name": "cut", "volume": "data", "frozen": True, "until": time.time() - 1})
     assert found(mounted) is None
 
 

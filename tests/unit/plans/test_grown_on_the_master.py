@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ SIZE = {"old": 1, "new": 2}
 
 
 def admin(host, op, **args):
-    return host.flow.controller._service(start=False).call(op, {"name": "data", **args}, Caller())
+    return host.service.call(op, {"name": "data", **args}, Caller())
 
 
 def device_size(host):
@@ -68,7 +67,7 @@ def owner(request):
 
 def behind(host):
     """The hosts that have not followed, as the check, the answer to another extension, the runner and the records have it."""
-    service = host.flow.controller._service(start=False)
+    service = host.service
     volume = service.catalog.volume("shared", "data")
     found = [f.host for f in service.check().findings(kinds="behind")]
     assert found == admin(host, "extend", owner="shared", size=1)["behind"]
@@ -78,12 +77,8 @@ def behind(host):
 
 
 def runner(host):
-    """Return the runner as Salt would load it on the controller."""
-    spec = importlib.util.spec_from_file_location("storage_runner", Path(__file__).parents[3] / "_runners" / "storage.py")
-    found = importlib.util.module_from_spec(spec)
-    found.__opts__ = host.opts
-    spec.loader.exec_module(found)
-    return found
+    """Return the runner of the controller."""
+    return load("_runners/storage.py", __opts__=host.opts)
 
 
 @pytest.fixture
@@ -144,7 +139,7 @@ def test_x6_a_host_whose_device_has_gone_has_not_followed(host, owner):
 def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatch):
     done(host.state("mounted", owner=owner))
     grow(host, owner)
-    service = host.flow.controller._service(start=False)
+    service = host.service
     with monkeypatch.context() as patch:
         patch.setattr(resizefs, "grow", unanswered)
         assert host.state("mounted", owner=owner)["result"] is False
@@ -166,14 +161,14 @@ def by_hand(host, owner):
 
 def known(host):
     """The size that the controller has for this host."""
-    return [c.size for c in host.flow.controller._service(start=False).catalog.connections()]
+    return [c.size for c in host.service.catalog.connections()]
 
 
 @pytest.mark.parametrize("function", ["connected", "present", "connect"])
 @pytest.mark.parametrize("owner", ["web1"], indirect=True)
 def test_x6_a_host_whose_file_system_is_mounted_by_others_and_did_not_grow_has_not_followed(by_hand, owner, function):
     if function == "connect":
-        by_hand.flow.connect(owner, "data")
+        by_hand.module.connect("data", owner=owner)
     else:
         assert foretold(by_hand, function, **({"size": 2} if function == "present" else {})).keys() == {"size"}
     assert (device_size(by_hand), fs_size(by_hand) < GIB) == (2 * GIB, True)
@@ -211,9 +206,9 @@ def test_x6_only_a_host_that_is_connected_says_that_it_has_followed(hosts):
     host = hosts("web1")
     admin(host, "create", owner="web1", size=1)
     with pytest.raises(FailedPreconditionError, match="not connected"):
-        host.flow.request("followed", {"name": "data", "size": 1})
+        host.flow.ask("followed", {"name": "data", "size": 1})
     done(host.state("connected"))
-    host.flow.request("followed", {"name": "data", "size": 9})
+    host.flow.ask("followed", {"name": "data", "size": 9})
     assert [c.size for c in host.service.catalog.connections()] == [1], "no more than there is"
 
 

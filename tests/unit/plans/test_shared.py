@@ -17,7 +17,7 @@ def two(hosts):
     from saltstorage.controller.operations.core import Caller
 
     first, second = hosts("web1"), hosts("web2")
-    first.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, Caller())
+    first.service.call("create", {"name": "data", "size": 1, "owner": "shared"}, Caller())
     return first, second
 
 

@@ -15,7 +15,7 @@ from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import DeadlineExceededError, FailedPreconditionError, NotFoundError, UnimplementedError
 from saltstorage.flow import snapshots
 from saltstorage.flow.inventory import Inventory
-from saltstorage.plans import snapshot as states
+from saltstorage.plans import snapshot_rotated
 
 BOTH = pytest.mark.parametrize("test", [True, False])
 
@@ -428,13 +428,13 @@ def test_rotated_two_volumes_in_one_second(other):
 
 def test_rotated_two_volumes_by_two_jobs_at_once(other, monkeypatch):
     """Each job chose the name before the other one had taken it."""
-    real, asked = states._free, []
+    real, asked = snapshot_rotated._free, []
 
     def early(inventory, *args):
         asked.append(inventory)
         return "daily-20260201T000000Z" if len(asked) <= 2 else real(inventory, *args)
 
-    monkeypatch.setattr(states, "_free", early)
+    monkeypatch.setattr(snapshot_rotated, "_free", early)
     for name in ("data", "other"):
         done(other.state("snapshot_rotated", "daily", volume=name))
     found = {s.volume: s.name for s in other.service.catalog.snapshots(owner="web1")}

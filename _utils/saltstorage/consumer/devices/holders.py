@@ -27,6 +27,7 @@ class Holder:
 
     kind: str  #: ``mount``, ``swap``, ``device`` (device mapper, LVM, md …), ``loop``, ``process`` or ``kernel``.
     text: str  #: What to name in a message: ``mounted on /srv``.
+    path: str = ""  #: The mount point, of a mount in this process's namespace.
 
     def __str__(self) -> str:
         return self.text
@@ -114,7 +115,7 @@ def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:
     for mount in mounts.read():
         if mount.is_of(wanted):
             groups.add(mount.group)
-            yield Holder("mount", f"mounted on {_shown(mount.path)}")
+            yield Holder("mount", f"mounted on {_shown(mount.path)}", mount.path)
     for pid in _pids():
         namespace = _namespace(pid)
         if namespace is None or namespace in seen:
