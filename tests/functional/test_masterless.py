@@ -1,4 +1,4 @@
-"""The administrator's operations without a master: real configuration and loader, and real salt-call with its exit code."""
+"""The administrator's operations without a master: the real loader, and the real salt-call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import yaml
 
 from saltstorage.errors import FailedPreconditionError
 
-#: What salt-call does once it has started, again and again: to start it takes longer than most of what is called.
+#: The work of salt-call after its start, again and again: most calls take less time than the
+#: start.
 SESSION = """
 import json, os, sys
 import salt.client, salt.config, salt.minion, salt.utils.args
@@ -59,7 +60,7 @@ def own(config_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def salt_call(own: Path) -> Any:
-    """Return a function that runs salt-call and returns exit code, answer and what was said of errors."""
+    """Return a function that runs salt-call and returns exit code, answer and error messages."""
 
     def run(*arguments: str) -> tuple[int, Any, str]:
         command = [str(Path(sys.executable).parent / "salt-call"), "-c", str(own), "--local", "--out=json", "--log-level=quiet", *arguments]
@@ -139,7 +140,7 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     told = admin("repair", f"remove={volume['id']}", "apply=True")
     assert [found["done"] for found in told] == [True]
     assert list((tmp_path / "fast").glob("volume-*")) == []
-    # What is wrong before anything is called.
+    # Errors that are found before anything is called.
     assert "INVALID_ARGUMENT: there is no operation 'nothing'; known: backend_stats, backends, check, " in refused("nothing")
     assert "INVALID_ARGUMENT: manage: missing a required argument: 'owner'" in refused("manage", "data")
 

@@ -37,7 +37,8 @@ class Flow:
     :param run: identity of the state run (``__instance_id__``); None outside of states.
     :param following: returns the next states whose requests may be sent with this one's.
 
-    >>> connecting.connect(Flow(__opts__, __context__), "db1", "data").attachment.path  # doctest: +SKIP
+    >>> flow = Flow(__opts__, __context__)  # doctest: +SKIP
+    >>> connecting.connect(flow, "db1", "data").attachment.path  # doctest: +SKIP
     '/dev/storage/data'
     """
 

@@ -1,7 +1,7 @@
 """After a volume grew: whether its device shows the new size here, and the controller knows that.
 
-A *device lag* is a device that shows less than its volume has. An *unreported growth* is one that
-the controller was not told of. It is reported only when the mounted file system has the size too,
+A *device lag* is a device that shows less than its volume has. A growth is *unreported* while the
+controller does not know it. It is reported only when the mounted file system has the size too,
 since a device that has grown is half of it.
 """
 

@@ -58,7 +58,8 @@ def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
 
     In a ring, each entry depends on itself by way of others.
 
-    >>> [entry.name for entry in sort([Entry("b", "present", {"source": {"volume": "a"}}), Entry("a", "present")])[0]]
+    >>> copy = Entry("b", "present", {"source": {"volume": "a"}})
+    >>> [entry.name for entry in sort([copy, Entry("a", "present")])[0]]
     ['a', 'b']
     """
     before: list[set[int]] = [set() for _ in entries]

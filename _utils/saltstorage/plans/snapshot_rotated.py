@@ -38,8 +38,8 @@ def rotated(flow: Flow, name: Any, volume: Any, keep: Any, every: Any, freeze: A
         raise FailedPreconditionError(f"{text} first", field="keep")
     inventory = flow.inventory()
     series = sorted((s for s in inventory.snapshots_of(parent) if s.series == name), key=lambda s: s.created)
-    # For the age, a snapshot in the making counts: it is there soon. One that was to be frozen and
-    # was not confirmed is of no use.
+    # For the age, a snapshot in the making counts: it is there soon. A snapshot that was
+    # to be frozen and was not confirmed is of no use.
     good = [
         s
         for s in series

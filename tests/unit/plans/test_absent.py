@@ -1,4 +1,7 @@
-"""``storage_volume.absent`` of a volume that is in use, protected, has snapshots or is retained: checked before anything changes."""
+"""``storage_volume.absent`` of a volume that must stay: refused before anything changes.
+
+It may be in use, protected or retained, or have snapshots.
+"""
 
 from __future__ import annotations
 

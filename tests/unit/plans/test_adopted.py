@@ -17,7 +17,10 @@ SIZE = 3 * 2**29
 
 @pytest.fixture
 def adopted(host):
-    """A volume of 1.5 GiB with a file system, as most arrays leave it; the file driver, which would make it larger, is kept from that."""
+    """A volume of 1.5 GiB with a file system, as most arrays leave it.
+
+    The file driver is kept from making it larger.
+    """
     backends = host.opts["storage"]["backends"]
     backends["other"] = {**backends["local"], "file_driver_path": str(host.folder / "others")}
     host.opts["storage"]["default_backend"] = "local"

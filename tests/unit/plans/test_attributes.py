@@ -1,4 +1,4 @@
-"""Labels, description, protection and types in the states: changes, dry runs, and nothing on the second run."""
+"""Labels, description, protection and types: changes, dry runs, and no change on the second run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name, size or mount point that is missing, and what is not there to be asked for: refused before anything is done."""
+"""A missing name, size or mount point, or a thing that cannot be asked for: refused at once."""
 
 from __future__ import annotations
 

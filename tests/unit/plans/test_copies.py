@@ -15,7 +15,7 @@ pytestmark = pytest.mark.root
 
 @pytest.mark.parametrize("kind", ["snapshot", "volume"])
 def test_p8_r20_a_larger_copy_is_mounted_beside_its_origin(host, kind):
-    """P6, P8, R20: with the data, at full size, and although XFS mounts no two of one UUID by itself."""
+    """P6, P8, R20: with the data, at full size, and although XFS mounts no UUID twice by itself."""
     assert host.mounted()["result"] is True
     Path(host.mount_point, "file").write_text("kept")
     assert host.state("disconnected")["result"] is True
@@ -47,7 +47,7 @@ def live(shared_blocks, hosts):
 
 
 def volumes(host, *names, size=1, **given):
-    """Return states that mount volumes, the first one by itself and each other one as a copy of the one before it."""
+    """Return states that mount volumes, each a copy of the one before it."""
     states = []
     for number, name in enumerate(names):
         source = {"source": {"volume": names[number - 1]}} if number else {}
@@ -56,14 +56,17 @@ def volumes(host, *names, size=1, **given):
 
 
 def refused(answer, code, *words):
-    """Check that a state failed with a code, changed nothing, and that its comment has some words."""
+    """Check that a state failed with a code and some words in its comment, and changed nothing."""
     assert (answer["result"], answer["changes"]) == (False, {}), answer
     assert answer["comment"].startswith(f"{code}: "), answer
     assert all(word in answer["comment"] for word in words), answer
 
 
 def test_m16_a_volume_and_its_copy_in_one_run(live):
-    """Row M16: the copy is made after the source got its file system, although requests travel ahead; so is a copy of the copy."""
+    """Row M16: copies are made after their source got its file system, a copy of a copy too.
+
+    Requests travel ahead all the same.
+    """
     states = volumes(live, "first", "copy", "second copy")
     foretold = live.apply(*states, test=True)
     assert [found["result"] for found in foretold] == [None] * 3, foretold
@@ -93,7 +96,10 @@ def test_m16_requests_of_states_that_do_not_depend_on_one_another_still_travel_t
 
 
 def test_m16_a_copy_is_not_made_of_a_source_that_failed_or_comes_later(live):
-    """Row M16: F, with a message that names the state, and nothing is made; a copy that exists is not held up."""
+    """Row M16: F, with a message that names the state, and nothing is made.
+
+    A copy that exists is not held up.
+    """
     first, copy, _ = volumes(live, "first", "copy", "more")
     for test in (True, False):
         refused(live.apply(copy, test=test)[0], "NOT_FOUND", "the source volume 'first' of web1 does not exist")
@@ -157,7 +163,10 @@ def test_r3_the_table_of_file_systems_names_the_link(host):
 
 
 def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(host, monkeypatch):
-    """P10: volumes made of a volume, whoever has them by now, and one made of its snapshot, which has to be gone before the move."""
+    """P10: volumes made of a volume, their present owner being any, and one made of its snapshot.
+
+    The snapshot must go before the move.
+    """
     others = host.folder / "others"
     host.opts["storage"]["backends"]["other"] = {**host.opts["storage"]["backends"]["local"], "file_driver_path": str(others)}
     host.opts["storage"]["default_backend"] = "local"
@@ -171,7 +180,7 @@ def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(hos
     before = {name: catalog.volume("web1", name) for name in of}
     host.service.giving.give(owner="web1", name="given", new_owner="db1")
 
-    # What is on them does not matter here.
+    # Their content does not matter here.
     monkeypatch.setattr(copying, "copy", lambda source, target: "")
     monkeypatch.setattr(copying, "verify", lambda source, target, checksum: None)
     host.service.moves.migrate(owner="web1", name="data", backend="other")
@@ -193,7 +202,10 @@ def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(hos
 
 
 def test_p10_a_copy_of_what_was_renamed(host):
-    """Row P10: it is one of the same source; by the former name, which now means another volume, it is not."""
+    """Row P10: it is a copy of the same source under its new name.
+
+    By the former name, which now means another volume, it is not.
+    """
     assert host.state("present", size=1)["result"] is True
     assert host.state("present", "copy", size=1, source={"volume": "data"})["result"] is True
     host.service.giving.give(owner="web1", name="data", new_owner="web1", new_name="old")
@@ -207,7 +219,7 @@ def test_p10_a_copy_of_what_was_renamed(host):
 
 
 def test_p10_each_other_source_has_a_message_of_its_own(host):
-    """Row P10, and a source that is not the one: a copy of a copy, a source made anew under its name, an empty volume."""
+    """Row P10: another source: the source of its source, one made anew under its name, or none."""
     for name, given in {"data": {}, "a": {"source": {"volume": "data"}}, "b": {"source": {"volume": "a"}}}.items():
         assert host.state("present", name, size=1, **given)["result"] is True
     refused(

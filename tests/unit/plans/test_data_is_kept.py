@@ -1,4 +1,4 @@
-"""What must never happen to data, whatever went wrong before."""
+"""Data is never lost or overwritten, after any failure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_killed_after_mkfs_then_used(host, monkeypatch):
 
 
 def test_a_file_system_that_has_stopped_is_told(host):
-    """As XFS does after an error of the storage: the mount is there, and nothing can be done with it."""
+    """As XFS stops after an error of the storage: the mount is there, and all access fails."""
     assert host.mounted()["result"] is True
     fd = os.open(host.mount_point, os.O_RDONLY)
     fcntl.ioctl(fd, mounting._GOING_DOWN, struct.pack("I", mounting._NO_LOG_FLUSH))
@@ -76,7 +76,7 @@ def test_killed_within_mkfs_is_made_again(host, monkeypatch):
         killed(patch, mkfs.commands, "run")
         with pytest.raises(KilledError):
             make_file_system(host.flow, "web1", "data", "xfs", [])
-    # What an interrupted mkfs leaves: parts without a signature.
+    # An interrupted mkfs leaves parts without a signature.
     with open(device(host), "r+b") as file:
         file.write(b"\1" * 4096)
         file.flush()
@@ -167,7 +167,7 @@ def test_c12_unmounted_by_hand_and_wanted_elsewhere_is_mounted_there_alone(host)
     assert done["changes"]["fstab"] == {"old": host.mount_point, "new": elsewhere}
     assert [line.split()[1] for line in table.read_text().splitlines()] == [f"{host.folder}/theirs", elsewhere]
     assert host.mounted(mount=elsewhere)["changes"] == {}
-    # What an earlier version left is found, too.
+    # A line that an earlier version left is found, too.
     table.write_text(table.read_text() + table.read_text().splitlines()[1].replace(elsewhere, host.mount_point) + "\n")
     for test in (True, False):
         assert host.mounted(mount=elsewhere, test=test)["changes"] == {"fstab": {"old": host.mount_point, "new": elsewhere}}

@@ -1,4 +1,7 @@
-"""Encrypted volumes, with real LUKS.  What needs a device mapper runs where the kernel has one: here, or in a guest of the lab."""
+"""Encrypted volumes, with real LUKS.
+
+Tests that need a device mapper run where the kernel has one: here, or in a guest of the lab.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,7 @@ def test_what_is_read_from_where(tmp_path, monkeypatch):
     assert read(None, "a:b") == b"one"
     assert read("pillar://deep:er", "x") == b"two"
     assert read("sdb://osenv/STORAGE_TEST", "x") == SECRET.encode()
-    # Pillar that only points to sdb is left out of the record, so that it is not needed after a boot.
+    # Pillar that only points to sdb is left out of the record, so it is not needed after a boot.
     assert passphrase.direct(passphrase.check(None, "c"), opts, "c") == "sdb://osenv/STORAGE_TEST"
     assert read(None, "c") == SECRET.encode()
     for wrong in ("sdb://osenv/STORAGE_NONE", "sdb://nothing/x", "sdb://osenv", "pillar://deep:est"):
@@ -231,7 +234,7 @@ def test_a_wrong_passphrase_and_the_right_one(host):
 
 @needs_mapper
 def test_c9_killed_when_others_see_it(host, monkeypatch):
-    """Row C9: what somebody wrote to it by then has no signature to know it by, and is kept."""
+    """Row C9: data that somebody wrote to it by then has no signature, and is kept."""
     make = DeviceLinks.make
 
     def die(links, name, device):
@@ -314,7 +317,10 @@ def test_x6_mapping_and_file_system_grow_while_mounted(host):
 
 @pytest.fixture
 def taken_for_open(host, monkeypatch):
-    """A volume that is connected, and taken for an encrypted one that is open, also by a kernel without a device mapper."""
+    """A connected volume whose record says that it is encrypted and open.
+
+    It does without a device mapper.
+    """
     ok(host.state("connected", size=1))
     device = raw(host)
     records = host.flow.consumer.records
@@ -338,7 +344,7 @@ def test_x6_without_its_passphrase_nothing_of_an_encrypted_volume_grows(taken_fo
         comment = refused(host.state(function, test=test, **given), "FAILED_PRECONDITION")
         assert "pillar://storage:passphrases:data" in comment
     assert host.flow.inventory().volume("web1", "data").size == 1
-    # What does not grow needs none.
+    # A volume that does not grow needs none.
     assert host.state(function, **{**given, "size": 1})["changes"] == {}
     say(host, SECRET)
     assert host.state(function, test=True, **given)["changes"] == {"size": {"old": 1, "new": 2}}
@@ -391,7 +397,7 @@ STEPS = ["record attached", "encrypt", "open", "zero", "record opened", "link"]
 @needs_mapper
 @pytest.mark.parametrize("at", STEPS)
 def test_c9_killed_at_a_step_of_encrypting(host, monkeypatch, at):
-    """Row C9: whatever was done, the next apply finishes it, and the one after has nothing to do."""
+    """Row C9: the next apply finishes whatever was cut off, and the one after has nothing to do."""
 
     def die(step):
         if step == at:
@@ -504,7 +510,7 @@ def test_encrypted_by_hand_is_opened(host):
     subprocess.run(["cryptsetup", "luksFormat", "-q", "--key-file=-", raw(host)], input=SECRET.encode(), check=True)
     ok(host.state("disconnected"))
     done = mounted(host)
-    # What is in it reads as noise, which may be data: a file system is made by hand.
+    # Its content reads as noise, which may be data: a file system is made by hand.
     refused(done, "ALREADY_EXISTS")
     subprocess.run(["mkfs.ext4", "-q", opened(host)], check=True)
     ok(mounted(host))
@@ -600,7 +606,10 @@ def test_c5_read_only(host):
 
 @needs_mapper
 def test_r4_after_a_boot(host, monkeypatch, tmp_path):
-    """What can be read without a master is opened at once; the rest stays locked until a state is applied."""
+    """Volumes whose passphrase can be read without a master are opened at once.
+
+    The others stay locked until a state is applied.
+    """
 
     def boot():
         ok(host.state("unmounted"))
@@ -673,7 +682,10 @@ def test_x6_grown_while_it_was_not_open(host):
 @needs_mapper
 @pytest.mark.alone  # a number is freed and taken again
 def test_a_mapping_over_a_device_that_has_gone(host):
-    """As when the storage network was away for too long: a new device comes, and the mapping is still over the former one."""
+    """As when the storage network was away for too long: a new device comes.
+
+    The mapping is still over the former one.
+    """
     ok(mounted(host))
     write(host)
     ok(host.state("unmounted"))

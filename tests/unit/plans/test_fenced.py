@@ -1,4 +1,4 @@
-"""A host that was fenced comes back: what it still has of the volume is stale, and goes before anything else (rows U10, R18)."""
+"""A host that was fenced comes back: its stale devices go before anything else (rows U10, R18)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def admin(minion, op, **args):
 
 @pytest.fixture
 def two(hosts):
-    """The host that is taken for dead, with a mounted shared volume that it has not written all of, and the one that takes over."""
+    """The host that is taken for dead, and the host that takes over.
+
+    The first has a mounted shared volume and unwritten data.
+    """
     dead, heir = hosts("web1"), hosts("web2")
     admin(dead, "create", size=1)
     assert mounted(dead)["result"]
@@ -40,7 +43,7 @@ def two(hosts):
 
 @pytest.fixture
 def own(hosts):
-    """A host that is taken for dead, with a mounted volume of its own that it has not written all of."""
+    """A host that is taken for dead, with a mounted volume of its own and unwritten data."""
     dead = hosts("web1")
     assert dead.mounted(fstype="ext4")["result"]
     write(dead)
@@ -66,7 +69,10 @@ def write(host):
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """The controller is on another machine than the hosts, and does not see their loop devices over its files."""
+    """The controller is on another machine than the hosts.
+
+    It does not see their loop devices over its files.
+    """
     monkeypatch.setattr(sparse, "has_loop_device", lambda path: False)
 
 
@@ -90,7 +96,7 @@ def take_over(host, volume_id, name="data", owner="web2"):
     return controller(host).adoption.manage(name=name, owner=owner, reference=f"volume-{volume_id}")["volume"]["id"]
 
 
-#: What is applied on the host that is back, and how.
+#: The states that are applied on the host that is back, with their parameters.
 BACK = {"disconnected": {}, "unmounted": {}, "absent": {"disconnect": True}, "mounted": {"size": 1}, "connected": {"size": 1}}
 
 
@@ -171,7 +177,8 @@ def test_a_process_that_has_files_open_does_not_keep_it(two):
     dead, heir = two
     with Path(dead.mount_point, "old").open() as file:
         done = dead.state("disconnected", owner="shared")
-        # A loop device stays while a file system on it is in use; nothing can be written to it any more.
+        # A loop device stays while a file system on it is in use. Nothing can be written to it any
+        # more.
         assert done["result"] in (True, False)
         if not done["result"]:
             assert "in use" in done["comment"]
@@ -214,7 +221,7 @@ def test_r18_unmounted_writes_nothing(two):
 
 
 def test_r18_nothing_is_unmounted_while_the_controller_cannot_be_asked(two, monkeypatch):
-    """A host that is cut off from the master may have been taken for dead, and still reach the storage."""
+    """A host that is cut off from the master may be taken for dead, and still reach the storage."""
     dead, _ = two
     monkeypatch.setattr(type(dead.flow.controller), "call", unanswered)
     done = dead.state("unmounted", owner="shared")
@@ -239,7 +246,8 @@ def test_r18_given_to_another_minion_it_is_still_stale(given, function):
     assert "would be removed" in before["comment"], before
     assert mounted_at(dead)
     done = dead.state(function, **parameters)
-    # A new one of the name is not made at once: whoever applies this expects the data of the one that was given away.
+    # No new volume of the name is made at once, since the user expects the data of the volume that
+    # was given away.
     assert done["result"] is (function not in ("mounted", "connected")), done
     assert "what had not been written is lost" in done["comment"]
     assert not mounted_at(dead)
@@ -294,7 +302,10 @@ def test_r18_let_go_of_the_module_s_disconnect_writes_nothing(own, hosts, elsewh
 
 @pytest.mark.parametrize("name", ["data", "other"])
 def test_r18_taken_over_again_by_the_host_itself(own, elsewhere, name):
-    """Also under another name, by which nothing of it is attached: twice on one host, it would be destroyed there."""
+    """Also under another name, by which it is not attached.
+
+    Attached twice on one host, it would be destroyed there.
+    """
     let_go(own, "unmanage")
     new_id = take_over(own, own.flow.consumer.attachment("data").volume_id, name, "web1")
     if name == "other":
@@ -313,7 +324,10 @@ def test_r18_taken_over_again_by_the_host_itself(own, elsewhere, name):
 
 @pytest.mark.parametrize("function", ["disconnected", "unmounted", "mounted"])
 def test_r18_deleted_nothing_is_written_to_what_comes_after_it(own, elsewhere, tmp_path, function):
-    """As on an array that gives the number of its LUN to another volume: the file has another name, and stays."""
+    """As on an array that gives the number of its LUN to another volume.
+
+    The file has another name, and stays.
+    """
     (file,) = own.root.glob("volumes/volume-*")
     next_one = file.with_name("next")
     os.link(file, next_one)
@@ -425,7 +439,7 @@ def unanswered(self, *args, **given):
 
 
 def not_written(heir, **given):
-    """Return whether the one that has the volume now sees what was written, and nothing of what was not."""
+    """Return whether the new host of the volume sees the written data, and no other."""
     assert heir.mounted(fstype="ext4", **given)["result"] is True
     return sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 

@@ -1,4 +1,4 @@
-"""Snapshots with the file system frozen: real file systems, and a state that is killed in the middle."""
+"""Snapshots with frozen file systems: real ones, and a state that is killed in the middle."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_frozen_while_it_is_cut_and_whole(mounted, hooks):
 
 
 def test_the_backend_is_loaded_before_writers_wait(mounted, monkeypatch):
-    """As in a new salt-call: nothing is loaded but what this run loads."""
+    """As in a new salt-call: only the things that this run needs are loaded."""
     mounted.close()
     mounted.context.clear()
     loaded, real = [], freeze.frozen
@@ -140,7 +140,7 @@ def test_a_snapshot_that_was_not_frozen_until_the_end_is_not_kept(mounted, hooks
 
 @pytest.fixture
 def impatient(mounted, monkeypatch):
-    """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on."""
+    """A controller behind a bus: the client stops waiting, and the operation goes on."""
     made = Impatient(mounted.flow.controller)
     monkeypatch.setattr("saltstorage.flow.flow.Flow.controller", made)
     yield mounted
@@ -183,7 +183,7 @@ def test_n5_none_is_taken_when_the_time_is_over(mounted, hooks):
 
 
 def test_the_master_dies_after_the_cut(mounted, monkeypatch):
-    """No answer comes: the file system is thawed, and the snapshot, which exists, is not taken for a frozen one."""
+    """No answer comes: the file system is thawed, and the snapshot does not count as frozen."""
     real = type(mounted.flow).controller.func
 
     class Lost:

@@ -1,11 +1,10 @@
-"""What ``connected`` and ``mounted`` do when the administrator grew the volume, with real devices and file systems."""
+"""``connected`` and ``mounted`` after the administrator grew the volume, with real devices."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from saltstorage.consumer.filesystems import resizefs
 from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
+from tests.unit.plans.minion import load
 
 pytestmark = pytest.mark.root
 
@@ -41,7 +41,10 @@ def done(result):
 
 
 def foretold(host, function, **given):
-    """Apply a state that has something to do; its dry run says before what, and a second run finds nothing."""
+    """Apply a state that has something to do.
+
+    Its dry run foretells the changes, and a second run has none.
+    """
     dry = host.state(function, test=True, **given)
     assert dry["result"] is None, dry
     changes = done(host.state(function, **given))
@@ -66,7 +69,10 @@ def owner(request):
 
 
 def behind(host):
-    """The hosts that have not followed, as the check, the answer to another extension, the runner and the records have it."""
+    """The hosts that have not followed.
+
+    The check, the answer to another extension, the runner and the records agree on them.
+    """
     service = host.service
     volume = service.catalog.volume("shared", "data")
     found = [f.host for f in service.check().findings(kinds="behind")]
@@ -174,7 +180,7 @@ def test_x6_a_host_whose_file_system_is_mounted_by_others_and_did_not_grow_has_n
     assert (device_size(by_hand), fs_size(by_hand) < GIB) == (2 * GIB, True)
     assert known(by_hand) == [1]
     assert [f.host for f in by_hand.service.check().findings(kinds="behind")] == ["web1"]
-    # Nobody can make it grow but who mounted it; then it is seen to have followed.
+    # Only those who mounted it can make it grow. Then its growth is reported.
     subprocess.run(["xfs_growfs", by_hand.mount_point], check=True, capture_output=True)
     function, given = ("present", {"size": 2}) if function == "present" else ("connected", {})
     assert foretold(by_hand, function, **given) == {"size": SIZE}

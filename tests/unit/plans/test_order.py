@@ -1,4 +1,4 @@
-"""In which order the controller and the host work, and what stays when one of the two cannot."""
+"""The order in which the controller and the host work, and the rest when one of the two cannot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def steps(monkeypatch):
-    """What changes something, on either side, in its order."""
+    """The steps that change something, on either side, in their order."""
     seen = []
 
     def watch(cls, name, say):
@@ -46,7 +46,7 @@ def test_c8_mapped_then_attached_and_detached_then_unmapped(host, steps):
 
 
 def test_c8_nothing_is_attached_that_is_not_mapped(hosts, hooks, steps):
-    """The controller fails; and a record from before the mapping is nothing to attach from, at a boot either."""
+    """The controller fails. A record from before the mapping is not attached, nor at a boot."""
     host = hosts(driver="tests.unit.plans.faulty_driver.FaultyDriver")
 
     def refuse():
@@ -94,7 +94,7 @@ def small_disk(tmp_path):
 
 
 def test_u6_r2_r6_what_cannot_be_detached_stays_mapped(small_disk, hosts, steps):
-    """The storage is full, so that what was written cannot be flushed: neither detached nor unmapped, until it can."""
+    """The storage is full, so cached data cannot be flushed: nothing is detached or unmapped."""
     host = hosts(volumes=small_disk / "volumes")
     assert host.state("connected", size=1)["result"] is True
     steps.clear()

@@ -1,4 +1,4 @@
-"""G10: what is asked for again, and what never is."""
+"""G10: operations that are repeated after an error, and those that never are."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which states may be asked for together with the present one: only what comes right after it and is sure to run."""
+"""The states whose requests may travel with the present one, and how other states stand."""
 
 import pytest
 
@@ -87,7 +87,7 @@ def test_nothing_is_sent_ahead_in_a_dry_run_or_outside_of_a_run():
     [(True, False, DONE), (False, False, FAILED), (None, True, FORETOLD), (None, False, OPEN), ("missing", False, OPEN)],
 )
 def test_how_another_state_stands(result, test, outcome):
-    """A result of None outside of a dry run is that of a state in a process of its own, which has not ended."""
+    """A state in a process of its own that has not ended has the result None."""
     chunks = [chunk("a"), chunk("b")]
     running = {} if result == "missing" else {"storage_volume_|-id-a_|-a_|-present": {"result": result}}
     run = Run(test=test, low=chunks[1], chunks=chunks, running=running)

@@ -1,4 +1,4 @@
-"""Volumes of ``shared`` on two hosts: what each may do while the other has them."""
+"""Volumes of ``shared`` on two hosts: the rights of each while the other has them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_c12_one_host_writes_and_no_other_mounts(two):
 
 
 def test_c5_all_read_and_u9_one_goes(two):
-    """Rows C5, U9, R14: read-only on every level, and the one that goes leaves the other its device."""
+    """Rows C5, U9, R14: read-only on every level. A host that goes leaves the other its device."""
     first, second = two
     assert mounted(first)["result"]
     Path(first.mount_point, "file").write_text("kept")
@@ -71,7 +71,7 @@ def test_c5_all_read_and_u9_one_goes(two):
 
 
 def test_connected_for_writing_on_two_for_what_knows_of_both(two):
-    """A cluster file system or database looks after itself; then neither host may mount another one."""
+    """A cluster file system or database looks after itself; no host may mount another one then."""
     for host in two:
         assert host.state("connected", owner="shared")["result"]
         assert host.state("connected", owner="shared")["changes"] == {}

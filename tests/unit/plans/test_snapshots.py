@@ -101,9 +101,9 @@ def test_n4_no_such_volume(volume, test):
 
 
 class Impatient:
-    """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on.
+    """A controller behind a bus: the client stops waiting after a time, and the operation goes on.
 
-    :ivar begun: what must have happened before the time counts.
+    :ivar begun: the event from which the time counts.
     """
 
     def __init__(self, controller):
@@ -317,7 +317,7 @@ def test_rotated_keeps_the_last_and_no_others(volume):
 
 
 def test_rotated_to_none_of_a_protected_volume(volume):
-    """What comes next in pillar, the deletion of the volume, would be refused."""
+    """The deletion of the volume, which comes next in pillar, would be refused."""
     done(volume.state("snapshot_rotated", "daily"))
     volume.service.call("update", {"name": "data", "owner": "web1", "protected": True}, Caller())
     refused(volume.state("snapshot_rotated", "daily", keep=0), "FAILED_PRECONDITION", "protected")
@@ -476,7 +476,7 @@ def test_revert_only_to_the_latest(volume):
 
 
 def test_revert_of_what_has_grown(volume):
-    """Ceph would give it its former size, whatever the records say."""
+    """Ceph would give it its former size, against the records."""
     done(volume.state("snapshot_present", "one"))
     done(volume.state("extended", size=2))
     with pytest.raises(FailedPreconditionError, match=r"has 2 GiB by now, and had 1 .*size: 2GiB"):
