@@ -128,7 +128,7 @@ def connect(flow: Flow, owner: str, name: str, how: How = How()) -> Connected:
 
 def ask_connect(flow: Flow, owner: str, name: str, how: How) -> Ask:
     """Record that a volume is about to be mapped to this host, and return the request for it."""
-    # The host is looked at before anything is recorded or asked for: what it lacks is an error
+    # The host is looked at before anything is recorded or asked for: a missing program is an error
     # that leaves nothing.
     connector = flow.once("saltstorage.connector", flow.consumer.connector_properties)
     if how.passphrase and not flow.status(name).ok:

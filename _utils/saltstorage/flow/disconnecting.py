@@ -23,7 +23,7 @@ class Disconnected(Generic[T]):
     :ivar before: the result of the step that came first, such as to unmount.
     :ivar path: the former path of the device; ``mapping`` when there was none and a mapping went;
         empty when there was neither.
-    :ivar warnings: what ``force`` lost.
+    :ivar warnings: sentences on the data that ``force`` lost.
     """
 
     before: T

@@ -31,7 +31,7 @@ def writable(flow: Flow, name: str) -> list[mounts.Mount]:
 
 
 def entries(flow: Flow, name: str) -> list[Entry]:
-    """Return the entries of a volume in the table of file systems: those that ``mounted`` made."""
+    """Return the entries of a volume in the table of file systems: made by ``mounted``."""
     return flow.consumer.fstab.of_device(flow.link(name))
 
 
@@ -41,7 +41,7 @@ def own(flow: Flow, name: str) -> set[str]:
 
 
 def entry_at(flow: Flow, path: str) -> Entry | None:
-    """Return the entry of a mount point in the table of file systems, whatever its device is."""
+    """Return the entry of a mount point in the table of file systems, of any device."""
     return flow.consumer.fstab.find(path)
 
 

@@ -30,7 +30,7 @@ def present(flow: Flow, name: Any, volume: Any, freeze: Any, timeout: Any) -> Pl
     if freeze:
         snapshots.mount_point(flow, parent.name)
     changes = {name: change(None, {"volume": parent.name, "size": parent.size})}
-    # One that is being taken since an earlier apply is no change of this one's.
+    # A snapshot that an earlier apply began is no change of this one.
     pending = old is not None and old.state == model.CREATING
     return Plan(f"Snapshot {name!r} would be taken.", changes, lambda: _take(flow, name, parent, freeze, timeout, pending))
 

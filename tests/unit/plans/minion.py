@@ -19,6 +19,17 @@ def load(path, **dunders):
     return module
 
 
+def ok(answer):
+    """Check that a state succeeded, and return its answer."""
+    return check_result(answer, True)
+
+
+def check_result(answer, result):
+    """Check the result of a state, and return the state's answer. A failure shows the comment."""
+    assert answer["result"] is result, answer
+    return answer
+
+
 class Host:
     """One minion. Several of them share one controller's catalog and backend."""
 

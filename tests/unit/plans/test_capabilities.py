@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saltstorage.errors import UnimplementedError
+from tests.unit.plans.minion import ok
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def bare(host):
     """A minion with a volume on such a backend."""
     host.opts["storage"]["backends"]["local"]["provider"] = "tests.unit.plans.bare_provider.BareProvider"
     host.opts["storage"]["types"] = {"gold": {"extra_specs": {"tier": "1"}}}
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("present", size=1))
     return host
 
 
@@ -47,4 +48,4 @@ def test_g6_what_the_administrator_asks_for(bare):
     ):
         with pytest.raises(UnimplementedError, match="'local'"):
             call()
-    assert bare.state("present", size=1)["changes"] == {}
+    assert ok(bare.state("present", size=1))["changes"] == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.controller.admin import copying
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
@@ -16,16 +17,16 @@ pytestmark = pytest.mark.root
 @pytest.mark.parametrize("kind", ["snapshot", "volume"])
 def test_p8_r20_a_larger_copy_is_mounted_beside_its_origin(host, kind):
     """P6, P8, R20: with the data, at full size, and although XFS mounts no UUID twice by itself."""
-    assert host.mounted()["result"] is True
+    ok(host.mounted())
     Path(host.mount_point, "file").write_text("kept")
-    assert host.state("disconnected")["result"] is True
-    assert host.state("snapshot_present", "cut")["result"] is True
-    assert host.mounted()["result"] is True
+    ok(host.state("disconnected"))
+    ok(host.state("snapshot_present", "cut"))
+    ok(host.mounted())
     source = {"snapshot": "cut"} if kind == "snapshot" else {"volume": "data"}
     if kind == "volume":
-        assert host.state("disconnected")["result"] is True
-        assert host.state("present", "copy", size=2, source=source)["result"] is True
-        assert host.mounted()["result"] is True
+        ok(host.state("disconnected"))
+        ok(host.state("present", "copy", size=2, source=source))
+        ok(host.mounted())
     point = host.folder / "copy"
     wanted = {"name": "copy", "size": 2, "source": source, "mount": str(point)}
     done = host.mounted(**wanted)
@@ -35,9 +36,9 @@ def test_p8_r20_a_larger_copy_is_mounted_beside_its_origin(host, kind):
     assert (point / "file").read_text() == "kept"
     (point / "file").write_text("changed")
     assert Path(host.mount_point, "file").read_text() == "kept"
-    assert host.mounted(**wanted)["changes"] == {}
-    assert host.mounted()["changes"] == {}
-    assert host.state("disconnected", "copy")["result"] is True
+    assert ok(host.mounted(**wanted))["changes"] == {}
+    assert ok(host.mounted())["changes"] == {}
+    ok(host.state("disconnected", "copy"))
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_m16_a_copy_is_not_made_of_a_source_that_failed_or_comes_later(live):
     refused(live.apply(copy, failing)[0], "FAILED_PRECONDITION", "'first'", "later in this run")
     assert live.flow.inventory().volume("web1", "copy") is None
     assert [found["result"] for found in live.apply(first, copy)] == [True, True]
-    assert live.state("disconnected", "copy")["result"] is True
+    ok(live.state("disconnected", "copy"))
     done = live.apply(failing, copy)
     assert [found["result"] for found in done] == [False, True], done
 
@@ -117,10 +118,10 @@ def test_m16_a_source_goes_after_its_copies(live):
     """Row M16: absent of a volume that this run copies waits for the copy."""
     first, copy = volumes(live, "first", "copy")
     gone = ("absent", {"name": "first", "disconnect": True})
-    assert live.apply(first)[0]["result"] is True
+    ok(live.apply(first)[0])
     refused(live.apply(gone, copy)[0], "FAILED_PRECONDITION", "'copy'", "later in this run")
     failing = ("mounted", {**copy[1], "mount_options": "no such option"})
-    assert live.state("absent", "copy", disconnect=True)["result"] is True
+    ok(live.state("absent", "copy", disconnect=True))
     refused(live.apply(failing, gone)[1], "FAILED_PRECONDITION", "'copy'", "failed in this run")
     done = live.apply(copy, gone)
     assert [found["result"] for found in done] == [True, True], done
@@ -140,7 +141,7 @@ def test_m16_a_mount_point_inside_another_one(live):
     done = live.apply(inner, outer)
     assert [(found["result"], found["changes"]) for found in done] == [(True, {})] * 2, done
     for name in ("inner", "outer"):
-        assert live.state("disconnected", name)["result"] is True
+        ok(live.state("disconnected", name))
     failing = ("mounted", {**outer[1], "mount_options": "no such option"})
     refused(live.apply(failing, inner)[1], "FAILED_PRECONDITION", "'outer'", "failed in this run")
 
@@ -148,8 +149,8 @@ def test_m16_a_mount_point_inside_another_one(live):
 @pytest.mark.parametrize("kind", ["volume", "snapshot"])
 def test_m16_a_copy_of_a_volume_that_was_never_formatted_is_formatted_later(live, kind):
     """Row M16: it is as empty as its source, and so no data of it can have been lost."""
-    assert live.state("connected", "raw", size=1)["result"] is True
-    assert live.state("snapshot_present", "cut", volume="raw")["result"] is True
+    ok(live.state("connected", "raw", size=1))
+    ok(live.state("snapshot_present", "cut", volume="raw"))
     source = {"volume": "raw"} if kind == "volume" else {"snapshot": "cut"}
     done = live.state("mounted", "copy", size=1, source=source)
     assert done["result"] is True, done
@@ -157,7 +158,7 @@ def test_m16_a_copy_of_a_volume_that_was_never_formatted_is_formatted_later(live
 
 
 def test_r3_the_table_of_file_systems_names_the_link(host):
-    assert host.mounted()["result"] is True
+    ok(host.mounted())
     [line] = (host.folder / "fstab").read_text().splitlines()
     assert line.split()[:2] == [str(host.folder / "dev" / "data"), host.mount_point]
 
@@ -171,11 +172,11 @@ def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(hos
     host.opts["storage"]["backends"]["other"] = {**host.opts["storage"]["backends"]["local"], "file_driver_path": str(others)}
     host.opts["storage"]["default_backend"] = "local"
     of = {"a": {"volume": "data"}, "given": {"volume": "data"}, "c": {"snapshot": "cut"}, "d": {"volume": "a"}}
-    assert host.state("present", size=1)["result"] is True
-    assert host.state("snapshot_present", "cut")["result"] is True
+    ok(host.state("present", size=1))
+    ok(host.state("snapshot_present", "cut"))
     for name, source in of.items():
-        assert host.state("present", name, size=1, source=source)["result"] is True
-    assert host.state("snapshot_absent", "cut")["result"] is True
+        ok(host.state("present", name, size=1, source=source))
+    ok(host.state("snapshot_absent", "cut"))
     catalog = host.service.catalog
     before = {name: catalog.volume("web1", name) for name in of}
     host.service.giving.give(owner="web1", name="given", new_owner="db1")
@@ -194,11 +195,11 @@ def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(hos
     assert before["d"] == catalog.volume("web1", "d"), "made of one that did not move"
     assert before["c"] == catalog.volume("web1", "c"), "made of a snapshot"
     # Another one of its name is still another one.
-    assert host.state("absent")["result"] is True
-    assert host.state("present", "a", size=1, source=of["a"])["changes"] == {}
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("absent"))
+    assert ok(host.state("present", "a", size=1, source=of["a"]))["changes"] == {}
+    ok(host.state("present", size=1))
     refused = host.state("present", "a", size=1, source=of["a"])
-    assert (refused["result"], "source" in refused["comment"]) == (False, True)
+    assert (refused["result"], "source" in refused["comment"]) == (False, True), refused
 
 
 def test_p10_a_copy_of_what_was_renamed(host):
@@ -206,22 +207,22 @@ def test_p10_a_copy_of_what_was_renamed(host):
 
     By the former name, which now means another volume, it is not.
     """
-    assert host.state("present", size=1)["result"] is True
-    assert host.state("present", "copy", size=1, source={"volume": "data"})["result"] is True
+    ok(host.state("present", size=1))
+    ok(host.state("present", "copy", size=1, source={"volume": "data"}))
     host.service.giving.give(owner="web1", name="data", new_owner="web1", new_name="old")
     for name in ("old", "data"):
         done = host.state("present", "copy", size=1, source={"volume": name})
-        assert (done["result"], done["changes"]) == (True, {}), (name, done)
-    assert host.state("present", size=1)["result"] is True
+        assert (done["result"], done["changes"]) == (True, {}), (name, done), done
+    ok(host.state("present", size=1))
     refused = host.state("present", "copy", size=1, source={"volume": "data"})
-    assert (refused["result"], "source" in refused["comment"]) == (False, True)
-    assert host.state("present", "copy", size=1, source={"volume": "old"})["changes"] == {}
+    assert (refused["result"], "source" in refused["comment"]) == (False, True), refused
+    assert ok(host.state("present", "copy", size=1, source={"volume": "old"}))["changes"] == {}
 
 
 def test_p10_each_other_source_has_a_message_of_its_own(host):
     """Row P10: another source: the source of its source, one made anew under its name, or none."""
     for name, given in {"data": {}, "a": {"source": {"volume": "data"}}, "b": {"source": {"volume": "a"}}}.items():
-        assert host.state("present", name, size=1, **given)["result"] is True
+        ok(host.state("present", name, size=1, **given))
     refused(
         host.state("present", "b", size=1, source={"volume": "data"}),
         "ALREADY_EXISTS",
@@ -229,8 +230,8 @@ def test_p10_each_other_source_has_a_message_of_its_own(host):
     )
     refused(host.state("present", size=1, source={"volume": "a"}), "ALREADY_EXISTS", "it was made empty, asked for is a copy of volume 'a'")
     former = host.flow.inventory().volume("web1", "data").id
-    assert host.state("absent")["result"] is True
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("absent"))
+    ok(host.state("present", size=1))
     present = host.flow.inventory().volume("web1", "data").id
     refused(
         host.state("present", "a", size=1, source={"volume": "data"}),

@@ -24,6 +24,7 @@ from saltstorage.consumer.host import commands
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
 from saltstorage.flow import flow, volumes
 from saltstorage.model import Volume
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
@@ -89,10 +90,6 @@ def write(host, text="kept"):
 
 def read(host):
     return Path(host.mount_point, "file").read_text()
-
-
-def ok(done):
-    assert done["result"] is True, done
 
 
 def refused(done, code):
@@ -306,11 +303,11 @@ def test_x6_mapping_and_file_system_grow_while_mounted(host):
     assert done["result"] is True, done
     assert set(done["changes"]) == {"size", "filesystem"}
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
-    assert mounted(host, size=2)["changes"] == {}
+    assert ok(mounted(host, size=2))["changes"] == {}
     done = host.state("extended", size=3)
     assert done["result"] is True, done
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 2.8 * 2**30
-    assert host.state("extended", size=3)["changes"] == {}
+    assert ok(host.state("extended", size=3))["changes"] == {}
     assert host.state("present", size=4)["changes"] == {"size": {"old": 3, "new": 4}}
     assert read(host) == "kept"
 
@@ -345,7 +342,7 @@ def test_x6_without_its_passphrase_nothing_of_an_encrypted_volume_grows(taken_fo
         assert "pillar://storage:passphrases:data" in comment
     assert host.flow.inventory().volume("web1", "data").size == 1
     # A volume that does not grow needs none.
-    assert host.state(function, **{**given, "size": 1})["changes"] == {}
+    assert ok(host.state(function, **{**given, "size": 1}))["changes"] == {}
     say(host, SECRET)
     assert host.state(function, test=True, **given)["changes"] == {"size": {"old": 1, "new": 2}}
 
@@ -362,7 +359,7 @@ def test_x7_killed_before_the_mapping_grew(host, monkeypatch):
     done = mounted(host, size=2)
     assert done["result"] is True, done
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
-    assert mounted(host, size=2)["changes"] == {}
+    assert ok(mounted(host, size=2))["changes"] == {}
 
 
 def kill(*args, **kwargs):
@@ -410,7 +407,7 @@ def test_c9_killed_at_a_step_of_encrypting(host, monkeypatch, at):
     done = mounted(host)
     assert done["result"] is True, done
     write(host)
-    assert mounted(host)["changes"] == {}
+    assert ok(mounted(host))["changes"] == {}
     attached = host.flow.consumer.records.load("data")
     assert (attached.encrypting, attached.formatting) == (False, False)
     assert read(host) == "kept"
@@ -538,7 +535,7 @@ def test_an_adopted_volume_that_is_encrypted(host):
     assert done["result"] is True, done
     assert {"encryption", "filesystem"}.isdisjoint(done["changes"])
     assert read(host) == "kept"
-    assert mounted(host)["changes"] == {}
+    assert ok(mounted(host))["changes"] == {}
     # From now on it is known.
     ok(host.state("disconnected"))
     refused(host.mounted(fstype="ext4"), "ALREADY_EXISTS")
@@ -587,7 +584,7 @@ def test_p6_a_copy_of_an_encrypted_volume(host):
     assert done["result"] is True, done
     assert "filesystem" not in done["changes"]
     assert (host.folder / "copy" / "file").read_text() == "kept"
-    assert host.state("mounted", **copy)["changes"] == {}
+    assert ok(host.state("mounted", **copy))["changes"] == {}
 
 
 @needs_mapper
@@ -600,7 +597,7 @@ def test_c5_read_only(host):
     done = mounted(host, read_only=True)
     assert done["result"] is True, done
     assert read(host) == "kept"
-    assert mounted(host, read_only=True)["changes"] == {}
+    assert ok(mounted(host, read_only=True))["changes"] == {}
     assert subprocess.run(["blockdev", "--getro", opened(host)], capture_output=True, check=True).stdout.strip() == b"1"
 
 
@@ -637,7 +634,7 @@ def test_r4_after_a_boot(host, monkeypatch, tmp_path):
     host.opts.update({**salt.config.minion_config(None), "cachedir": str(tmp_path), "osenv": {"driver": "env"}, **host.opts})
     done = mounted(host)
     assert set(done["changes"]) == {"passphrase"}, done
-    assert mounted(host)["changes"] == {}
+    assert ok(mounted(host))["changes"] == {}
     boot()
     host.opts["pillar"] = {}
     (found,) = host.flow.consumer.reattach()
@@ -668,7 +665,7 @@ def test_x6_grown_while_it_was_not_open(host):
     subprocess.run(["cryptsetup", "close", opened(host)], check=True)
     _, volume = volumes.extend(host.flow, "web1", "data", 2)
     for test in (True, False):
-        assert host.state("extended", size=2, test=test)["changes"] == {}
+        assert ok(host.state("extended", size=2, test=test))["changes"] == {}
     assert [c.behind(volume) for c in host.flow.inventory_now().connections_of(volume)] == [True]
     dry = mounted(host, size=2, test=True)
     assert dry["changes"]["path"]["new"] == str(host.folder / "dev" / "data"), dry
@@ -676,7 +673,7 @@ def test_x6_grown_while_it_was_not_open(host):
     assert read(host) == "kept"
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
     assert [c.behind(volume) for c in host.flow.inventory_now().connections_of(volume)] == [False]
-    assert mounted(host, size=2)["changes"] == {}
+    assert ok(mounted(host, size=2))["changes"] == {}
 
 
 @needs_mapper

@@ -13,6 +13,7 @@ from saltstorage.drivers import sparse
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 from saltstorage.flow import snapshots
 from saltstorage.model import Fence
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
@@ -35,7 +36,7 @@ def two(hosts):
     """
     dead, heir = hosts("web1"), hosts("web2")
     admin(dead, "create", size=1)
-    assert mounted(dead)["result"]
+    ok(mounted(dead))
     write(dead)
     admin(dead, "disconnect", host="web1", fenced=True)
     return dead, heir
@@ -45,7 +46,7 @@ def two(hosts):
 def own(hosts):
     """A host that is taken for dead, with a mounted volume of its own and unwritten data."""
     dead = hosts("web1")
-    assert dead.mounted(fstype="ext4")["result"]
+    ok(dead.mounted(fstype="ext4"))
     write(dead)
     admin(dead, "disconnect", owner="web1", host="web1", fenced=True)
     return dead
@@ -112,24 +113,24 @@ def mounted(host, **given):
 def test_u10_the_one_that_comes_back_is_told_and_rid_of_its_device(two, function):
     dead, heir = two
     # One machine plays both hosts: the heir's own loop device is another one.
-    assert heir.state("connected", owner="shared")["result"] is True
+    ok(heir.state("connected", owner="shared"))
     device = os.path.realpath(dead.folder / "dev" / "data")
     given = {"size": None, "owner": "shared"}
     before = dead.state(function, test=True, **given)
     if function == "mounted":
-        assert before["result"] is False
+        assert before["result"] is False, before
         assert "would be removed" in before["comment"]
         assert mounted_at(dead)
         done = dead.state(function, **given)
-        assert (done["result"], done["changes"]) == (False, {})
+        assert (done["result"], done["changes"]) == (False, {}), done
         assert done["comment"].startswith("FAILED_PRECONDITION")
         assert f"its stale device {device} was removed" in done["comment"]
         assert dead.flow.consumer.attachments() == ([], [])
         assert (dead.folder / "fstab").read_text() == ""
     else:
         # Two hosts may be connected; the stale device goes and another comes.
-        assert before["result"] is None
-        assert dead.state(function, **given)["result"] is True
+        assert before["result"] is None, before
+        ok(dead.state(function, **given))
     assert not mounted_at(dead)
 
 
@@ -141,25 +142,25 @@ def test_u10_disconnected_removes_it_and_the_controller_forgets(two):
     assert done["changes"]["path"]["new"] is None
     assert "what had not been written is lost" in done["comment"]
     assert fenced_hosts(dead) == []
-    assert dead.state("disconnected", owner="shared")["changes"] == {}
+    assert ok(dead.state("disconnected", owner="shared"))["changes"] == {}
 
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_c14_a_mount_point_that_was_there_stays(two, ours):
     dead, _ = two
     if not ours:
-        assert dead.state("disconnected", owner="shared")["result"]
+        ok(dead.state("disconnected", owner="shared"))
         os.mkdir(dead.mount_point)
-        assert mounted(dead)["result"]
+        ok(mounted(dead))
         admin(dead, "disconnect", host="web1", fenced=True)
-    assert dead.state("disconnected", owner="shared")["result"]
+    ok(dead.state("disconnected", owner="shared"))
     assert os.path.isdir(dead.mount_point) is not ours
 
 
 def test_r18_what_was_not_written_never_is(two):
     dead, heir = two
-    assert dead.state("disconnected", owner="shared")["result"] is True
-    assert mounted(heir)["result"] is True
+    ok(dead.state("disconnected", owner="shared"))
+    ok(mounted(heir))
     assert sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 
@@ -170,7 +171,7 @@ def test_r18_mounted_again_without_a_word_in_between(two):
     assert done["result"] is True, done
     assert sorted(os.listdir(dead.mount_point)) == ["lost+found", "old"]
     assert fenced_hosts(dead) == []
-    assert mounted(dead)["changes"] == {}
+    assert ok(mounted(dead))["changes"] == {}
 
 
 def test_a_process_that_has_files_open_does_not_keep_it(two):
@@ -184,9 +185,9 @@ def test_a_process_that_has_files_open_does_not_keep_it(two):
             assert "in use" in done["comment"]
             assert fenced_hosts(dead) == ["web1"], "not given again before it is gone"
         file.close()
-    assert dead.state("disconnected", owner="shared")["result"] is True
+    ok(dead.state("disconnected", owner="shared"))
     assert fenced_hosts(dead) == []
-    assert mounted(heir)["result"] is True
+    ok(mounted(heir))
     assert sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 
@@ -207,7 +208,7 @@ def test_a_host_whose_device_went_with_its_kernel_says_so_of_a_volume_that_was_d
 def test_r18_unmounted_writes_nothing(two):
     dead, heir = two
     before = dead.state("unmounted", owner="shared", test=True)
-    assert before["result"] is None
+    assert before["result"] is None, before
     assert "would be removed" in before["comment"]
     assert mounted_at(dead)
     done = dead.state("unmounted", owner="shared")
@@ -216,7 +217,7 @@ def test_r18_unmounted_writes_nothing(two):
     assert not mounted_at(dead)
     assert (dead.folder / "fstab").read_text() == ""
     assert fenced_hosts(dead) == []
-    assert dead.state("unmounted", owner="shared")["changes"] == {}
+    assert ok(dead.state("unmounted", owner="shared"))["changes"] == {}
     assert not_written(heir, owner="shared", size=None)
 
 
@@ -310,16 +311,16 @@ def test_r18_taken_over_again_by_the_host_itself(own, elsewhere, name):
     new_id = take_over(own, own.flow.consumer.attachment("data").volume_id, name, "web1")
     if name == "other":
         done = own.state("connected", name)
-        assert done["result"] is False
+        assert done["result"] is False, done
         assert "still attached here as 'data' of web1" in done["comment"]
         assert fenced_hosts(own) == ["web1"]
-        assert own.state("disconnected")["result"] is True
+        ok(own.state("disconnected"))
     done = own.state("mounted", name, fstype="ext4")
     assert done["result"] is True, done
     assert own.flow.consumer.attachment(name).volume_id == new_id
     assert fenced_hosts(own) == []
     assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
-    assert own.state("disconnected", name)["result"] is True
+    ok(own.state("disconnected", name))
 
 
 @pytest.mark.parametrize("function", ["disconnected", "unmounted", "mounted"])
@@ -343,7 +344,7 @@ def test_r18_deleted_nothing_is_written_to_what_comes_after_it(own, elsewhere, t
     subprocess.run(["umount", tmp_path], check=True)
     assert found == ["lost+found", "old"]
     # From now on, the name is free.
-    assert own.mounted(fstype="ext4")["result"] is True
+    ok(own.mounted(fstype="ext4"))
 
 
 def test_r18_the_administrator_sees_the_fence_of_what_is_gone_and_removes_it(own, elsewhere):
@@ -360,7 +361,7 @@ def test_r18_the_administrator_sees_the_fence_of_what_is_gone_and_removes_it(own
     assert fenced_hosts(own) == ["web1"]
     assert service.repair().run(kinds="fenced_host", remove=found.id, apply=True)[0]["done"] is True
     assert (fenced_hosts(own), service.check().findings(kinds="fenced_host")) == ([], [])
-    assert own.state("disconnected")["result"] is True
+    ok(own.state("disconnected"))
 
 
 def test_r18_given_away_the_module_s_disconnect_writes_nothing(given):
@@ -372,7 +373,7 @@ def test_r18_given_away_the_module_s_disconnect_writes_nothing(given):
 
 def test_r18_a_new_volume_of_the_name_does_not_hide_it(given):
     dead, heir = given
-    assert dead.state("present", size=1)["result"] is True
+    ok(dead.state("present", size=1))
     done = dead.state("connected", size=1)
     assert done["result"] is True, done
     assert not mounted_at(dead)
@@ -391,23 +392,23 @@ def test_r18_given_away_and_a_new_one_is_connected_by_the_module(given):
 def test_r18_renamed_it_goes_under_its_former_name_first(own):
     controller(own).giving.give(owner="web1", name="data", new_owner="web1", new_name="other")
     done = own.state("connected", "other")
-    assert done["result"] is False
+    assert done["result"] is False, done
     assert "still attached here as 'data' of web1" in done["comment"]
     assert fenced_hosts(own) == ["web1"]
     assert own.flow.consumer.attachment("other") is None
-    assert own.state("disconnected")["result"] is True
+    ok(own.state("disconnected"))
     assert fenced_hosts(own) == []
-    assert own.state("mounted", "other", fstype="ext4")["result"] is True
+    ok(own.state("mounted", "other", fstype="ext4"))
     assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
-    assert own.state("disconnected", "other")["result"] is True
+    ok(own.state("disconnected", "other"))
 
 
 def test_r18_another_owner_s_volume_of_the_name_is_left_alone(two):
     """The host was installed anew, has forgotten the shared one, and has its own of that name."""
     dead, _ = two
-    assert dead.state("disconnected", owner="shared")["result"] is True
+    ok(dead.state("disconnected", owner="shared"))
     volume = controller(dead).catalog.volume("shared", "data")
-    assert dead.mounted(fstype="ext4")["result"]
+    ok(dead.mounted(fstype="ext4"))
     fence(dead, volume)
     with pytest.raises(AlreadyExistsError, match="belongs to web1"):
         dead.module.disconnect("data", owner="shared")
@@ -423,9 +424,9 @@ def test_r18_what_is_stale_is_not_frozen_grown_or_deleted(own):
     assert "it is not deleted" in own.state("absent")["comment"]
     assert controller(own).catalog.snapshots() == []
     assert mounted_at(own)
-    assert own.state("disconnected")["result"] is True
-    assert own.state("extended", size=2)["result"] is True
-    assert own.mounted(size=2, fstype="ext4")["result"] is True
+    ok(own.state("disconnected"))
+    ok(own.state("extended", size=2))
+    ok(own.mounted(size=2, fstype="ext4"))
     assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
 
 
@@ -440,7 +441,7 @@ def unanswered(self, *args, **given):
 
 def not_written(heir, **given):
     """Return whether the new host of the volume sees the written data, and no other."""
-    assert heir.mounted(fstype="ext4", **given)["result"] is True
+    ok(heir.mounted(fstype="ext4", **given))
     return sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 

@@ -15,6 +15,7 @@ import pytest
 from saltstorage import model
 from saltstorage.consumer.filesystems import freeze
 from saltstorage.errors import DeadlineExceededError, UnavailableError
+from tests.unit.plans.minion import check_result
 from tests.unit.plans.test_snapshots import Impatient, done, fail, files, nothing, refused
 
 pytestmark = pytest.mark.root
@@ -57,7 +58,7 @@ def test_frozen_while_it_is_cut_and_whole(mounted, hooks):
 
     hooks["create_snapshot"] = at_the_cut
     hooks["after create_snapshot"] = lambda: during.update(early=during["wrote"].is_set())
-    assert mounted.state("snapshot_present", "cut", freeze=True, test=True)["result"] is None
+    check_result(mounted.state("snapshot_present", "cut", freeze=True, test=True), None)
     assert during == {}
     result = done(cut(mounted))
     assert result["changes"]["cut"]["new"]["frozen"] is True

@@ -13,7 +13,7 @@ from saltstorage.consumer.filesystems import resizefs
 from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
-from tests.unit.plans.minion import load
+from tests.unit.plans.minion import check_result, load
 
 pytestmark = pytest.mark.root
 
@@ -148,7 +148,7 @@ def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatc
     service = host.service
     with monkeypatch.context() as patch:
         patch.setattr(resizefs, "grow", unanswered)
-        assert host.state("mounted", owner=owner)["result"] is False
+        check_result(host.state("mounted", owner=owner), False)
     assert [c.size for c in service.catalog.connections()] == [1]
     assert set(foretold(host, "mounted", owner=owner)) == {"size", "filesystem"}
     assert [c.size for c in service.catalog.connections()] == [2]
@@ -245,7 +245,7 @@ def test_c4_the_mounted_file_system_follows_without_size(host, owner, fstype):
         # It cannot follow while it is mounted, and no run says that all is well.
         for test in (True, False):
             result = host.state("mounted", test=test, **given)
-            assert (result["result"], result["changes"]) == (False, {})
+            assert (result["result"], result["changes"]) == (False, {}), result
             assert "CAP_SYS_RESOURCE" in result["comment"]
         assert (device_size(host), fs_size(host)) == (GIB, before)
         done(host.state("unmounted", owner=owner))

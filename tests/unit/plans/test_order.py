@@ -11,6 +11,7 @@ from cinder import exception
 from saltstorage import model
 from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.controller.service import Service
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
@@ -38,10 +39,10 @@ def steps(monkeypatch):
 
 
 def test_c8_mapped_then_attached_and_detached_then_unmapped(host, steps):
-    assert host.state("connected", size=1)["result"] is True
+    ok(host.state("connected", size=1))
     assert steps == ["map", "attach"]
     steps.clear()
-    assert host.state("disconnected")["result"] is True
+    ok(host.state("disconnected"))
     assert steps == ["detach", "unmap"]
 
 
@@ -60,13 +61,13 @@ def test_c8_nothing_is_attached_that_is_not_mapped(hosts, hooks, steps):
     assert [found.state for found in host.flow.consumer.reattach()] == ["skipped"]
     assert steps == ["map"]
     hooks.clear()
-    assert host.state("connected")["result"] is True
+    ok(host.state("connected"))
 
 
 def test_c7_the_backend_maps_no_more(hosts, hooks, steps, monkeypatch):
     monkeypatch.setattr("saltstorage.flow.flow.RETRY_DELAYS", ())
     host = hosts(driver="tests.unit.plans.faulty_driver.FaultyDriver")
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("present", size=1))
 
     def full():
         raise exception.VolumeLimitExceeded(name="mappings", allowed=0)
@@ -79,7 +80,7 @@ def test_c7_the_backend_maps_no_more(hosts, hooks, steps, monkeypatch):
     assert host.flow.consumer.attachments() == ([], [])
     assert "attach" not in steps
     hooks.clear()
-    assert host.state("connected")["result"] is True
+    ok(host.state("connected"))
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def small_disk(tmp_path):
 def test_u6_r2_r6_what_cannot_be_detached_stays_mapped(small_disk, hosts, steps):
     """The storage is full, so cached data cannot be flushed: nothing is detached or unmapped."""
     host = hosts(volumes=small_disk / "volumes")
-    assert host.state("connected", size=1)["result"] is True
+    ok(host.state("connected", size=1))
     steps.clear()
     filler, device = small_disk / "filler", host.folder / "dev" / "data"
     with filler.open("wb") as file:
@@ -113,6 +114,6 @@ def test_u6_r2_r6_what_cannot_be_detached_stays_mapped(small_disk, hosts, steps)
     filler.unlink()
     with open(device, "r+b", buffering=0) as file:
         file.write(os.urandom(8 << 20))
-    assert host.state("disconnected")["result"] is True
+    ok(host.state("disconnected"))
     assert steps == ["detach", "unmap"]
     assert host.service.catalog.connections() == []

@@ -16,6 +16,7 @@ from saltstorage.errors import DeadlineExceededError, FailedPreconditionError, N
 from saltstorage.flow import snapshots
 from saltstorage.flow.inventory import Inventory
 from saltstorage.plans import snapshot_rotated
+from tests.unit.plans.minion import check_result
 
 BOTH = pytest.mark.parametrize("test", [True, False])
 
@@ -76,7 +77,7 @@ def test_n1_bad_input_names_the_field(volume, name, given, field, test):
 
 def test_n2_taken_once(volume):
     planned = volume.state("snapshot_present", "cut", test=True)
-    assert planned["result"] is None
+    assert planned["result"] is None, planned
     assert set(planned["changes"]) == {"cut"}
     assert files(volume) == ["volume"]
     first = done(volume.state("snapshot_present", "cut"))
@@ -206,7 +207,7 @@ def test_n8_absent(volume):
         refused(volume.state("snapshot_absent", "", test=test), "INVALID_ARGUMENT")
         nothing(volume.state("snapshot_absent", "cut", test=test))
     done(volume.state("snapshot_present", "cut"))
-    assert volume.state("snapshot_absent", "cut", test=True)["result"] is None
+    check_result(volume.state("snapshot_absent", "cut", test=True), None)
     assert files(volume) == ["snapshot", "volume"]
     assert done(volume.state("snapshot_absent", "cut"))["changes"]["cut"]["new"] is None
     nothing(volume.state("snapshot_absent", "cut"))
@@ -279,7 +280,7 @@ def test_rotated_bad_input_names_the_field(volume, name, given, field, test):
 
 
 def test_rotated_takes_one_when_the_newest_is_too_old(volume):
-    assert volume.state("snapshot_rotated", "daily", test=True)["result"] is None
+    check_result(volume.state("snapshot_rotated", "daily", test=True), None)
     assert series(volume) == []
     done(volume.state("snapshot_rotated", "daily"))
     [first] = series(volume)
@@ -291,7 +292,7 @@ def test_rotated_takes_one_when_the_newest_is_too_old(volume):
     nothing(volume.state("snapshot_rotated", "daily", every="24h"))
     # A daily run is a second early.
     age(volume, 3599)
-    assert volume.state("snapshot_rotated", "daily", test=True)["result"] is None
+    check_result(volume.state("snapshot_rotated", "daily", test=True), None)
 
 
 def test_rotated_keeps_the_last_and_no_others(volume):
