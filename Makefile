@@ -1,9 +1,11 @@
 # Every target creates what it needs. Python packages live in .venv, made from the lock files in requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test conformance lab lab-shell lint format bench docs lock clean
+.PHONY: help venv demo check test conformance lab lab-shell lint format bench docs lock clean
 BIN := .venv/bin
+# Where a login lacks them, as that of su does.
+export PATH := $(PATH):/usr/sbin:/sbin
 TESTS ?= tests/unit tests/functional tests/integration tests/conformance
-CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests docs/conf.py docs/_ext)
+CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests tools docs/conf.py docs/_ext)
 
 help:  ## Show this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -13,14 +15,17 @@ venv:  ## Make .venv with everything for development
 
 demo:  ## Watch a volume live from creation to deletion, with a real master and two minions (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make demo attaches and mounts block devices, so it needs root: sudo make demo"; else \
-	tools/packages.sh --tools && tools/venv.sh controller && $(BIN)/python demo/demo.py; fi
+	tools/packages.sh --demo && tools/venv.sh controller && $(BIN)/python demo/demo.py; fi
 
-test: lint  ## Lint, then unit, functional, integration and conformance tests
-	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tools; fi
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(wildcard $(TESTS))
+check: lint  ## Lint, types, prose, and the tests that need neither root nor daemons, in about a minute; TESTS=… and K=… choose
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --quick $(if $(K),-k "$(K)") $(filter-out tests/integration tests/conformance,$(wildcard $(TESTS)))
+
+test: lint  ## Lint, then all tests but the lab's, and coverage; TESTS=tests/unit/bus chooses folders or files, K=expression tests by name
+	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tests; fi
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(if $(K),-k "$(K)") $(wildcard $(TESTS))
 
 conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml is a backend's options, BACKEND=acme1 one of the master
-	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tools; fi
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tests; fi
 	$(BIN)/python -m pytest -q --tb=short tests/conformance $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
 
 lab:  ## Real kernels, real protocols, in virtual machines (as root); SCENARIO=multipath runs one scenario, LONG=yes all, RECORD=yes for docs/verified.rst
@@ -34,10 +39,11 @@ lab-shell:  ## A running lab with a prompt on each host: a SAN on a laptop (as r
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab-shell makes network namespaces and mounts, so it needs root: sudo make lab-shell"; exit 1; fi; \
 	tools/packages.sh --lab && tools/venv.sh dev && tests/lab/run.sh --shell
 
-lint: venv  ## Ruff (rules and format) and mypy
+lint: venv  ## Ruff (rules and format), mypy, and the prose of docs, docstrings and comments
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
+	$(BIN)/python tools/prose.py
 
 format: venv  ## Format the code and mend what Ruff can mend
 	$(BIN)/ruff format $(CHECKED)
@@ -45,7 +51,7 @@ format: venv  ## Format the code and mend what Ruff can mend
 
 bench:  ## Measure speed and memory side by side with bare Salt, cinderlib and os-brick (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make bench attaches block devices, so it needs root: sudo make bench"; else \
-	tools/packages.sh --tools && tools/venv.sh dev && $(BIN)/python tests/bench; fi
+	tools/packages.sh --tests && tools/venv.sh dev && $(BIN)/python tests/bench; fi
 
 docs: venv  ## Build the documentation into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -14,6 +14,7 @@ array's management.
 import dataclasses
 
 from saltstorage import validate
+from saltstorage.consumer.attachment import Attachment
 from saltstorage.consumer.filesystems import freeze as freezing
 from saltstorage.errors import StorageError
 from saltstorage.flow import connecting, disconnecting, fencing
@@ -297,8 +298,8 @@ def attachments():
     """
     Return all attachments of this minion, by the volume's name.
 
-    Returns a list of the answers of :py:func:`attachment`. A damaged record is an entry with
-    ``error`` alone.
+    Returns a list of the answers of :py:func:`attachment`. A damaged record has only ``error``, and
+    None in the other keys.
 
     CLI Example:
 
@@ -308,7 +309,9 @@ def attachments():
     """
     consumer = _flow().consumer
     found, errors = consumer.attachments()
-    return [*(_with_status(consumer, a) for a in found), *({"error": str(e)} for e in errors)]
+    rows = [_with_status(consumer, a) for a in found]
+    keys = [*(field.name for field in dataclasses.fields(Attachment)), "status", "detail"]
+    return rows + [{**dict.fromkeys(keys), "error": str(error)} for error in errors]
 
 
 def leftovers():
@@ -370,7 +373,7 @@ def reattach():
     if any(result.state == "failed" for result in results):
         __context__["retcode"] = 1
     return [
-        {"name": result.name, "state": result.state, "path": result.path, **({"error": str(result.error)} if result.error else {})}
+        {"name": result.name, "state": result.state, "path": result.path, "error": str(result.error) if result.error else None}
         for result in results
     ]
 
@@ -379,5 +382,5 @@ def _with_status(consumer, found):
     try:
         status = consumer.check(found.name)
     except StorageError as error:
-        return {**found.to_wire(), "error": str(error)}
-    return {**found.to_wire(), "status": status.state, "detail": status.detail}
+        return {**found.to_wire(), "status": None, "detail": None, "error": str(error)}
+    return {**found.to_wire(), "status": status.state, "detail": status.detail, "error": None}

@@ -4,6 +4,7 @@ Pillar of the formula, checked and turned into states. The formula's SLS files c
 Nothing here changes anything or asks a controller.
 """
 
+from saltstorage.pillar import lookup as settings
 from saltstorage.pillar import rendering
 
 __virtualname__ = "storage_pillar"
@@ -31,6 +32,30 @@ def volumes():
         salt db1 storage_pillar.volumes
     """
     return rendering.volume_states(__pillar__.get("storage"))
+
+
+def lookup():
+    """
+    Return the settings of the formula for this minion, as its SLS use them.
+
+    The defaults in ``storage/defaults.yaml`` and ``storage/osfamilymap.yaml``, with pillar
+    ``storage:lookup`` over them.
+
+    Returns ``controller`` and ``consumer``, each a mapping of its settings. Fails with
+    INVALID_ARGUMENT when ``storage:lookup`` is malformed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage_pillar.lookup
+    """
+
+    def read(name):
+        return __salt__["slsutil.renderer"](f"salt://storage/{name}.yaml", default_renderer="yaml")
+
+    family = __grains__.get("os_family")
+    return settings.merge(read("defaults"), read("osfamilymap"), family, __pillar__.get("storage"))
 
 
 def controller_problem():

@@ -14,7 +14,6 @@ YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use ``--no-par
 """
 
 from saltstorage import validate
-from saltstorage.errors import StorageError
 from saltstorage.runner import calls, reports
 
 __virtualname__ = "storage"
@@ -24,16 +23,17 @@ def __virtual__():
     return __virtualname__
 
 
-def _run(function):
-    """Call ``function`` with a service, and turn its errors into what salt-run shows without a traceback."""
+def _read(function):
+    """Call ``function`` with a service."""
     return calls.read(__opts__, function)
 
 
 def _call(op, **args):
     """Carry out one of the controller's operations as the administrator, and show its progress when it takes long."""
-    return calls.change(__opts__, globals().get("__jid_event__"), op, args)
+    return calls.change(__opts__, op, args)
 
 
+@calls.operation
 def drivers(name=None, options=None):
     """
     Return the drivers that can be used: the file driver, and all that the installed Cinder lists. Takes some seconds.
@@ -57,13 +57,10 @@ def drivers(name=None, options=None):
     """
     from saltstorage.controller.cinder.drivers_list import list_drivers
 
-    try:
-        found = list_drivers(name or "", options=bool(name) if options is None else bool(options))
-        return [{key: value for key, value in driver.items() if value not in ("", [], None)} for driver in found]
-    except StorageError as error:
-        return calls.failed(error)
+    return list_drivers(name or "", options=bool(name) if options is None else bool(options))
 
 
+@calls.operation
 def backends():
     """
     Return the configured backends, and whether they were up when the engine last looked.
@@ -77,9 +74,10 @@ def backends():
 
         salt-run storage.backends
     """
-    return _run(lambda service: [{**found, "checked": reports.iso_time(found["checked"])} for found in service.backends()])
+    return _read(lambda service: [{**found, "checked": reports.iso_time(found["checked"])} for found in service.backends()])
 
 
+@calls.operation
 def backend_stats(name=None):
     """
     Return fresh statistics of a backend. Loads its driver.
@@ -97,9 +95,10 @@ def backend_stats(name=None):
         salt-run storage.backend_stats
         salt-run storage.backend_stats name=ceph
     """
-    return _run(lambda service: reports.stats(service.backend_stats(name)))
+    return _read(lambda service: reports.stats(service.backend_stats(name)))
 
 
+@calls.operation
 def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=None, limit=None, after=None):
     """
     Return the volumes in the catalog.
@@ -145,9 +144,10 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
             service.core.config.backend(backend)
         return result
 
-    return _run(read)
+    return _read(read)
 
 
+@calls.operation
 def volume(name, owner):
     """
     Return one volume with its connections and snapshots.
@@ -173,14 +173,15 @@ def volume(name, owner):
         behind = [c.host for c in connected if c.behind(found)]
         return {
             **reports.volume(found, [c.host for c in connected]),
-            **({"behind": behind} if behind else {}),
+            "behind": behind,
             "connections": [reports.connection(c) for c in connected],
             "snapshots": [reports.snapshot(s) for s in service.catalog.snapshots(volume_id=found.id)],
         }
 
-    return _run(read)
+    return _read(read)
 
 
+@calls.operation
 def connections(host=None, owner=None):
     """
     Return the connections: which volume is mapped to which host.
@@ -201,9 +202,10 @@ def connections(host=None, owner=None):
         salt-run storage.connections host=db1
     """
     where = {key: value for key, value in (("host", host), ("owner", owner)) if value is not None}
-    return _run(lambda service: [reports.connection(c) for c in service.catalog.connections(**where)])
+    return _read(lambda service: [reports.connection(c) for c in service.catalog.connections(**where)])
 
 
+@calls.operation
 def snapshots(owner=None, volume=None):
     """
     Return the snapshots in the catalog.
@@ -223,9 +225,10 @@ def snapshots(owner=None, volume=None):
         salt-run storage.snapshots owner=db1
     """
     where = {key: value for key, value in (("owner", owner), ("volume", volume)) if value is not None}
-    return _run(lambda service: [reports.snapshot(s) for s in service.catalog.snapshots(**where)])
+    return _read(lambda service: [reports.snapshot(s) for s in service.catalog.snapshots(**where)])
 
 
+@calls.operation
 def create(
     name, owner, size, backend=None, type=None, source=None, resize=True, labels=None, description=None, protected=None, retain=None
 ):
@@ -267,6 +270,7 @@ def create(
     return _call("create", **locals())
 
 
+@calls.operation
 def update(name, owner, labels=None, description=None, protected=None, retain=None):
     """
     Change what is written on a volume. What is not given stays as it is.
@@ -299,6 +303,7 @@ def update(name, owner, labels=None, description=None, protected=None, retain=No
     return _call("update", **locals())
 
 
+@calls.operation
 def extend(name, owner, size):
     """
     Grow a volume. The host that uses it sees the new size with its next ``state.apply``; the state ``storage_volume.mounted`` then grows
@@ -323,6 +328,7 @@ def extend(name, owner, size):
     return _call("extend", name=name, owner=owner, size=size)
 
 
+@calls.operation
 def delete(name, owner, retain=None):
     """
     Delete a volume and all data on it, unless it is retained. It must not be connected to a host, have snapshots, or be protected.
@@ -349,6 +355,7 @@ def delete(name, owner, retain=None):
     return _call("delete", name=name, owner=owner, retain=retain)
 
 
+@calls.operation
 def disconnect(name, owner, host, fenced=False):
     """
     Unmap a volume from a host that cannot do so itself, because it is dead.
@@ -375,9 +382,10 @@ def disconnect(name, owner, host, fenced=False):
         salt-run storage.disconnect data owner=db1 host=db1 fenced=True
     """
     given = {"name": name, "owner": owner, "host": host, "fenced": fenced}
-    return calls.disconnect(__opts__, globals().get("__jid_event__"), given)
+    return calls.disconnect(__opts__, given)
 
 
+@calls.operation
 def snapshot_create(name, owner, volume):
     """
     Make sure that a snapshot of a volume exists. File systems on it are not frozen: it is what a power cut would leave.
@@ -401,6 +409,7 @@ def snapshot_create(name, owner, volume):
     return _call("snapshot_create", name=name, owner=owner, volume=volume)
 
 
+@calls.operation
 def snapshot_delete(name, owner):
     """
     Delete a snapshot.
@@ -421,6 +430,7 @@ def snapshot_delete(name, owner):
     return _call("snapshot_delete", name=name, owner=owner)
 
 
+@calls.operation
 def snapshot_revert(name, owner, confirm=False):
     """
     Set a volume back to its latest snapshot. What was written to it since is lost.

@@ -18,7 +18,7 @@ def __virtual__():
 
 
 def _change(op, function, **args):
-    return calls.change(__opts__, globals().get("__jid_event__"), op, args, function)
+    return calls.change(__opts__, op, args, function)
 
 
 def _known():
@@ -27,6 +27,7 @@ def _known():
     return keys.accepted if keys.any() else None
 
 
+@calls.operation
 def check(backend=None, kinds=None):
     """
     Return what is not as it should be. Nothing is changed. Loads the drivers, to see what the backends hold.
@@ -60,6 +61,7 @@ def check(backend=None, kinds=None):
     return _change("check", look, backend=backend, kinds=kinds)
 
 
+@calls.operation
 def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
     """
     Mend what :py:func:`check` finds, or tell what would be mended.
@@ -95,11 +97,12 @@ def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
     """
 
     def mend(service, **given):
-        return [reports.finding(f) for f in service.repair().run(**given)]
+        return calls.complete([reports.mended(f) for f in service.repair().run(**given)], "findings")
 
     return _change("repair", mend, backend=backend, kinds=kinds, remove=remove, fenced=fenced, apply=apply)
 
 
+@calls.operation
 def manageable(backend=None):
     """
     Return the volumes on a backend that are not the project's, and whether they can be taken over. Loads the driver.
@@ -116,11 +119,14 @@ def manageable(backend=None):
 
         salt-run storage.manageable backend=lvm
     """
-    return _change(
-        "manageable", lambda service, **given: [reports.finding(f) for f in service.adoption.manageable(**given)], backend=backend
-    )
+
+    def look(service, **given):
+        return [reports.manageable(found) for found in service.adoption.manageable(**given)]
+
+    return _change("manageable", look, backend=backend)
 
 
+@calls.operation
 def manage(name, owner, reference, backend=None):
     """
     Take over a volume that exists on a backend, with its data. Most drivers rename it there. It is never formatted.
@@ -147,6 +153,7 @@ def manage(name, owner, reference, backend=None):
     return _change("manage", lambda service, **args: service.adoption.manage(**args), **given)
 
 
+@calls.operation
 def unmanage(name, owner):
     """
     Remove a volume from the catalog, and leave its data on the backend. It must not be connected, have snapshots, or be protected.
@@ -168,6 +175,7 @@ def unmanage(name, owner):
     return _change("unmanage", lambda service, **args: service.adoption.unmanage(**args), name=name, owner=owner)
 
 
+@calls.operation
 def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, apply=False):
     """
     Take over the volumes and snapshots in the database of another cinderlib, with their ids. Nothing on the array changes.
@@ -199,12 +207,13 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
     """
 
     def take(service, **given):
-        return [reports.finding(f) for f in service.importing.run(**given)]
+        return calls.complete([reports.imported(f) for f in service.importing.run(**given)], "volumes")
 
     given = {"url": url, "owner": owner, "backend": backend, "source_backend": source_backend, "names": names, "apply": apply}
     return _change("import_cinderlib", take, **given)
 
 
+@calls.operation
 def give(name, owner, new_owner, new_name=None, force=False):
     """
     Give a volume, with its snapshots, to another minion, or another name to a volume. It must not be connected.
@@ -235,6 +244,7 @@ def give(name, owner, new_owner, new_name=None, force=False):
     return _change("give", lambda service, **args: service.giving.give(**args, known=_known()), **given)
 
 
+@calls.operation
 def migrate(name, owner, backend, delete_old=False):
     """
     Move a volume that no host is connected to, and that has no snapshots, to another backend.
@@ -265,6 +275,7 @@ def migrate(name, owner, backend, delete_old=False):
     return _change("migrate", lambda service, **args: service.moves.migrate(**args), **given)
 
 
+@calls.operation
 def migrate_finish(name, owner):
     """
     Delete the original that :py:func:`migrate` left on the former backend.

@@ -16,7 +16,9 @@ import yaml
 CHECKOUT = Path(__file__).resolve().parent.parent
 MINIONS = ("db1", "web1")
 FORMULA_DIRS = ("_engines", "_modules", "_runners", "_states", "_utils", "storage")
-START_TIMEOUT = 60
+#: Seconds. Daemons that end are noticed at once; a busy machine may take minutes to start them,
+#: and this is for daemons that hang.
+START_TIMEOUT = 600
 
 STORAGE_CONF = """\
 engines:
@@ -44,10 +46,11 @@ class Cluster:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.daemons: list[subprocess.Popen[bytes]] = []
-        #: Sessions of what runs, by which its processes are found again: Salt's daemons leave the folder.
+        #: Sessions of the daemons, by which their processes are found again: Salt's daemons leave
+        #: the folder.
         self.sessions: list[int] = []
         self.env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-        # What runs must be what was synced.
+        # Only the synced package may be imported.
         self.env.pop("PYTHONPATH", None)
         publish_port, ret_port = _free_ports(2)
         for name in ("formula", "etc/master.d", "pillar", "master/var/cache/salt/master/proc"):
@@ -68,6 +71,9 @@ class Cluster:
                 "publish_port": publish_port,
                 "ret_port": ret_port,
                 "auto_accept": True,
+                # A minion of a busy machine takes longer than 10 s to say that it is still at
+                # work.
+                "gather_job_timeout": 120,
                 "worker_threads": 3,
                 "file_roots": {"base": [str(root / "formula")]},
                 "pillar_roots": {"base": [str(root / "pillar")]},
@@ -115,7 +121,9 @@ class Cluster:
                     raise RuntimeError(f"not up: {', '.join(waiting)}\n{self.logs()}")
 
     def run(self, command: str) -> tuple[int, str]:
-        """Run a command line in the folder; return its exit code and its output, errors included."""
+        """Run a command line in the folder; return its exit code and its output, errors
+        included.
+        """
         process = self._start(command, subprocess.PIPE, subprocess.STDOUT)
         output, _ = process.communicate()
         self.sessions.remove(process.pid)

@@ -1,8 +1,9 @@
 """Show a volume from creation to deletion with a real master and two real minions: ``make demo``.
 
-Everything lives in one temporary folder: the daemons' configuration, keys and state, the volumes, ``/dev/storage`` and
-``fstab``. Nothing outside it is touched but loop devices and mounts below it, and all of it is gone at the end, also when the demo
-fails or is stopped. The exit code is 0 when every step did what it says.
+Everything lives in one temporary folder: the daemons' configuration, keys and state, the volumes,
+``/dev/storage`` and ``fstab``. Nothing outside it is touched but loop devices and mounts below
+it, and all of it is gone at the end, also when the demo fails or is stopped. The exit code is 0
+when every step did what it says.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def stop(signum: int, _frame: object) -> None:
 
 
 class Failed(Exception):
-    """A step did not do what it should."""
+    """A step failed."""
 
 
 def require(condition: bool, text: str) -> None:
@@ -55,7 +56,9 @@ class Demo:
         print(f"\n\033[1m## {text}\033[0m" if sys.stdout.isatty() else f"\n## {text}", flush=True)
 
     def show(self, command: str, *, lines: int = 0, summary: Callable[[str], str] | None = None) -> str:
-        """Print a command, run it, print its output and return that. ``lines``: how many of them to print, 0 for all."""
+        """Print a command, run it, print its output and return that. ``lines``: how many of them
+        to print, 0 for all.
+        """
         print(f"$ {command}", flush=True)
         code, output = self.cluster.run(command)
         shown = output.rstrip().splitlines()

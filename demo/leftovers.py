@@ -1,4 +1,4 @@
-"""Find and take away what runs, is mounted or is attached below a folder."""
+"""Find and remove processes, mounts and loop devices below a folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def loops(root: Path) -> list[str]:
 
 
 def processes(root: Path, sessions: Collection[int]) -> list[int]:
-    """Return the processes of the given sessions, and those that work in ``root``; not this one."""
+    """Return the processes of the given sessions, and those that work in ``root``; not
+    this one.
+    """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone since
@@ -48,7 +50,7 @@ def processes(root: Path, sessions: Collection[int]) -> list[int]:
 
 
 def clean(root: Path, sessions: Collection[int]) -> list[str]:
-    """Stop, unmount and detach everything below ``root``, and return what could not be."""
+    """Stop, unmount and detach everything below ``root``, and return the failures."""
     # Daemons first, or they attach again. Ask, then insist.
     for signum, patience in ((signal.SIGTERM, 4.0), (signal.SIGKILL, 5.0)):
         for pid in processes(root, sessions):

@@ -1,5 +1,5 @@
 #!py
-# Render pillar storage:volumes:<name> to storage_volume.* states; pillar.example shows every key.
+# Render pillar storage:volumes:<name> to storage_volume.* states; docs/reference/pillar.rst lists every key.
 # Rendered by Python, so that no character of a name or a value can act as a template.
 
 

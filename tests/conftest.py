@@ -1,4 +1,4 @@
-"""What every test may use: paths of the checkout, short temporary folders, and the root marker."""
+"""Tools for every test: paths of the checkout, short temporary folders, and the root marker."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 import salt._logging
+
+from tests import needs
 
 # Salt keeps early log records for a console, and would print them after pytest has closed its own.
 salt._logging.shutdown_temp_handler()
@@ -25,9 +28,19 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out tests that need root or daemons, or take long; as make check does")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    needs.quick = bool(config.getoption("--quick"))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Run a test that is marked ``alone`` while no other worker runs one: the kernel and its devices are the same for all."""
+    """Run a test that is marked ``alone`` while no other worker runs one: the kernel and its
+    devices are the same for all.
+    """
     with _turn(alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
@@ -37,7 +50,8 @@ def _turn(*, alone: bool) -> Iterator[None]:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
-    # Any two files that all workers have. Who waits at the first lets nobody pass, so that a test that is to be alone gets its turn.
+    # Any two files that all workers have. A worker that waits at the first lets nobody pass, so a
+    # test that must be alone gets its turn.
     with open(__file__, encoding="utf-8") as gate, open(CHECKOUT / "pyproject.toml", encoding="utf-8") as running:
         fcntl.flock(gate, fcntl.LOCK_EX)
         fcntl.flock(running, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
@@ -50,15 +64,34 @@ def _turn(*, alone: bool) -> Iterator[None]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that have slow tests first: a worker that gets one last keeps all others waiting."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the files that have slow tests first: a worker that gets one last keeps all others
+    waiting. ``--quick`` leaves these tests out.
+    """
+    if needs.quick:
+        left_out = [item for item in items if item.get_closest_marker("root") or item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """Fail a test that skips for a reason that only the way it was set up would explain; see
+    ``needs.py``.
+    """
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if objection := needs.objection(item.nodeid, reason):
+            report.outcome, report.longrepr = "failed", objection
+    return report
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root") and os.geteuid() != 0:
-        pytest.skip("needs root: attaches and mounts block devices")
+        pytest.skip(needs.ROOT)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +102,9 @@ def checkout() -> Path:
 
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
-    """Yield a temporary folder with a short path, for Unix sockets (their paths end at 107 bytes); removed after the test."""
+    """Yield a temporary folder with a short path, for Unix sockets (their paths end at 107
+    bytes); removed after the test.
+    """
     folder = Path(tempfile.mkdtemp(prefix="st-"))
     yield folder
     shutil.rmtree(folder)
@@ -90,7 +125,9 @@ def free_tcp_port() -> int:
 
 @pytest.fixture(scope="session")
 def metadata_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of cinderlib's metadata, one for the whole run: a process sets cinderlib up once."""
+    """Return the folder of cinderlib's metadata, one for the whole run: a process sets cinderlib
+    up once.
+    """
     folder = tmp_path_factory.getbasetemp() / "cinderlib"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

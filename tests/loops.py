@@ -1,4 +1,6 @@
-"""Loop devices in tests. They are the machine's, so that tests in other processes see them too, and look at them."""
+"""Loop devices in tests. They are the machine's, so that tests in other processes see them too,
+and look at them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from saltstorage.consumer.devices import holders, loop
 
 
 def let_go(device: str) -> None:
-    """Detach a loop device as the consumer does: for whoever has it open for a moment only, it is tried again.
+    """Detach a loop device as the consumer does: for whoever has it open for a moment only, it is
+    tried again.
 
     :raises AssertionError: somebody uses it.
     """

@@ -1,4 +1,6 @@
-"""Fills a catalog with more volumes than a test could create: rows straight in its tables, as the service writes them."""
+"""Fills a catalog with more volumes than a test could create: rows straight in its tables, as the
+service writes them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from saltstorage.controller.catalog import schema
 from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.model import Connection, Record, Snapshot, Volume
 
-#: What os-brick says of an ordinary host.
+#: The connector that os-brick reports for an ordinary host.
 CONNECTOR = {
     "platform": "x86_64",
     "os_type": "linux",
@@ -31,7 +33,8 @@ _BATCH = 5000
 
 
 def fill(catalog: Catalog, owner: str, count: int, *, backend: str = "local", prefix: str = "v", snapshots: int = 0) -> None:
-    """Give ``owner`` volumes ``v00000``, ``v00001`` …, each connected to it (shared ones to a host of their own).
+    """Give ``owner`` volumes ``v00000``, ``v00001`` …, each connected to it (shared ones to a
+    host of their own).
 
     :param snapshots: snapshots of each.
     """

@@ -1,9 +1,10 @@
-"""A PostgreSQL of one's own, on a Unix socket in a folder of its own, which neither knows nor disturbs another one of the machine."""
+"""A PostgreSQL of one's own, on a Unix socket in a folder of its own, which neither knows nor
+disturbs another one of the machine.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pwd
 import shutil
@@ -14,30 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT = 60
+import psycopg
+
+#: Seconds. A server that ends is noticed at once.
+START_TIMEOUT = 300
 #: Debian keeps each version's programs apart.
 _DIRECTORIES = [*sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)]
-_SEARCH = os.pathsep.join([*_DIRECTORIES, os.environ.get("PATH", os.defpath)])
+SEARCH = os.pathsep.join([*_DIRECTORIES, os.environ.get("PATH", os.defpath)])
 
 
-def missing() -> str:
-    """Return why there can be none here; empty when there can."""
-    if shutil.which("initdb", path=_SEARCH) is None or shutil.which("postgres", path=_SEARCH) is None:
-        return "PostgreSQL is not installed"
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        return "the Python package psycopg is not installed"
-    return "" if os.geteuid() or _user() else "PostgreSQL refuses root, and there is no user to run it as"
-
-
-@functools.cache
-def _user() -> str:
-    """Return the user to run it as: this one, or for root, whom it refuses, one that can do little."""
-    for name in ("postgres", "nobody") if os.geteuid() == 0 else (pwd.getpwuid(os.geteuid()).pw_name,):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    return ""
+def _user() -> pwd.struct_passwd:
+    """Return the user to run it as: this one; for root, which PostgreSQL refuses, its package's
+    user.
+    """
+    return pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("postgres")
 
 
 class Postgres:
@@ -53,13 +44,14 @@ class Postgres:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        entry = pwd.getpwnam(_user())
+        entry = _user()
         os.chown(self.folder, entry.pw_uid, entry.pw_gid)
         as_user: dict[str, Any] = {"stdin": subprocess.DEVNULL, "cwd": self.folder}
         if os.geteuid() == 0:
             as_user.update(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
         with self.log.open("ab") as log:
-            # A locale that orders by a language: the catalog must not depend on how a cluster was made.
+            # A locale that orders by a language: the catalog must not depend on how a cluster was
+            # made.
             made = [_find("initdb"), "-D", self.data, "-U", "test", "-A", "trust", "-E", "UTF8", "--locale-provider=icu", "--icu-locale=en"]
             subprocess.run([*made, "--locale=C.UTF-8", "--no-sync"], stdout=log, stderr=log, check=True, **as_user)
             options = ["-c", "listen_addresses=", "-c", "fsync=off", "-k", self.folder]
@@ -71,7 +63,7 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it; whoever is connected is cut off."""
+        """End it and cut off its clients."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -79,8 +71,6 @@ class Postgres:
 
     def database(self) -> str:
         """Make an empty database, and return its SQLAlchemy URL."""
-        import psycopg
-
         name = f"t{uuid.uuid4().hex}"
         with psycopg.connect(f"host={self.folder} user=test dbname=postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
@@ -88,7 +78,7 @@ class Postgres:
 
 
 def _find(program: str) -> str:
-    found = shutil.which(program, path=_SEARCH)
+    found = shutil.which(program, path=SEARCH)
     assert found is not None, program
     return found
 

@@ -1,4 +1,6 @@
-"""A tgtd of one's own, which neither knows nor disturbs another one of the machine; and an initiator in user space."""
+"""A tgtd of one's own, which neither knows nor disturbs another one of the machine; and an
+initiator in user space.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-START_TIMEOUT = 30
+#: Seconds. A daemon that ends is noticed at once.
+START_TIMEOUT = 300
 
 
 class Tgtd:
-    """The daemon; what runs with :attr:`socket` as TGT_IPC_SOCKET in its environment talks to it."""
+    """The daemon; a process with :attr:`socket` as TGT_IPC_SOCKET in its environment
+    talks to it.
+    """
 
     def __init__(self, folder: Path, port: int) -> None:
         self.socket = str(folder / "tgtd")
@@ -49,7 +54,7 @@ class Tgtd:
 
 
 class Host:
-    """A host with an initiator name, and what it can do with libiscsi's commands."""
+    """A host with an initiator name, which works through libiscsi's commands."""
 
     def __init__(self, name: str, port: int) -> None:
         self.name = name
@@ -80,7 +85,9 @@ class Host:
         return self._run("iscsi-inq", *options, self.url(info)).stdout
 
     def read_on(self, info: dict[str, Any], log: Path) -> subprocess.Popen[bytes]:
-        """Read without end, and stop at the first error; the session is made again when it is lost."""
+        """Read without end, and stop at the first error; the session is made again when it is
+        lost.
+        """
         with log.open("wb") as file:
             return subprocess.Popen(["stdbuf", "-oL", "iscsi-perf", "-i", self.initiator, self.url(info)], stdout=file, stderr=file)
 

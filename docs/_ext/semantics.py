@@ -1,7 +1,8 @@
-"""The page of required behaviours: the rows of ``docs/semantics.toml``, each with the tests that prove it.
+"""The page of required behaviours: the rows of ``docs/semantics.toml``, each with its tests.
 
-A test proves a row when the row's number is in its name (``test_c5_c12_…``) or in its docstring ("Rows C5 and C12: …"). A row without a
-test must say in ``open`` why it has none. Else, and when a test names a row that is not there, the documentation is not built.
+A test proves a row when the row's number is in its name (``test_c5_c12_…``) or in its docstring
+("Rows C5 and C12: …"). A row without a test must say in ``open`` why it has none. Otherwise, and
+when a test names a row that does not exist, the build of the documentation fails.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Row:
 
     :ivar number: such as ``P4``.
     :ivar rule: the case.
-    :ivar required: what happens then.
-    :ivar open: what of it no test shows yet, and why.
+    :ivar required: the behaviour in that case.
+    :ivar open: the part of it that no test shows yet, and why.
     """
 
     number: str
@@ -71,7 +72,9 @@ def numbers(function: ast.FunctionDef | ast.AsyncFunctionDef, letters: frozenset
 
 
 def tests(folder: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Yield each test below a folder, with the name of its file, which begins with that of the folder."""
+    """Yield each test below a folder, with the name of its file, which begins with that of the
+    folder.
+    """
     for path in sorted(folder.rglob("test_*.py")):
         name = path.relative_to(folder.parent).as_posix()
         for node in ast.walk(ast.parse(path.read_text(), name)):
@@ -82,7 +85,8 @@ def tests(folder: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFuncti
 def proofs(sections: Sequence[Section], folder: Path) -> dict[str, list[str]]:
     """Return the tests of each row, as ``tests/unit/test_x.py::test_y``.
 
-    :raises ExtensionError: a row has neither tests nor a reason for that, or a test names a row that is not there.
+    :raises ExtensionError: a row has neither tests nor a reason for that, or a test names a row
+        that is not there.
     """
     rows = {row.number: row for section in sections for row in section.rows}
     letters = frozenset(number[0] for number in rows)

@@ -3,20 +3,12 @@
 
 
 def run():
-    pillar = __pillar__.get("storage")
     problem = __salt__["storage_pillar.consumer_problem"]()
     if problem:
         return {"storage-consumer-invalid": {"storage_pillar.invalid": [{"name": "storage:consumer"}, {"comment": problem}]}}
-    pillar = pillar or {}
-    renderer = __salt__["slsutil.renderer"]
-    defaults = renderer("salt://storage/defaults.yaml", default_renderer="yaml")
-    families = renderer("salt://storage/osfamilymap.yaml", default_renderer="yaml")
-    lookup = __salt__["slsutil.merge"](
-        {**defaults["consumer"], "protocols": families.get(__grains__.get("os_family"), {})},
-        (pillar.get("lookup") or {}).get("consumer") or {},
-    )
+    lookup = __salt__["storage_pillar.lookup"]()["consumer"]
     states = {}
-    for protocol in (pillar.get("consumer") or {}).get("protocols") or []:
+    for protocol in ((__pillar__.get("storage") or {}).get("consumer") or {}).get("protocols") or []:
         states.update(_protocol(protocol, lookup["protocols"].get(protocol)))
     if __grains__.get("init") == "systemd":
         states.update(_unit(lookup))
@@ -60,7 +52,7 @@ def _unit(lookup):
     return {
         "storage-consumer-unit": {
             "file.managed": [
-                {"name": "/etc/systemd/system/salt-storage-reattach.service"},
+                {"name": f"{lookup['unit_dir']}/salt-storage-reattach.service"},
                 {"source": "salt://storage/files/salt-storage-reattach.service"},
                 {"template": "jinja"},
                 {

@@ -1,13 +1,12 @@
-{#- Take the controller's configuration away. The catalog stays, since it is the only record of whose volumes are whose. #}
-{%- from "storage/map.jinja" import storage with context %}
-storage-controller-config-clean:
-  file.absent:
-    - name: {{ storage.controller.config | tojson }}
-{%- if storage.controller.service %}
+#!py
+# Remove the controller's configuration. The catalog stays: nothing else records which volume belongs to whom.
 
-storage-controller-service-clean:
-  service.running:
-    - name: {{ storage.controller.service | tojson }}
-    - watch:
-      - file: storage-controller-config-clean
-{%- endif %}
+
+def run():
+    lookup = __salt__["storage_pillar.lookup"]()["controller"]
+    states = {"storage-controller-config-clean": {"file.absent": [{"name": lookup["config"]}]}}
+    if lookup["service"]:
+        states["storage-controller-service-clean"] = {
+            "service.running": [{"name": lookup["service"]}, {"watch": [{"file": "storage-controller-config-clean"}]}]
+        }
+    return states

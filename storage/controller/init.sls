@@ -14,11 +14,9 @@ def run():
     problem = __salt__["storage_pillar.controller_problem"]()
     if problem:
         return {"storage-controller-invalid": {"storage_pillar.invalid": [{"name": "storage:controller"}, {"comment": problem}]}}
-    defaults = __salt__["slsutil.renderer"]("salt://storage/defaults.yaml", default_renderer="yaml")
+    lookup = __salt__["storage_pillar.lookup"]()["controller"]
     # Not pillar.get, which masks values here.
-    pillar = _plain(__pillar__["storage"])
-    lookup = __salt__["slsutil.merge"](defaults, pillar.get("lookup") or {})["controller"]
-    controller = pillar["controller"]
+    controller = _plain(__pillar__["storage"]["controller"])
     engines = {"engines": [{"storage": {}}]} if lookup["engine"] else {}
     owner = [{"user": lookup["user"]}, {"group": lookup["group"]}]
     states = {

@@ -1,8 +1,9 @@
-"""Measure speed and memory beside bare Salt, cinderlib and os-brick, in one run: ``make bench``, or ``python tests/bench --help``.
+"""Measure speed and memory beside bare Salt, cinderlib and os-brick, in one run: ``make bench``,
+or ``python tests/bench --help``.
 
-Real daemons, real drivers and real devices, in one temporary folder and on free ports; at the end nothing is left of them. What is
-compared is measured in turn, so that whatever else the machine does weighs on both. Nothing fails for being slow: each target is
-marked as met or missed.
+Real daemons, real drivers and real devices, in one temporary folder and on free ports; at the end
+nothing is left of them. Compared commands are measured in turn, so other work of the machine weighs
+on both. Nothing fails for being slow: each target is marked as met or missed.
 """
 
 from __future__ import annotations

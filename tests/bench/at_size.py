@@ -1,4 +1,6 @@
-"""Whether reads and memory stay what they are as the catalog grows: one controller a size, measured in turn."""
+"""Reads and memory stay the same as the catalog grows: one controller a size,
+measured in turn.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The life of volumes with bare cinderlib and os-brick: one script without Salt, states, bus, catalog, checks or records.
+"""The life of volumes with bare cinderlib and os-brick: one script without Salt, states, bus,
+catalog, checks or records.
 
-``python bare_lifecycle.py FOLDER COUNT``; prints seconds by step as JSON. The bridge makes cinderlib work on current Cinder; from there on
-it is cinderlib's and os-brick's own interface. The volumes are handled a step at a time, as the states are.
+``python bare_lifecycle.py FOLDER COUNT``; prints seconds by step as JSON. The bridge makes
+cinderlib work on current Cinder; from there on it is cinderlib's and os-brick's own interface.
+The volumes are handled a step at a time, as the states are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The master and the minion that are measured: the demo's, with the benchmark's own engine and module beside the project's."""
+"""The master and the minion that are measured: the demo's, with the benchmark's own engine and
+module beside the project's.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ class Cluster(demo_cluster.Cluster):
     def __init__(self, root: Path, *, timed: bool = False) -> None:
         root.mkdir(exist_ok=True)
         super().__init__(root)
-        # As on a user's machine: without bytecode on the disk, each job would compile the project again.
+        # As on a user's machine: without bytecode on the disk, each job would compile the project
+        # again.
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
         self.timers = {"engine": root / "engine.timers", "minion": root / "minion.timers"}
         (root / "states").mkdir()
@@ -47,7 +50,9 @@ class Cluster(demo_cluster.Cluster):
         (root / "pillar" / "volumes.sls").write_text("{}\n")
 
     def start(self) -> None:
-        """Sync to the master, start the daemons, sync to the minion, and return when the backend is up."""
+        """Sync to the master, start the daemons, sync to the minion, and return when the backend
+        is up.
+        """
         self.must_run("salt-run -c etc saltutil.sync_all")
         super().start()
         import salt.client
@@ -61,7 +66,7 @@ class Cluster(demo_cluster.Cluster):
             time.sleep(0.2)
 
     def job(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """Run a function on the minion from this process, and return what it returned.
+        """Run a function on the minion from this process, and return its answer.
 
         :raises RuntimeError: it failed.
         """
@@ -92,7 +97,9 @@ class Cluster(demo_cluster.Cluster):
         return int(self._catalog("SELECT count(*) FROM storage_requests")[0][0])
 
     def cpu(self) -> float:
-        """Return the CPU seconds of the daemons and of the processes that they and this process have waited for, since their start."""
+        """Return the CPU seconds of the daemons and of the processes that they and this process
+        have waited for, since their start.
+        """
         ticks = 0
         for pid in (pid for daemon in self.daemons for pid in _session(daemon.pid)):
             with contextlib.suppress(OSError):  # gone since; then its parent has its time
@@ -102,7 +109,8 @@ class Cluster(demo_cluster.Cluster):
         return ticks / os.sysconf("SC_CLK_TCK") + own.ru_utime + own.ru_stime
 
     def engine_pid(self) -> int:
-        """Return the process of the storage engine: the one of the master's that holds files of the controller's state open.
+        """Return the process of the storage engine: the one of the master's that holds files of
+        the controller's state open.
 
         :raises RuntimeError: there is none, or more than one.
         """
@@ -128,7 +136,7 @@ class Cluster(demo_cluster.Cluster):
 
 
 def _failed(found: Any) -> str:
-    """Return what a job returned that failed; of a state run only the states that did."""
+    """Return the answer of a failed job; of a state run, only the failed states."""
     ret = found.get("ret") if isinstance(found, dict) else None
     states = ret.get("states", ret) if isinstance(ret, dict) else {}
     bad = [f"{s.get('__id__')}: {s.get('comment')}" for s in states.values() if isinstance(s, dict) and s.get("result") is False]

@@ -23,9 +23,10 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Return the ratio of the medians, and the median and the quartiles of the ratios pair by pair.
+    """Return the ratio of the medians, and the median and the quartiles of the ratios pair by
+    pair.
 
-    Pairs were measured right after each other, so what else the machine did weighs on both.
+    Pairs were measured right after each other, so other work of the machine weighs on both.
     """
     pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
     low, middle, high = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else (pairs[0],) * 3
@@ -41,9 +42,9 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
 class Target:
     """A figure that is to be reached.
 
-    :ivar name: what is measured.
-    :ivar value: what was measured.
-    :ivar limit: the most that it may be.
+    :ivar name: name of the measured quantity.
+    :ivar value: measured value.
+    :ivar limit: largest value that meets the target.
     :ivar unit: of both.
     """
 
@@ -66,7 +67,7 @@ class Target:
 
 
 def line(label: str, found: dict[str, Any], *, scale: float = 1.0, unit: str = "s") -> str:
-    """Return a row of the table for what :func:`spread` returned."""
+    """Return a row of the table for an answer of :func:`spread`."""
     values = "".join(f"{found[key] * scale:>11.{1 if scale > 1 else 2}f}" for key in ("min", "median", "max"))
     return f"  {label:<58}{values} {unit:<4}{found['count']:>5}"
 

@@ -1,4 +1,6 @@
-"""What is measured. Each function returns figures for the JSON, lines for the table, and targets."""
+"""The measurements. Each function returns figures for the JSON, lines for the table, and
+targets.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ UTILS = HERE.parents[1] / "_utils"
 
 @dataclass
 class Found:
-    """What a measurement found.
+    """The findings of one measurement.
 
     :ivar data: for the JSON.
     :ivar lines: rows of the table.
-    :ivar targets: what was to be reached.
+    :ivar targets: the targets.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -33,7 +35,9 @@ class Found:
 
 
 def bus(cluster: Cluster, times: int) -> Found:
-    """Measure round trips: the project's and Salt's bare ones in turn, in one job and in one ``salt-call``."""
+    """Measure round trips: the project's and Salt's bare ones in turn, in one job and in one
+    ``salt-call``.
+    """
     found = Found()
     took = cluster.job("bench.trips", times)
     code, output = cluster.run(f"salt-call -c {MINION} --out=json bench.trips {max(times // 4, 3)}")
@@ -57,7 +61,9 @@ def bus(cluster: Cluster, times: int) -> Found:
 
 
 def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
-    """Measure create, connect, disconnect and delete of volumes through states, against bare cinderlib and os-brick, in turn."""
+    """Measure create, connect, disconnect and delete of volumes through states, against bare
+    cinderlib and os-brick, in turn.
+    """
     found = Found()
     four = cluster.states("life_four", _life(volumes, ("present", "connected", "disconnected", "absent")))
     three = cluster.states("life_three", _life(volumes, ("connected", "disconnected", "absent")))
@@ -124,7 +130,9 @@ def life_cycle(cluster: Cluster, rounds: int, volumes: int) -> Found:
 
 
 def breakdown(cluster: Cluster, volumes: int) -> Found:
-    """Tell where the time of a life cycle goes, from timers in the job and in the engine of a cluster made with ``timed``."""
+    """Tell where the time of a life cycle goes, from timers in the job and in the engine of a
+    cluster made with ``timed``.
+    """
     found = Found()
     four = cluster.states("life_four", _life(volumes, ("present", "connected", "disconnected", "absent")))
     cluster.job("bench.apply", four)
@@ -159,7 +167,9 @@ def breakdown(cluster: Cluster, volumes: int) -> Found:
 
 
 def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
-    """Measure the second, unchanged ``state.apply`` of more and more volumes: time and requests."""
+    """Measure the second, unchanged ``state.apply`` of more and more volumes: time and
+    requests.
+    """
     found = Found()
     counts = sorted(counts)
     medians: dict[str, list[float]] = {"mounted": [], "connected": [], "nothing": []}
@@ -207,7 +217,9 @@ def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
 
 
 def memory(cluster: Cluster) -> dict[str, Any]:
-    """Return the engine's memory in MB: RSS; PSS, where shared pages count in part; USS, what is its own alone."""
+    """Return the engine's memory in MB: RSS; PSS, where shared pages count in part; USS,
+    the pages of its own alone.
+    """
     pid = cluster.engine_pid()
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     kib = {words[0].rstrip(":"): int(words[1]) for words in map(str.split, text.splitlines()[1:])}
@@ -216,7 +228,7 @@ def memory(cluster: Cluster) -> dict[str, Any]:
 
 
 def engine_memory(taken: dict[str, dict[str, Any]]) -> Found:
-    """Return what :func:`memory` returned at several moments as a measurement."""
+    """Return the answers of :func:`memory` at several moments as a measurement."""
     found = Found(data=taken)
     found.lines = [f"  {when:<58} RSS {m['rss']:>7.1f}  PSS {m['pss']:>7.1f}  USS {m['uss']:>7.1f} MB" for when, m in taken.items()]
     found.targets.append(Target("(d) memory of the engine, largest RSS", max(m["rss"] for m in taken.values()), 250, " MB"))
@@ -266,7 +278,7 @@ def _state(function: str, name: str, **parameters: Any) -> dict[str, Any]:
 
 
 def _bare(cluster: Cluster, volumes: int) -> tuple[float, dict[str, Any]]:
-    """Run the bare script; return seconds of the whole command and what the script says."""
+    """Run the bare script; return seconds of the whole command and the script's answer."""
     folder = cluster.root / "bare"
     folder.mkdir(exist_ok=True)
     start = time.perf_counter()
@@ -284,7 +296,7 @@ def _require_changes(states: dict[str, Any]) -> None:
 
 
 def _sums(path: Path, began: float, ended: float) -> dict[str, tuple[float, int]]:
-    """Return exclusive seconds and calls by label, of what ended between two moments."""
+    """Return exclusive seconds and calls by label, of the calls that ended between two moments."""
     seconds: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for text in path.read_text().splitlines():
@@ -313,7 +325,7 @@ def _part(label: str, seconds: float, calls: int | None) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the conditions of the figures."""
     import importlib.metadata
     import platform
 

@@ -1,11 +1,14 @@
-"""One controller over a catalog of a given size, in a process of its own; ``at_size.py`` starts one a size and measures them in turn.
+"""One controller over a catalog of a given size, in a process of its own; ``at_size.py`` starts
+one a size and measures them in turn.
 
-``python sized_controller.py prepare FOLDER COUNT`` makes the catalog. With ``serve`` it starts and serves for a while, prints a line of
-JSON about its memory, another for each line that it reads, and ends at the end of its input.
+``python sized_controller.py prepare FOLDER COUNT`` makes the catalog. With ``serve`` it starts
+and serves for a while, prints a line of JSON about its memory, another for each line that it
+reads, and ends at the end of its input.
 
-It has a backend with the file driver, and a minion ``db1`` with ten connected volumes. The rest of the catalog, written straight into its
-tables, belongs to ``fixed1`` (always 100) and to 100 other minions. Those volumes are connected, and on another array, which this
-controller has no driver for.
+It has a backend with the file driver, and a minion ``db1`` with ten connected volumes. The rest
+of the catalog, written straight into its tables, belongs to ``fixed1`` (always 100) and to 100
+other minions. Those volumes are connected, and on another array, which this controller has no
+driver for.
 """
 
 from __future__ import annotations
@@ -112,7 +115,7 @@ def serve(folder: Path, count: int) -> None:
     service = Service(options(folder))
     service.start()
     for thread in threading.enumerate():
-        # What is half done is recovered, and exports are restored.
+        # That thread settles half-done work and restores exports.
         if thread.name == "storage-local":
             thread.join()
     started = memory()
@@ -169,7 +172,7 @@ def list_one(service: Service) -> None:
 
 
 def inventory(service: Service) -> None:
-    """Ask what a run of states asks when it finds nothing to change."""
+    """Send the request of a run of states that finds nothing to change."""
     found = service.execute("inventory", {}, "fixed1")
     if len(found["volumes"]) != FIXED or found["more"] is not None:
         raise RuntimeError("not all came")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from saltstorage.providers.base import BackendConfig, ProviderVolume
-from saltstorage.providers.registry import find_provider
+from saltstorage.providers import BackendConfig, ProviderVolume, find_provider
 
 
 def main() -> None:

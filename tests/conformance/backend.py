@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from saltstorage.controller.access.config import DEFAULT_PROVIDER, ControllerConfig, TypeEntry
-from saltstorage.errors import StorageError
+from saltstorage.providers import StorageError
 
 
 @dataclass(frozen=True)

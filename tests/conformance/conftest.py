@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +16,8 @@ from typing import Any
 import pytest
 
 from saltstorage.controller.access.config import TypeEntry
-from saltstorage.providers.base import BackendConfig, Capability, Provider
-from saltstorage.providers.registry import find_provider
+from saltstorage.providers import BackendConfig, Capability, Provider, find_provider
+from tests import needs as machine
 from tests.conftest import free_tcp_port
 from tests.tgtd import Tgtd
 
@@ -55,8 +53,8 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if request.param == "file":
         yield Backend("cinderlib", {**options, "volume_driver": "saltstorage.drivers.file.FileDriver"}, types=TYPES)
         return
-    if os.geteuid() or not shutil.which("tgtd"):
-        pytest.skip("needs root and the package tgt")
+    machine.root()
+    machine.programs("tgtd")
     with tempfile.TemporaryDirectory(prefix="st-") as folder, pytest.MonkeyPatch.context() as patch:
         daemon = Tgtd(Path(folder), free_tcp_port())
         patch.setenv("TGT_IPC_SOCKET", daemon.socket)

@@ -11,8 +11,7 @@ import uuid
 
 import pytest
 
-from saltstorage.errors import FailedPreconditionError, NotFoundError
-from saltstorage.providers.base import Capability
+from saltstorage.providers import Capability, FailedPreconditionError, NotFoundError
 from tests.conftest import CHECKOUT
 
 

@@ -6,8 +6,7 @@ import dataclasses
 
 import pytest
 
-from saltstorage.errors import AlreadyExistsError, StorageError
-from saltstorage.providers.base import Capability
+from saltstorage.providers import AlreadyExistsError, Capability, StorageError
 
 
 def test_what_a_cut_off_creation_left_is_removed_and_created_again(world, needs):

@@ -6,8 +6,15 @@ import os
 
 import pytest
 
-from saltstorage.errors import AlreadyExistsError, NotFoundError, StorageError, UnimplementedError
-from saltstorage.providers.base import Capability, ProviderSnapshot, reference_text
+from saltstorage.providers import (
+    AlreadyExistsError,
+    Capability,
+    NotFoundError,
+    ProviderSnapshot,
+    StorageError,
+    UnimplementedError,
+    reference_text,
+)
 
 from .world import Open
 

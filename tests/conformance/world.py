@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saltstorage.controller.access.config import TypeEntry
-from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume, reference_text
+from saltstorage.providers import Capability, Provider, ProviderSnapshot, ProviderVolume, reference_text
 
 
 @dataclass

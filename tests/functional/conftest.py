@@ -1,4 +1,6 @@
-"""Salt's real loader over the synced formula: a masterless minion and a master in temporary folders."""
+"""Salt's real loader over the synced formula: a masterless minion and a master in temporary
+folders.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def formula_root(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def config_dir(formula_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a configuration folder of a masterless minion and of a master which share nothing with the machine's own."""
+    """Return a configuration folder of a masterless minion and of a master which share nothing
+    with the machine's own.
+    """
     root = tmp_path_factory.mktemp("salt")
     common = {
         "root_dir": str(root),
@@ -82,10 +86,13 @@ def loaded(minion_opts: dict[str, Any], config_dir: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def render(minion_opts: dict[str, Any]) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
-    """Return a function that renders an SLS with a pillar, as ``state.show_sls`` does, and fails the test on a render error."""
+    """Return a function that renders an SLS with a pillar, as ``state.show_sls`` does, and fails
+    the test on a render error.
+    """
 
     def show(sls: str, pillar: dict[str, Any]) -> dict[str, Any]:
-        # The state compiler renders with the pillar that it is given as an override, through the same loader as an apply.
+        # The state compiler renders with the pillar that it is given as an override, through the
+        # same loader as an apply.
         with salt.state.HighState({**minion_opts, "pillar": pillar}, pillar_override=pillar) as highstate:
             highstate.push_active()
             try:

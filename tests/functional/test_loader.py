@@ -1,4 +1,6 @@
-"""What Salt loads after sync_all: every file, every function that is named anywhere, and what the docstrings promise."""
+"""Salt's loader after sync_all: every file loads, every function named anywhere exists, and the
+docstrings keep their promises.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,14 @@ OURS = {
     "runners": ("storage", "storage_admin"),
     "engines": ("storage",),
 }
-#: Files that add to what another one is called.
+#: Files whose functions appear under another file's name.
 VIRTUAL = {"storage_admin": "storage"}
 
 
 def functions(loaded: dict[str, Any], checkout: Path) -> list[tuple[str, str, Any]]:
-    """Return loader, name and function as loaded, of every public function that the files define."""
+    """Return loader, name and function as loaded, of every public function that the files
+    define.
+    """
     found = []
     for kind, names in OURS.items():
         for name in names:
@@ -70,7 +74,8 @@ def test_stated_parameters_and_defaults_are_those_of_the_signature(loaded: dict[
     assert wrong == []
 
 
-#: `salt '*' module.function`, `salt-run module.function`, `salt-call module.function` and `storage_*.function` in YAML.
+#: `salt '*' module.function`, `salt-run module.function`, `salt-call module.function` and
+#: `storage_*.function` in YAML.
 _CALL = re.compile(r"(?:salt(?:-call)?(?: -\S+| --\S+)* (?:'[^']+' |\w+\d* )?|salt-run(?: --\S+)* )(storage\w*\.\w+)")
 _STATE = re.compile(r"(storage_(?:volume|snapshot|pillar)\.\w+):?$", re.MULTILINE)
 

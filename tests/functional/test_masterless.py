@@ -1,4 +1,6 @@
-"""The administrator's operations without a master: the real loader, and the real salt-call."""
+"""The administrator's operations without a master: real configuration and loader, and real
+salt-call with its exit code.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,7 @@ import yaml
 
 from saltstorage.errors import FailedPreconditionError
 
-#: The work of salt-call after its start, again and again: most calls take less time than the
-#: start.
+#: The work of salt-call after its start, again and again: its start takes longer than most calls.
 SESSION = """
 import json, os, sys
 import salt.client, salt.config, salt.minion, salt.utils.args
@@ -60,7 +61,7 @@ def own(config_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def salt_call(own: Path) -> Any:
-    """Return a function that runs salt-call and returns exit code, answer and error messages."""
+    """Return a function that runs salt-call and returns exit code, answer and error output."""
 
     def run(*arguments: str) -> tuple[int, Any, str]:
         command = [str(Path(sys.executable).parent / "salt-call"), "-c", str(own), "--local", "--out=json", "--log-level=quiet", *arguments]
@@ -130,7 +131,7 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     assert admin("snapshot_create", "cut", "owner=min", "volume=renamed")["snapshot"]["name"] == "cut"
     assert [found["name"] for found in admin("snapshots")] == ["cut"]
     assert admin("snapshot_delete", "cut", "owner=min")["old"]["name"] == "cut"
-    # Deleted, retained, and taken over again by what the answer says.
+    # Deleted, retained, and taken over again with the answer's own command.
     kept = admin("delete", "renamed", "owner=min", "retain=True")["retained"]
     assert (tmp_path / "fast" / kept["array_name"]).read_bytes()[:8] == b"precious"
     words = shlex.split(kept["take_over"])
@@ -140,7 +141,7 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     told = admin("repair", f"remove={volume['id']}", "apply=True")
     assert [found["done"] for found in told] == [True]
     assert list((tmp_path / "fast").glob("volume-*")) == []
-    # Errors that are found before anything is called.
+    # Errors before anything is called.
     assert "INVALID_ARGUMENT: there is no operation 'nothing'; known: backend_stats, backends, check, " in refused("nothing")
     assert "INVALID_ARGUMENT: manage: missing a required argument: 'owner'" in refused("manage", "data")
 

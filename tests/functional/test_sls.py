@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,16 @@ HOSTILE = [
     "n" * 128,
     "_|-",
 ]
+
+
+@pytest.fixture
+def systemd(minion_opts: dict[str, Any]) -> Iterator[None]:
+    """Let the minion believe that systemd runs."""
+    grains = minion_opts["grains"]
+    before = grains.get("init")
+    grains["init"] = "systemd"
+    yield
+    grains["init"] = before
 
 
 def arguments(body: dict[str, Any], function: str) -> dict[str, Any]:
@@ -156,26 +166,24 @@ def test_the_unit_is_installed_where_systemd_runs(loaded: dict[str, Any], minion
         config_dir="/etc/salt",
     )
     assert "ExecStart=/usr/bin/salt-call --config-dir=/etc/salt --local --retcode-passthrough " in text
-    # In the transaction that mounts, and before it; `x-systemd.after` in fstab orders and starts nothing.
+    # In the transaction that mounts, and before it; `x-systemd.after` in fstab orders and starts
+    # nothing.
     assert "\nBefore=remote-fs-pre.target\n" in text
     assert "\nWantedBy=remote-fs.target multi-user.target" in text
 
 
-def test_the_unit_is_part_of_the_volumes(minion_opts: dict[str, Any], render: Render) -> None:
-    grains = minion_opts["grains"]
-    before = grains.get("init")
-    grains["init"] = "systemd"
-    try:
-        assert {"storage-consumer-unit", "storage-consumer-service"} <= set(render("storage.volumes", {}))
-    finally:
-        grains["init"] = before
+@pytest.mark.usefixtures("systemd")
+def test_the_unit_is_part_of_the_volumes(render: Render) -> None:
+    assert {"storage-consumer-unit", "storage-consumer-service"} <= set(render("storage.volumes", {}))
 
 
 def test_the_consumer_gets_what_its_protocols_need(render: Render, checkout: Path) -> None:
-    """R25: a disk with one path stays a disk, unless the administrator's own multipath.conf says otherwise."""
+    """R25: a disk with one path stays a disk, unless the administrator's own multipath.conf says
+    otherwise.
+    """
     high = render("storage.consumer", {"storage": {"consumer": {"protocols": ["iscsi", "fibre_channel", "multipath", "nvme"]}}})
     for protocol in ("iscsi", "fibre_channel"):
-        # os-brick grows what is attached by it.
+        # os-brick calls it to grow an attached volume.
         assert "lsscsi" in arguments(high[f"storage-consumer-{protocol}-packages"], "pkg.installed")["pkgs"]
     services = {key for key in high if "-service-" in key}
     assert services == {"storage-consumer-iscsi-service-iscsid", "storage-consumer-multipath-service-multipathd"}
@@ -191,6 +199,38 @@ def test_a_wrong_consumer_pillar_installs_nothing(consumer: Any, render: Render)
     high = render("storage.consumer", {"storage": {"consumer": consumer}})
     assert list(high) == ["storage-consumer-invalid"]
     assert arguments(high["storage-consumer-invalid"], "storage_pillar.invalid")["comment"].startswith("INVALID_ARGUMENT: storage:consumer")
+
+
+@pytest.mark.usefixtures("systemd")
+def test_pillar_decides_where_the_unit_is_and_clean_removes_it_from_there(render: Render) -> None:
+    pillar = {"storage": {"lookup": {"consumer": {"unit_dir": "/usr/local/lib/systemd/system"}}}}
+    installed = arguments(render("storage.consumer", pillar)["storage-consumer-unit"], "file.managed")["name"]
+    assert installed == "/usr/local/lib/systemd/system/salt-storage-reattach.service"
+    removed = render("storage.consumer.clean", pillar)
+    assert arguments(removed["storage-consumer-unit-clean"], "file.absent")["name"] == installed
+    assert render("storage.clean", pillar).keys() == removed.keys()
+    assert arguments(removed["storage-consumer-service-clean"], "service.disabled")["name"] == "salt-storage-reattach"
+
+
+def test_nothing_is_removed_where_systemd_does_not_run(render: Render) -> None:
+    assert render("storage.clean", {}) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong", [["controller"], {"controler": {}}, {"controller": ["user"]}, {"consumer": {"unit_dir": "__slot__:salt:test.ping"}}]
+)
+def test_a_malformed_lookup_changes_nothing(wrong: Any, render: Render, tmp_path: Path) -> None:
+    pillar = {**controller(tmp_path)["storage"], "lookup": wrong}
+    for sls in ("storage.consumer", "storage.consumer.clean", "storage.controller"):
+        [body] = render(sls, {"storage": pillar}).values()
+        assert arguments(body, "storage_pillar.invalid")["comment"].startswith("INVALID_ARGUMENT: storage:lookup")
+
+
+def test_a_minion_shows_the_settings_of_its_sls(loaded: dict[str, Any], minion_opts: dict[str, Any]) -> None:
+    found = loaded["modules"]["storage_pillar.lookup"]()
+    assert found["controller"]["config"] == "/etc/salt/master.d/storage.conf"
+    assert found["consumer"]["unit_dir"] == "/etc/systemd/system"
+    assert ("iscsi" in found["consumer"]["protocols"]) is (minion_opts["grains"]["os_family"] in ("Debian", "RedHat", "Suse"))
 
 
 def test_an_unknown_system_is_told_where_to_name_its_packages(render: Render, minion_opts: dict[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""The administrator's operations as salt-run carries them out: real master configuration, loader, and exit code."""
+"""The administrator's operations as salt-run carries them out: real master configuration, loader,
+and exit code.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ import yaml
 
 @pytest.fixture
 def run(config_dir: Path, tmp_path: Path) -> Any:
-    """Return a function that calls salt-run with a controller of two backends, and returns exit code and answer."""
+    """Return a function that calls salt-run with a controller of two backends, and returns exit
+    code and answer.
+    """
     for name in ("slow", "fast"):
         (tmp_path / name).mkdir(mode=0o700)
     driver = "saltstorage.drivers.file.FileDriver"

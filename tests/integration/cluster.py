@@ -22,6 +22,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 #: Folders of the formula that a file root has; the checkout itself also has things that Salt should not list.
 FORMULA = ("_engines", "_modules", "_runners", "_states", "_utils", "storage")
 MINIONS = ("alpha", "beta")
+#: Seconds. A daemon that ends is noticed at once; a busy machine may take minutes to start one.
+START_TIMEOUT = 600
 
 
 @dataclass
@@ -86,6 +88,7 @@ def cluster(
     engines: list[Any] | None = None,
     storage: dict[str, Any] | None = None,
     consumer: dict[str, Any] | None = None,
+    master_options: dict[str, Any] | None = None,
     files: tuple[Path, ...] = (),
 ) -> Iterator[Cluster]:
     """Start a cluster, yield it, and stop and remove all of it.
@@ -94,6 +97,7 @@ def cluster(
     :param engines: the master's engines; default the project's.
     :param storage: keys that replace those of the master's option ``storage``.
     :param consumer: keys that replace those of each minion's ``storage:consumer``.
+    :param master_options: further options of the master.
     :param files: further file roots.
     """
     # Short: the path of a Unix socket ends at 107 bytes.
@@ -128,6 +132,7 @@ def cluster(
                     },
                     **(storage or {}),
                 },
+                **(master_options or {}),
             },
         )
         # An engine is loaded when the master starts, so users sync before that.
@@ -152,9 +157,9 @@ def cluster(
                     },
                 },
             )
-        stack.enter_context(master.started(start_timeout=120))
+        stack.enter_context(master.started(start_timeout=START_TIMEOUT))
         for minion in minions.values():
-            stack.enter_context(minion.started(start_timeout=120))
+            stack.enter_context(minion.started(start_timeout=START_TIMEOUT))
         found = Cluster(root=root, master=master, minions=minions)
         with salt.client.LocalClient(mopts=dict(master.config)) as client:
             synced_minions = client.cmd("*", "saltutil.sync_all", timeout=120)

@@ -1,6 +1,8 @@
-"""What runs in a guest and does what the lab asks for: commands, files, and a prompt for a person. Only the standard library.
+"""The lab's agent in a guest: runs commands, moves files, and gives a person a prompt. Only the
+standard library.
 
-One connection is one request: a line of JSON, then the answer.  It listens on the private network of the lab and nowhere else.
+One connection is one request: a line of JSON, then the answer.  It listens on the private network
+of the lab and nowhere else.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ def resize(terminal: int, rows: int, columns: int) -> None:
 
 
 def relay(near: int, near_out: int, far: int) -> None:
-    """Copy between a terminal and a connection until either ends; a terminal whose last process ended is an error to read."""
+    """Copy between a terminal and a connection until either ends; a terminal whose last process
+    ended is an error to read.
+    """
     to = {near: far, far: near_out}
     with contextlib.suppress(OSError):
         while True:

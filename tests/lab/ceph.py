@@ -1,7 +1,10 @@
-"""A Ceph cluster of one node from Debian's packages: one monitor, one manager, one OSD on a file, all in one directory.
+"""A Ceph cluster of one node from Debian's packages: one monitor, one manager, one OSD on a file,
+all in one directory.
 
-Nothing is read from or written to ``/etc/ceph``, ``/var/lib/ceph`` or ``/run/ceph``, and the daemons are children of the process that
-starts them.  Packages: ``ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd`` (all installed without their services running).
+Nothing is read from or written to ``/etc/ceph``, ``/var/lib/ceph`` or ``/run/ceph``, and the
+daemons are children of the process that starts them.  Packages:
+``ceph-mon ceph-mgr ceph-osd ceph-common python3-rados python3-rbd`` (all installed without their
+services running).
 
 >>> cluster = Ceph(Path("/var/tmp/lab/ceph"), "10.77.0.1")
 >>> cluster.start()
@@ -82,7 +85,8 @@ bluestore_block_size = {size}
 class Ceph:
     """A cluster of one node.
 
-    :param folder: everything is kept in it; its path must be short, since sockets are in it (at most about 80 characters).
+    :param folder: everything is kept in it; its path must be short, since sockets are in it (at
+        most about 80 characters).
     :param address: address of this machine that the daemons listen on and that clients use.
     :param size_gib: size of the OSD's file, GiB; it is sparse.
     """
@@ -100,21 +104,29 @@ class Ceph:
 
     @property
     def client_conf(self) -> Path:
-        """What the controller is given: the addresses of the monitors and the keyring of the user ``cinder``."""
+        """The controller's configuration: the addresses of the monitors and the keyring of the
+        user ``cinder``.
+        """
         return self.folder / "client" / "ceph.conf"
 
     @property
     def client_keyring(self) -> Path:
-        """The keyring of the user ``cinder``, who may use the pool ``volumes`` and nothing else."""
+        """The keyring of the user ``cinder``, who may use the pool ``volumes`` and
+        nothing else.
+        """
         return self.folder / "client" / f"ceph.client.{USER}.keyring"
 
     @property
     def python_path(self) -> Path:
-        """A directory for ``PYTHONPATH`` with Debian's bindings, and no other package of Debian's."""
+        """A directory for ``PYTHONPATH`` with Debian's bindings, and no other package of
+        Debian's.
+        """
         return self.folder / "python"
 
     def backend(self) -> dict[str, str]:
-        """Return the options of a backend on this cluster, as they are written under ``storage:backends``."""
+        """Return the options of a backend on this cluster, as they are written under
+        ``storage:backends``.
+        """
         return {
             "volume_driver": "cinder.volume.drivers.rbd.RBDDriver",
             "rbd_pool": POOL,
@@ -140,7 +152,8 @@ class Ceph:
         self._start("mgr")
         self._start("osd")
         self.ceph("config", "set", "mon", "auth_allow_insecure_global_id_reclaim", "false")
-        # Clones that do not keep their snapshots from being deleted; Cinder's driver warns without.
+        # Clones that do not keep their snapshots from being deleted; Cinder's driver warns
+        # without.
         self.ceph("osd", "set-require-min-compat-client", "mimic")
         self.ceph("osd", "pool", "create", POOL, "8")
         self.rbd("pool", "init", POOL)
@@ -167,15 +180,17 @@ class Ceph:
     # Commands.
 
     def ceph(self, *args: str) -> str:
-        """Run ``ceph`` as the administrator and return what it prints."""
+        """Run ``ceph`` as the administrator and return its output."""
         return _run("ceph", "--conf", self.conf, "--connect-timeout", "60", *args)
 
     def rbd(self, *args: str) -> str:
-        """Run ``rbd`` as the administrator and return what it prints."""
+        """Run ``rbd`` as the administrator and return its output."""
         return _run("rbd", "--conf", self.conf, *args)
 
     def watchers(self, image: str) -> list[str]:
-        """Return the addresses of the clients that have an image of the pool open, such as ``10.77.0.11:0/1234``."""
+        """Return the addresses of the clients that have an image of the pool open, such as
+        ``10.77.0.11:0/1234``.
+        """
         lines = self.rbd("status", f"{POOL}/{image}").splitlines()
         return [word.removeprefix("watcher=") for line in lines for word in line.split() if word.startswith("watcher=")]
 
@@ -204,7 +219,7 @@ class Ceph:
         _run("ceph-osd", "--conf", self.conf, "-i", "0", "--mkfs", "--osd-uuid", identity, "--osd-objectstore", "bluestore")
 
     def _make_client(self) -> None:
-        # What Ceph's own manual gives to Cinder: no other pool, no other users' keys.
+        # The rights that Ceph's own manual gives to Cinder: no other pool, no other users' keys.
         self._keyring(f"client.{USER}", {"mon": "profile rbd", "osd": f"profile rbd pool={POOL}", "mgr": f"profile rbd pool={POOL}"})
         lines = [line for line in self.conf.read_text().splitlines() if line.startswith(("[global]", "fsid", "mon_host"))]
         self.client_conf.write_text("\n".join([*lines, f"keyring = {self.client_keyring}", ""]))

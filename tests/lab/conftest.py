@@ -18,7 +18,7 @@ from .verified import PARTS, Verified
 
 
 class Part(Protocol):
-    """What runs, and has logs."""
+    """A running part of the lab, with logs."""
 
     def start(self) -> None:
         """Return when it can be used."""
@@ -30,7 +30,7 @@ class Part(Protocol):
         """Keep its logs in a folder that is there."""
 
 
-#: What runs, to save its logs, and the folder for those of the test that runs.
+#: Running parts, to save their logs, and the folder for the logs of the current test.
 _RUNNING = pytest.StashKey[list[Part]]()
 _FOLDER = pytest.StashKey[Path]()
 
@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _save_logs(session: pytest.Session, part: Part) -> None:
-    """Keep the logs of a part in the folder of the test that runs, whatever state the part is in."""
+    """Keep the logs of a part in the folder of the current test, in any state of the part."""
     folder = session.stash[_FOLDER]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -71,7 +71,9 @@ def _save_logs(session: pytest.Session, part: Part) -> None:
 
 @contextmanager
 def running(session: pytest.Session, part: Part) -> Iterator[None]:
-    """Start a part of the lab and stop it in the end; meanwhile its logs are kept when a test fails, and when it does not start."""
+    """Start a part of the lab and stop it in the end; meanwhile its logs are kept when a test
+    fails, and when it does not start.
+    """
     session.stash[_RUNNING].append(part)
     try:
         try:
@@ -94,7 +96,9 @@ def lab(request: pytest.FixtureRequest, verified: Verified) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def san(request: pytest.FixtureRequest, verified: Verified) -> Iterator[San]:
-    """Yield the running storage machine with the controller on it, and its consumers; all are guests."""
+    """Yield the running storage machine with the controller on it, and its consumers; all are
+    guests.
+    """
     yield from _yielded(request, verified, San(FOLDER / "san"))
 
 

@@ -1,4 +1,4 @@
-"""What the scenarios do and look at on a consumer."""
+"""Actions and observations of the scenarios on a consumer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from .guest import BIN, CHECKOUT, Guest, LabError, wait_for
 from .qemu import QemuGuest
 
-#: Exit codes of ``iscsiadm --login`` when the target says no: for this initiator it is not there, or not with these credentials.
+#: Exit codes of ``iscsiadm --login`` when the target says no: for this initiator it is not there,
+#: or not with these credentials.
 LOGIN_REFUSED = (19, 24)
 
 
@@ -31,7 +32,9 @@ def assert_nothing_attached(guest: Guest) -> None:
 
 
 def disks(guest: Guest) -> dict[str, int]:
-    """Return the sizes, in bytes, of the block devices that came from outside, by kernel name; maps over them included."""
+    """Return the sizes, in bytes, of the block devices that came from outside, by kernel name;
+    maps over them included.
+    """
     found = {}
     for line in guest.run("lsblk --bytes --list --noheadings --output NAME,SIZE,TYPE").splitlines():
         name, size, kind = line.split()
@@ -41,12 +44,15 @@ def disks(guest: Guest) -> dict[str, int]:
 
 
 def active_paths(guest: Guest) -> int:
-    """Return how many paths the kernel uses, over all multipath devices; what it says is true at any moment, a checker's word is not."""
+    """Return how many paths the kernel uses, over all multipath devices; the kernel's word is true
+    at any moment, a checker's is not.
+    """
     return len(re.findall(r" \d+:\d+ A ", guest.run("dmsetup status --target multipath")))
 
 
 class Writing:
-    """A file that is being written in a guest, block after block and each to the disk, until it is told to end; see ``writer.py``.
+    """A file that is being written in a guest, block after block and each to the disk, until it
+    is told to end; see ``writer.py``.
 
     :param path: of the file.
     """
@@ -81,7 +87,7 @@ class Writing:
         self.guest.run(f"touch {self._state}.end")
 
     def finish(self, timeout: float = 240) -> None:
-        """Let the writer end, and check what it wrote as it is on the disk."""
+        """Let the writer end, and compare its data with the disk."""
         self.end()
         self._wait(lambda: self.guest.ran(f"test -e {self._state}.code").code == 0, f"the writer of {self.path} to end", timeout)
         wrote = self.guest.run(f"cat {self._state}.log; cat {self._state}.sum").strip()
@@ -92,14 +98,15 @@ class Writing:
         try:
             wait_for(condition, what, timeout)
         except LabError as error:
-            # What the kernel and the initiator said lately.
+            # The latest messages of the kernel and the initiator.
             why = "dmesg | tail -n 30; journalctl --no-pager --unit iscsid --lines 30; iscsiadm -m session -P 1; true"
             raise LabError(f"{self.guest.name}: {error}\n{self.guest.run(why)}") from None
 
 
 @contextmanager
 def writing(*files: tuple[Guest | QemuGuest, str]) -> Iterator[list[Writing]]:
-    """Write files while something happens: each was written to before it and is after it, without an error, and its data is right.
+    """Write files while something happens: each was written to before it and is after it, without
+    an error, and its data is right.
 
     :param files: guest, and path in it.
     """

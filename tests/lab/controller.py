@@ -1,4 +1,6 @@
-"""The controller outside of the guests, at the machine's own speed: a salt-master with the storage engine, and tgtd."""
+"""The controller outside of the guests, at the machine's own speed: a salt-master with the
+storage engine, and tgtd.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ class Controller:
     :param folder: for all that it owns; short, since sockets lie in it.
     :param backends: of the master's option ``storage``.
     :param storage: its other keys.
-    :ivar python_path: directory of Python modules that drivers need and that the virtual environment lacks; it counts from the next start.
+    :ivar python_path: directory of Python modules that drivers need and that the virtual
+        environment lacks; it counts from the next start.
     """
 
     def __init__(self, folder: Path, backends: dict[str, Any], **storage: Any) -> None:
@@ -83,10 +86,10 @@ class Controller:
             self.process.wait(60)
             self.process = None
 
-    # What is asked of it.
+    # Requests to it.
 
     def run(self, function: str, *args: str, timeout: float = 180) -> Any:
-        """Run ``salt-run FUNCTION …`` and return what it printed.
+        """Run ``salt-run FUNCTION …`` and return its output.
 
         :raises LabError: it failed.
         """
@@ -101,7 +104,7 @@ class Controller:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=_environment(), check=False)
 
     def job(self, guest: Guest | str, function: str, *args: Any, timeout: float = 300, **kwargs: Any) -> Any:
-        """Do what ``salt GUEST FUNCTION …`` does and return what the minion returned."""
+        """Run a function as ``salt GUEST FUNCTION …`` does; return the minion's answer."""
         import salt.client
 
         name = guest if isinstance(guest, str) else guest.name
@@ -113,7 +116,7 @@ class Controller:
         return found[name]
 
     def jobs(self, guests: list[Guest], function: str, *args: Any, timeout: float = 300, **kwargs: Any) -> dict[str, Any]:
-        """Do what ``salt -L GUESTS FUNCTION …`` does and return what each minion returned."""
+        """Run a function as ``salt -L GUESTS FUNCTION …`` does; return each minion's answer."""
         import salt.client
 
         names = [guest.name for guest in guests]
@@ -158,14 +161,16 @@ class Controller:
         wait_for(up, "the minions to answer", timeout)
 
     def save_logs(self, folder: Path) -> None:
-        """Keep what tells what went on at the controller."""
+        """Keep the controller's logs."""
         folder.mkdir(parents=True, exist_ok=True)
         for path in (*self.folder.glob("*.out"), *self.folder.glob("m/var/log/salt/*")):
             shutil.copy(path, folder / path.name)
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of Salt's commands: what runs must be what was synced, not what the tests import."""
+    """Return the environment of Salt's commands: they must import the synced package, not the
+    tests' own.
+    """
     found = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     found["PATH"] = f"{BIN}:/usr/sbin:/sbin:{found['PATH']}"
     return found

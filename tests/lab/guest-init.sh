@@ -9,7 +9,7 @@ mount -t ext4 -o noatime /dev/ubda /mnt || exec echo "no disk"
 new=/mnt/root
 mount -t overlay -o lowerdir=/,upperdir=/mnt/up,workdir=/mnt/work overlay $new || exec echo "no overlay"
 if [ ! -e /mnt/booted ]; then
-    # What the machine runs is not what a guest runs.
+    # A guest runs other services than the machine.
     rm -rf $new/etc/systemd/system $new/var/log $new/var/lib/iscsi $new/etc/iscsi/nodes $new/etc/iscsi/send_targets
     cp -a /mnt/units $new/etc/systemd/system
     # systemd would take the guest for a container.

@@ -1,7 +1,8 @@
-"""A guest: a Linux kernel as a process (user-mode Linux) with real systemd and udev, over the machine's own files.
+"""A guest: a Linux kernel as a process (user-mode Linux) with real systemd and udev, over the
+machine's own files.
 
-The machine's root is the guest's, read-only; what the guest writes goes to a disk of its own, which lives on when the guest
-reboots or is killed.
+The machine's root is the guest's, read-only; the guest's writes go to a disk of its own, which
+lives on when the guest reboots or is killed.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ WantedBy=multi-user.target
 
 
 class LabError(Exception):
-    """A guest did not do what the lab asked it for."""
+    """A guest did not carry out the lab's request."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command in a guest gave."""
+    """The outcome of a command in a guest."""
 
     code: int
     output: str
@@ -90,7 +91,8 @@ class Guest:
     :param folder: for its disk and its console log.
     :param memory: MiB.
     :param disk: size of its own disk, GiB; sparse.
-    :param more_disks: sizes of further disks, GiB: files ``disk1`` and on in the folder, kept when there; ``/dev/ubdb`` and on.
+    :param more_disks: sizes of further disks, GiB: files ``disk1`` and on in the folder, kept
+        when there; ``/dev/ubdb`` and on.
     """
 
     def __init__(
@@ -191,13 +193,14 @@ class Guest:
     def reboot(self) -> None:
         """Shut the guest down and boot it again from the same disk.
 
-        Not by ``reboot``: that kernel would start itself anew in the same process, which still holds the network devices.
+        Not by ``reboot``: that kernel would start itself anew in the same process, which still
+        holds the network devices.
         """
         self.stop()
         self.start()
         self.wait()
 
-    # What is done in it.
+    # Work in it.
 
     def ran(self, command: str, *, timeout: float = 120, input: str = "") -> Ran:
         """Run a shell command as root and return its exit code and output, errors included."""
@@ -226,7 +229,7 @@ class Guest:
         return connection
 
     def save_logs(self, folder: Path) -> None:
-        """Keep what tells what went on in the guest; one that does not answer leaves its console."""
+        """Keep the guest's logs; a guest that does not answer leaves its console."""
         folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "console.log").exists():
             shutil.copy(self.folder / "console.log", folder / "console.log")
@@ -275,21 +278,23 @@ class Guest:
             (units / name).write_text(text)
             target = "network-online.target" if "WantedBy=network-online.target" in text else "multi-user.target"
             (units / f"{target}.wants" / name).symlink_to(f"../{name}")
-        # As distributions have it; what else the machine has enabled is not what a guest runs.
+        # As distributions have it; a guest runs no other unit that the machine has enabled.
         (units / "multi-user.target.wants" / "remote-fs.target").symlink_to("/lib/systemd/system/remote-fs.target")
         for name in MASKED:
             (units / name).symlink_to("/dev/null")
         for name in ("work", "root"):
             (tree / name).mkdir()
         for path, size in ((disk, self.disk), *((self.folder / f"disk{n}", size) for n, size in enumerate(self.more_disks, 1))):
-            with path.open("ab") as file:  # one that is there stays as it is
+            with path.open("ab") as file:  # an existing disk stays as it is
                 file.truncate(size * 2**30)
         options = ["-q", "-F", "-E", "lazy_itable_init=1,nodiscard", "-O", "^metadata_csum", "-m", "0"]
         subprocess.run(["mke2fs", "-t", "ext4", *options, "-d", str(tree), str(disk)], check=True)
         shutil.rmtree(tree)
 
     def _mac(self, network_number: int) -> str:
-        """Return the same address in each boot, or the others would look for the guest under its old one."""
+        """Return the same address in each boot, or the others would look for the guest under its
+        old one.
+        """
         return f"02:00:0a:4d:{network_number:02x}:{int(self.addresses[0].rsplit('.', 1)[1]):02x}"
 
     def _try(self) -> bool:

@@ -1,6 +1,8 @@
-"""What runs in a guest with a salt-master and does what ``salt`` and ``salt-run`` do, for the lab: one process for all of them.
+"""The work of ``salt`` and ``salt-run`` in a guest with a salt-master, for the lab: one process for
+all of them.
 
-Starting each of these commands costs ten seconds in a guest. One connection is one job: a line of JSON, then the answer.
+Starting each of these commands costs ten seconds in a guest. One connection is one job: a line of
+JSON, then the answer.
 """
 
 from __future__ import annotations

@@ -11,14 +11,17 @@ from . import network
 from .controller import Controller
 from .guest import Guest, LabError, wait_for
 
-#: Short, on a file system that only the lab's namespace has, and named after the run; see ``leftovers.py``.
+#: Short, on a file system that only the lab's namespace has, and named after the run; see
+#: ``leftovers.py``.
 FOLDER = Path("/mnt", network.RUN)
-#: File system of the file driver's volumes: XFS, which copies a volume that is in use at one moment.
+#: File system of the file driver's volumes: XFS, which copies a volume that is in use at one
+#: moment.
 VOLUMES_GIB = 20
 
 
 class Lab:
-    """A controller with a small site's SAN on one machine, and the consumers ``db1`` (single path) and ``db2`` (multipath).
+    """A controller with a small site's SAN on one machine, and the consumers ``db1`` (single
+    path) and ``db2`` (multipath).
 
     :ivar volumes: folder of the SAN's volumes.
     """
@@ -38,7 +41,9 @@ class Lab:
         self.controller = Controller(FOLDER / "c", {"san": san}, policy={"*": {"shared": ["failover"]}})
 
     def start(self) -> None:
-        """Start all and return when both consumers are ready to attach, prepared by the formula's own SLS."""
+        """Start all and return when both consumers are ready to attach, prepared by the formula's
+        own SLS.
+        """
         # The pillar of both names multipath; one is told otherwise.
         for name, number, own in (("db1", 11, {"multipath": False}), ("db2", 12, {})):
             guest = self.guest(name, number)
@@ -84,7 +89,9 @@ class Lab:
             self.listen()
 
     def listen(self) -> None:
-        """Let hosts reach the iSCSI daemon: after a restart once the targets are there, as docs/how-to/san.rst has it and says why."""
+        """Let hosts reach the iSCSI daemon: after a restart once the targets are there, as
+        docs/how-to/san.rst has it and says why.
+        """
         subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "portal", "--op", "new", "--param", "portal=0.0.0.0:3260"], check=True)
 
     def stop_tgtd(self) -> None:
@@ -108,7 +115,7 @@ class Lab:
         self.apply_again()
 
     def apply_again(self) -> dict[str, Any]:
-        """Apply the pillar as it is on both consumers, and return what changed, by host and state.
+        """Apply the pillar as it is on both consumers, and return the changes, by host and state.
 
         :raises LabError: a state failed.
         """
@@ -119,7 +126,7 @@ class Lab:
         return changes
 
     def volumes_pillar(self, volumes: dict[str, Any]) -> None:
-        """Write the pillar of all minions: these volumes, and what the hosts need."""
+        """Write the pillar of all minions: these volumes, and the protocols of the hosts."""
         self.controller.pillar({"consumer": {"protocols": ["iscsi", "multipath"]}, "volumes": volumes})
 
     def files(self) -> list[str]:
@@ -156,11 +163,14 @@ class Lab:
 
 
 def mount_file(image: Path, folder: Path) -> None:
-    """Mount the file system in a file; the loop device goes with the mount, and the mount with the namespace."""
+    """Mount the file system in a file; the loop device goes with the mount, and the mount with
+    the namespace.
+    """
     done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=True)
     device = done.stdout.strip()
     try:
-        # Who had this device before may have left it read-only, which outlives its file; mount would then mount read-only.
+        # The last user of this device may have left it read-only, which outlives its file; mount
+        # would then mount read-only.
         subprocess.run(["blockdev", "--setrw", device], check=True)
         subprocess.run(["mount", device, str(folder)], check=True)
     finally:

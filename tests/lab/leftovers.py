@@ -1,14 +1,17 @@
-"""Say what a run of the lab left on the machine, and fail when there is anything: ``python -m tests.lab.leftovers RUN``.
+"""Name the leftovers of a run of the lab, and fail when there are any:
+``python -m tests.lab.leftovers RUN``.
 
-Namespaces take with them what belongs to them; this tells when they do not. Everything is known by the name of the run, which no other
-one has, so other labs and the machine's own devices are not taken for it:
+Namespaces take with them what belongs to them; this tells when they do not. Everything is known
+by the name of the run, which no other one has, so other labs and the machine's own devices are
+not taken for it:
 
 * a process: the mounts that it sees have that name, as only those in the run's namespaces do;
 * a mount outside of the namespaces, by its source or folder;
 * a loop device, by the folder of its file; loop devices are in no namespace;
 * a network device outside of the namespaces, by its alias.
 
-A network namespace, and what is in it, lives only as long as a process in it: the lab gives none a name.
+A network namespace, with its contents, lives only as long as a process in it: the lab gives none a
+name.
 """
 
 from __future__ import annotations
@@ -19,17 +22,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: How long the kernel may take to unmount file systems and free their loop devices after the last process, seconds.
+#: How long the kernel may take to unmount file systems and free their loop devices after the last
+#: process, seconds.
 PATIENCE = 30.0
 
 
 def found(run: str) -> list[str]:
-    """Return what there is of a run, one line each.
+    """Return the leftovers of a run, one line each.
 
     :param run: its name.
     """
     mounts = [f"mount: {line}" for line in _read(Path("/proc/self/mountinfo")).splitlines() if run in line]
-    # What is mounted outside is seen by all processes.
+    # All processes see mounts outside of namespaces.
     return [*(mounts or _processes(run)), *_devices(run)]
 
 
@@ -56,7 +60,7 @@ def _read(path: Path) -> str:
 
 
 def main(run: str, patience: float = PATIENCE) -> int:
-    """Wait until nothing is left, or say what is; return the exit code."""
+    """Wait until nothing is left, or name the leftovers; return the exit code."""
     deadline = time.monotonic() + patience
     while left := found(run):
         if time.monotonic() > deadline:

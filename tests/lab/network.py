@@ -1,4 +1,5 @@
-"""The lab's network: two bridges, so that storage has two paths, and a tap device on each for every guest.
+"""The lab's network: two bridges, so that storage has two paths, and a tap device on each for
+every guest.
 
 All of it is in the namespace that ``run.sh`` made.
 """
@@ -48,7 +49,8 @@ def add_taps(guest: str) -> list[str]:
 
 
 def set_path(guest: str, number: int, *, up: bool) -> None:
-    """Cut a guest's path to the storage, or let it come back: whether its tap device is on the bridge.
+    """Cut a guest's path to the storage, or let it come back: whether its tap device is on the
+    bridge.
 
     A guest's network driver does not come back from a tap device that was down.
     """

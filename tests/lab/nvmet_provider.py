@@ -1,6 +1,8 @@
-"""A provider of the lab alone: volumes are files, exported by the kernel's own NVMe target over TCP, which is set up through configfs.
+"""A provider of the lab alone: volumes are files, exported by the kernel's own NVMe target over
+TCP, which is set up through configfs.
 
-Cinder's target helper for the same (``nvmet``) needs a Python module that no index and no distribution has.
+Cinder's target helper for the same (``nvmet``) needs a Python module that no index and no
+distribution has.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from saltstorage.errors import FailedPreconditionError, UnimplementedError
 from saltstorage.model import BackendStats
-from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
+from saltstorage.providers import Capability, Provider, ProviderSnapshot, ProviderVolume
 
 NVMET = Path("/sys/kernel/config/nvmet")
 GIB = 2**30
@@ -23,8 +25,9 @@ GIB = 2**30
 class NvmetProvider(Provider):
     """Files as NVMe namespaces.
 
-    Options: ``folder`` of the files, on a file system with a block size (overlayfs has none); ``portals``, a list of ``[address, port]``;
-    ``shared``: all volumes of a host are namespaces of one subsystem, as with many arrays, and else each volume has its own.
+    Options: ``folder`` of the files, on a file system with a block size (overlayfs has none);
+    ``portals``, a list of ``[address, port]``; ``shared``: all volumes of a host are namespaces
+    of one subsystem, as with many arrays, and else each volume has its own.
     """
 
     def load(self) -> None:
@@ -152,7 +155,7 @@ def _port(number: int, address: str, service: int) -> Path:
 
 
 def _remove_when_empty(subsystem: Path) -> None:
-    """Remove a subsystem without namespaces, with what only it used."""
+    """Remove a subsystem without namespaces, and the objects that only it used."""
     if any((subsystem / "namespaces").iterdir()):
         return
     for link in NVMET.glob(f"ports/*/subsystems/{subsystem.name}"):

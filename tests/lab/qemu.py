@@ -1,7 +1,9 @@
-"""Guests under QEMU in software emulation, for what user-mode Linux lacks: NVMe over fabrics.
+"""Guests under QEMU in software emulation, for a protocol that user-mode Linux lacks: NVMe over
+fabrics.
 
-A guest runs Debian's own kernel on the machine's root, read-only over 9p, and keeps all that it writes in memory. Commands are run in it
-through a virtio serial port. It has no network but its own loopback.
+A guest runs Debian's own kernel on the machine's root, read-only over 9p, and keeps all that it
+writes in memory. Commands are run in it through a virtio serial port. It has no network but its
+own loopback.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ from pathlib import Path
 from .guest import CHECKOUT, LabError, Ran
 
 FILES = Path(__file__).parent / "files"
-#: Loaded before the machine's root is there; what they need is added.
+#: Loaded before the machine's root is mounted; modules that they need are added.
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
-#: What guards a kernel against attacks costs an emulated one much of its time.
+#: A kernel's guards against attacks cost an emulated kernel much of its time.
 QUICKLY = "mitigations=off nopti no5lvl init_on_alloc=0 audit=0 apparmor=0 nokaslr"
 
 
 class Kernel:
-    """Debian's kernel, downloaded and unpacked where it is not there yet; the machine's packages stay as they are.
+    """Debian's kernel, downloaded and unpacked where it is not there yet; the machine's packages
+    stay as they are.
 
     ``python -m tests.lab.qemu FOLDER`` does so before there is no network.
 

@@ -34,7 +34,7 @@ if [ -z "${LAB_PART:-}" ]; then
     rm -rf build/lab/logs build/lab/parts
     # Inside, there is no network to load it from.
     .venv/bin/python -m tests.lab.qemu build/lab
-    # By it, what this run left is told from what others have; see leftovers.py.
+    # The name tells this run's leftovers from the processes and devices of others; see leftovers.py.
     LAB_RUN=lab-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
     export LAB_RUN
     echo "$LAB_RUN" >build/lab/run

@@ -1,7 +1,9 @@
-"""Salt without a master, in one process that lives as long as the guest: under emulation, loading Salt and os-brick is most of the work.
+"""Salt without a master, in one process that lives as long as the guest: under emulation, loading
+Salt and os-brick is most of the work.
 
-A request is JSON from one pipe: ``{"high": …}``, states to apply as from an SLS, or ``{"fun": …, "args": …}``, a function of an execution
-module. Both go through Salt's loader and state compiler, as in ``salt-call --local``; the answer goes to another pipe.
+A request is JSON from one pipe: ``{"high": …}``, states to apply as from an SLS, or
+``{"fun": …, "args": …}``, a function of an execution module. Both go through Salt's loader and
+state compiler, as in ``salt-call --local``; the answer goes to another pipe.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def main(config: str, requests: str, answers: str) -> None:
             request = json.load(file)
         try:
             if "high" in request:
-                # Each is a run of its own: what states keep of what they read is not used in the next.
+                # Each is a run of its own: facts that states keep are not used in the next.
                 state.instance_id = str(uuid.uuid4())
                 answer = {"return": state.call_high(request["high"])}
             else:

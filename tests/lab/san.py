@@ -1,4 +1,6 @@
-"""A storage machine in a guest, with a salt-master of its own: LVM, files, kernel targets (LIO) and an NFS server; and consumers."""
+"""A storage machine in a guest, with a salt-master of its own: LVM, files, kernel targets (LIO)
+and an NFS server; and consumers.
+"""
 
 from __future__ import annotations
 
@@ -90,8 +92,8 @@ class San:
     def start(self) -> None:
         """Start all and return when the consumers are ready to attach.
 
-        They boot while the controller loads Cinder, which takes a guest two minutes; their minions are patient with a master that is too
-        busy to answer.
+        They boot while the controller loads Cinder, which takes a guest two minutes; their
+        minions are patient with a master that is too busy to answer.
         """
         self.server.start()
         self.server.wait()
@@ -121,10 +123,10 @@ class San:
         }.items():
             (folder / "san1" / f"{name}.log").write_text(self.server.ran(f"({command}) 2>&1").output)
 
-    # What is asked of the master.
+    # Requests to the master.
 
     def jobs(self, guests: list[Guest], function: str, *args: Any, timeout: float = 900, **kwargs: Any) -> dict[str, Any]:
-        """Do what ``salt -L GUESTS FUNCTION …`` does and return what each minion returned."""
+        """Run a function as ``salt -L GUESTS FUNCTION …`` does; return each minion's answer."""
         names = [guest.name for guest in guests]
         request = {"minions": names, "function": function, "args": args, "kwargs": kwargs, "timeout": timeout}
         found: dict[str, Any] = self._ask(request, timeout + 30)
@@ -133,11 +135,12 @@ class San:
         return found
 
     def run(self, function: str, *args: Any, **kwargs: Any) -> Any:
-        """Do what ``salt-run FUNCTION …`` does and return what it returned."""
+        """Run a function as ``salt-run FUNCTION …`` does; return its answer."""
         return self._ask({"function": function, "args": args, "kwargs": kwargs}, 300)
 
     def apply(self, volumes: dict[str, Any], guests: list[Guest] | None = None) -> dict[str, dict[str, Any]]:
-        """Write the pillar ``storage:volumes`` of all minions, apply the SLS, and return the results of the states by host and volume.
+        """Write the pillar ``storage:volumes`` of all minions, apply the SLS, and return the
+        results of the states by host and volume.
 
         :param guests: where it is applied, by default on the first consumer.
         :raises LabError: a state failed.
@@ -219,7 +222,9 @@ class San:
         self.server.write("/etc/lab/pillar/lab.sls", "#!json\n" + json.dumps({"storage": storage}))
 
     def _loaded(self) -> bool:
-        """Return whether the controller has all backends; by its log, since a question would cost the guest's one CPU its time."""
+        """Return whether the controller has all backends; by its log, since a question would cost
+        the guest's one CPU its time.
+        """
         log = self.server.run("cat /var/log/salt/master 2>/dev/null || true")
         if " is down: " in log:
             raise LabError(log)

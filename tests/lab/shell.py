@@ -1,4 +1,6 @@
-"""``make lab-shell``: the running lab, with a prompt on each host, for a person. Run by pytest for the lab's fixtures."""
+"""``make lab-shell``: the running lab, with a prompt on each host, for a person. Run by pytest
+for the lab's fixtures.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +53,8 @@ def _controller(controller: Controller) -> None:
         "PS1": r"controller:\w# ",
     }
     environment.pop("PYTHONPATH", None)
-    # A terminal of its own: bash would take this one and could not give it back, since the process group that it took it from is not of
-    # this namespace.
+    # A terminal of its own: bash would take this one and could not give it back, since the
+    # process group that it took it from is not of this namespace.
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(controller.folder)

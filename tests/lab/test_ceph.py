@@ -1,4 +1,6 @@
-"""Ceph RBD: the controller makes images with Cinder's driver, a host maps them with its kernel's client and has no file of Ceph's."""
+"""Ceph RBD: the controller makes images with Cinder's driver, a host maps them with its kernel's
+client and has no file of Ceph's.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ RECORDS = "/var/lib/salt-storage/minion/attachments"
 
 @pytest.fixture(scope="module")
 def ceph(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Ceph]:
-    """Yield a cluster that the controller has as the backend ``ceph`` and that is on a file system of its own."""
+    """Yield a cluster that the controller has as the backend ``ceph`` and that is on a file
+    system of its own.
+    """
     assert missing() == []
     folder, image = FOLDER / "ceph", FOLDER / "ceph.ext4"
     folder.mkdir()
@@ -132,7 +136,8 @@ def test_c10_a_reboot_with_the_controller_down(lab: Lab, ceph: Ceph, guest: Gues
         lab.controller.stop()
         try:
             guest.reboot()
-            # Only what the boot itself starts; the unit loads Salt and os-brick on a guest's one slow CPU.
+            # Only what the boot itself starts; the unit loads Salt and os-brick on a guest's one
+            # slow CPU.
             guest.run("systemctl is-system-running --wait || true", timeout=600)
             guest.run(f"systemctl is-active salt-storage-reattach && mountpoint {MOUNT} && mountpoint /srv/copy")
             assert guest.run(SUMS) == before

@@ -58,12 +58,14 @@ def test_the_dead_host_comes_back(lab: Lab, verified: Verified) -> None:
         assert "was taken from this host while it was fenced" in back["comment"], back
         assert_nothing_attached(dead)
         assert lab.controller.job(dead, "storage.attachments") == []
-        # What the storage has, not what the heir remembers.
+        # The contents of the storage, not of the heir's cache.
         assert heir.run(f"sync; echo 3 > /proc/sys/vm/drop_caches; cat {MOUNT}/file").strip() == f"by {heir.name}"
 
 
 def test_a_host_that_was_cut_off_comes_back(lab: Lab, verified: Verified) -> None:
-    """Rows U10 and R18: it lives, and still has the device, mounted, with writes that wait for the storage."""
+    """Rows U10 and R18: it lives, and still has the device, mounted, with writes that wait for
+    the storage.
+    """
     former, heir = lab.consumers
     (volume,) = lab.volumes.glob("volume-*")
     blob = Writing(former, f"{MOUNT}/blob")
@@ -77,7 +79,7 @@ def test_a_host_that_was_cut_off_comes_back(lab: Lab, verified: Verified) -> Non
             done = lab.controller.state(heir, "storage_volume.mounted", "failover", **MOUNTED)
             assert done["result"] is True, done
             assert heir.run(f"cat {MOUNT}/file").strip() == f"by {former.name}"
-            # From here on, whatever changes the volume is not of the heir.
+            # From here on, no change of the volume is the heir's.
             heir.run(f"echo by {heir.name} >{MOUNT}/file; sync; fsfreeze --freeze {MOUNT}")
             before = checksum(volume)
     finally:

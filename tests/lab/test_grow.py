@@ -36,7 +36,9 @@ def test_grow_under_io(lab: Lab, verified: Verified) -> None:
 
 
 def test_grow_while_the_session_is_logged_in_anew(lab: Lab, verified: Verified) -> None:
-    """Row R21: the kernel leaves out what it is told to read again of a disk that waits for its session, and says nothing."""
+    """Row R21: the kernel leaves out what it is told to read again of a disk that waits for its
+    session, and says nothing.
+    """
     lab.apply(pillar(size=2))
     db1 = lab.guests["db1"]
     with verified("file, tgt", "iSCSI, CHAP, one path", "grow from 2 to 3 GiB while the initiator's daemon is held up and the disks wait"):
@@ -50,7 +52,9 @@ def test_grow_while_the_session_is_logged_in_anew(lab: Lab, verified: Verified) 
 
 
 def test_grow_with_a_mapping_that_was_made_anew(lab: Lab, verified: Verified) -> None:
-    """Row R21: os-brick leaves a disk that is there already as it is, however much its volume has grown."""
+    """Row R21: os-brick leaves a disk that is there already as it is, however much its volume has
+    grown.
+    """
     lab.apply(pillar(size=3))
     db1 = lab.guests["db1"]
     with verified(

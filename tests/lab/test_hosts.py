@@ -1,4 +1,6 @@
-"""Two hosts apply the same pillar, and each gets its own volume over iSCSI, which the other cannot reach."""
+"""Two hosts apply the same pillar, and each gets its own volume over iSCSI, which the other
+cannot reach.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ def test_each_host_gets_its_own_volume(lab: Lab, verified: Verified) -> None:
         for guest in lab.guests.values():
             guest.run(f"echo data of {guest.name} > {MOUNT}/whose && head -c 20M /dev/urandom > {MOUNT}/blob && sync")
             assert guest.run(f"findmnt --noheadings --output FSTYPE {MOUNT}").strip() == "ext4"
-            # At boot, the attachment records say what is logged in to; nothing else does.
+            # At boot, the attachment records decide about logins; nothing else does.
             assert set(guest.run("iscsiadm -m node -o show | grep ^node.startup").splitlines()) == {"node.startup = manual"}
     # Pillar names multipath for both; the option of one says otherwise.
     assert {name: record(guest)["use_multipath"] for name, guest in lab.guests.items()} == {"db1": False, "db2": True}

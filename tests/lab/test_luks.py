@@ -1,4 +1,6 @@
-"""Encrypted volumes over iSCSI: what the SAN sees, growth, a boot without the master, and where the passphrases are not."""
+"""Encrypted volumes over iSCSI: the SAN sees ciphertext, volumes grow, hosts boot without the
+master, and passphrases are nowhere.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ REFERENCE = "sdb://local_secrets/own"
 SECRETS = {"own": REFERENCE, "masters": MASTERS}
 VOLUMES = {"own": {"mount": "/srv/own", "fstype": "ext4"}, "masters": {"mount": "/srv/masters", "fstype": "xfs", "mount_options": "nofail"}}
 CLEAR = "klartext-0815-" * 4
-#: A profile of sdb in the minion's own configuration, so that it can be read when the master is down.
+#: A profile of sdb in the minion's own configuration, so that it can be read when the master is
+#: down.
 PROFILE = {"local_secrets": {"driver": "yaml", "files": ["/etc/salt/secrets.yaml"]}}
-#: A guest's kernel finds its modules only when they are loaded within the guest; dm-crypt does not start without the first two.
+#: A guest's kernel finds its modules only when they are loaded within the guest; dm-crypt does
+#: not start without the first two.
 MODULES = ("cbc", "aes_ti", "xts", "dm-crypt")
 
 
@@ -47,14 +51,14 @@ def _hosts(lab: Lab) -> Any:
 
 
 def applied(lab: Lab, secrets: dict[str, str], **volume: object) -> dict[str, Any]:
-    """Apply both volumes on both hosts, and return what each host returned."""
+    """Apply both volumes on both hosts, and return each host's answer."""
     volumes = {name: {"size": 1, "encrypted": True, **entry, **volume} for name, entry in VOLUMES.items()}
     lab.controller.pillar({"consumer": {"protocols": ["iscsi", "multipath", "luks"]}, "volumes": volumes, "passphrases": secrets})
     return lab.controller.jobs(lab.consumers, "state.apply", "storage.volumes", timeout=400)
 
 
 def apply(lab: Lab, secrets: dict[str, str] = SECRETS, **volume: object) -> dict[str, set[str]]:
-    """Apply both volumes on both hosts, and return the keys of what changed, by the volume's name."""
+    """Apply both volumes on both hosts; return the keys of the changes, by volume."""
     changes: dict[str, set[str]] = {}
     for who, result in applied(lab, secrets, **volume).items():
         failed(who, result)
@@ -74,7 +78,9 @@ def clear(host: Guest, name: str) -> bool:
 
 
 def assert_secrets_are_nowhere(lab: Lab) -> None:
-    """Check that passphrases are only where they were put: pillar (and the master's cache of it), and the file of sdb."""
+    """Check that passphrases are only where they were put: pillar (and the master's cache of it),
+    and the file of sdb.
+    """
     for secret in (OWN, MASTERS):
         for path in lab.controller.folder.rglob("*"):
             if path.is_file() and not path.is_symlink() and "pillar" not in path.relative_to(lab.controller.folder).parts:
@@ -106,7 +112,7 @@ def test_encrypted_before_it_leaves_the_host(lab: Lab, verified: Verified) -> No
 
 
 def test_x6_it_grows_while_mounted(lab: Lab, verified: Verified) -> None:
-    """Row X6: array, paths, map, what is open, and file system."""
+    """Row X6: array, paths, map, opened device, and file system."""
     with verified(BACKEND, PROTOCOL, "grow online: device, map, what is open of it and file system have the new size"):
         assert apply(lab, size=2) == {"own": {"size", "filesystem"}, "masters": {"size", "filesystem"}}
         for host in lab.consumers:
@@ -116,7 +122,7 @@ def test_x6_it_grows_while_mounted(lab: Lab, verified: Verified) -> None:
 
 
 def test_r4_a_boot_with_the_master_down(lab: Lab, verified: Verified) -> None:
-    """Rule R4, and what the how-to page promises of both kinds of passphrase."""
+    """Row R4, and the promises of the how-to page for both kinds of passphrase."""
     assert_secrets_are_nowhere(lab)
     with verified(
         BACKEND,

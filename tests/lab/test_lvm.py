@@ -1,4 +1,6 @@
-"""A controller that is the storage machine itself: LVM thin pool and files, exported by the kernel (LIO), with its reboot under I/O."""
+"""A controller that is the storage machine itself: LVM thin pool and files, exported by the
+kernel (LIO), with its reboot under I/O.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ VOLUMES = {
 }
 RECORDS = "/var/lib/salt-storage/minion/attachments"
 MOUNTS = ("/srv/thin", "/srv/file")
-#: What both hosts have; the first has the other volume too.
+#: The volume of both hosts; the first has the other volume too.
 BOTH = "thin"
 WRITTEN = tuple(f"{mount}/written" for mount in MOUNTS)
 
@@ -38,7 +40,7 @@ def both(**changes: object) -> dict:
 
 
 def sums(san: San) -> list[str]:
-    """Return the checksums of what is on the volumes of both hosts, past their caches."""
+    """Return the checksums of the volumes of both hosts, past their caches."""
     return [guest.run("sync; echo 3 > /proc/sys/vm/drop_caches; sha256sum /srv/*/blob") for guest in san.consumers]
 
 
@@ -70,7 +72,9 @@ def test_each_host_gets_its_own_volume(san: San, verified: Verified) -> None:
 
 
 def test_another_host_sees_no_target_and_cannot_log_in(san: San, verified: Verified) -> None:
-    """By hand, as the other host's root, under its own name: without a secret, with its own, and with the right one, stolen."""
+    """By hand, as the other host's root, under its own name: without a secret, with its own, and
+    with the right one, stolen.
+    """
     one, other = san.consumers
     (own,) = (record["connection_info"]["data"] for record in records(other))
     seen = other.run(f"iscsiadm -m discovery -t st -p {ADDRESS} -o nonpersistent")
@@ -132,7 +136,9 @@ def test_growing_under_io(san: San, verified: Verified) -> None:
 
 @pytest.mark.timeout(1800)
 def test_the_controller_reboots_while_volumes_are_in_use(san: San, verified: Verified) -> None:
-    """I/O waits in the initiator, whose timeout is 120 seconds by default; the engine makes the targets again."""
+    """I/O waits in the initiator, whose timeout is 120 seconds by default; the engine makes the
+    targets again.
+    """
     text = "the storage machine reboots under I/O: targets are restored with the same WWN, no I/O fails"
     with verified(THIN, PROTOCOL, text), verified(FILE, PROTOCOL, text):
         # A loaded machine without KVM boots for longer than a real one.
@@ -150,7 +156,8 @@ def test_the_controller_reboots_while_volumes_are_in_use(san: San, verified: Ver
 def test_data_is_there_after_disconnect_and_reconnect(san: San, verified: Verified) -> None:
     before = sums(san)
     with verified(THIN, PROTOCOL, "disconnect leaves no session, device or target, also when node records were deleted by hand"):
-        # As administrators do who want to be rid of a target; os-brick alone would then leave session and device.
+        # As administrators do who want to be rid of a target; os-brick alone would then leave
+        # session and device.
         san.consumer.run("rm -rf /etc/iscsi/nodes/*")
         san.apply(volumes(size="2GiB", state="disconnected"), san.consumers)
         for guest in san.consumers:
@@ -184,7 +191,9 @@ def test_deleting_leaves_nothing(san: San, verified: Verified) -> None:
     ids=["alone", "together"],
 )
 def test_conformance(san: San, verified: Verified, what: str, chosen: str) -> None:
-    """The suite that every provider must pass, in the guest: its output is kept also when it passes."""
+    """The suite that every provider must pass, in the guest: its output is kept also when it
+    passes.
+    """
     with verified(THIN, PROTOCOL, f"provider conformance suite: {what}"):
         options = {
             "provider": "cinderlib",

@@ -1,4 +1,6 @@
-"""The unit tests that need a device mapper, in a guest: not every machine that runs the tests has one."""
+"""The unit tests that need a device mapper, in a guest: not every machine that runs the tests has
+one.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,16 @@ from .lab import Lab
 from .verified import Verified
 
 pytestmark = pytest.mark.long
-#: A guest's kernel finds its modules only when they are loaded within the guest; dm-crypt does not start without the first two.
+#: A guest's kernel finds its modules only when they are loaded within the guest; dm-crypt does
+#: not start without the first two.
 MODULES = ("cbc", "aes_ti", "xts", "dm-crypt", "dm-snapshot", "loop")
 SECONDS = 2400
 
 
 def run_tests(host: Guest, path: str) -> None:
-    """Run the tests of a file in a guest; one that is skipped is not what was asked for, but for those of a kernel that cannot."""
+    """Run the tests of a file in a guest; a skipped test is a failure, unless its kernel cannot
+    run it.
+    """
     options = "-m pytest -q -p no:cacheprovider -o timeout=200 --show-capture=no -k 'not on_a_kernel_that_cannot'"
     found = host.ran(f"cd {CHECKOUT} && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=_utils {BIN}/python {options} {path}", timeout=SECONDS)
     if found.code or " skipped" in found.output.strip().splitlines()[-1]:
@@ -23,7 +28,7 @@ def run_tests(host: Guest, path: str) -> None:
 
 
 @pytest.mark.timeout(SECONDS + 60)
-def test_device_mapper(lab: Lab, verified: Verified) -> None:
+def test_unit_tests_of_the_device_mapper_pass_in_a_guest(lab: Lab, verified: Verified) -> None:
     host = lab.consumers[0]
     host.run(f"modprobe -a {' '.join(MODULES)}")
     # The guest's own services have no part in it: they look at each device that comes.

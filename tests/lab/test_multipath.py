@@ -23,7 +23,9 @@ def host(lab: Lab) -> Guest:
 
 
 def test_the_volume_is_the_map(lab: Lab, host: Guest, verified: Verified) -> None:
-    """Rows R3 and R25: the volume is what multipathd made of its paths, by a name that stays."""
+    """Rows R3 and R25: the volume is the map that multipathd made of its paths, by a name that
+    stays.
+    """
     with verified(BACKEND, PROTOCOL, "create, attach over two portals, format (xfs), mount"):
         done = lab.controller.state(host, "storage_volume.mounted", "paths", size=1, mount=MOUNT, fstype="xfs")
         assert done["result"] is True, done
@@ -39,7 +41,7 @@ def test_a_path_is_cut_while_it_is_written_to(lab: Lab, host: Guest, verified: V
         with writing((host, f"{MOUNT}/blob")) as (blob,):
             network.set_path(host.name, 1, up=False)
             try:
-                # What is begun now is begun over the path that was cut.
+                # A write that begins now begins over the path that was cut.
                 blob.goes_on()
                 wait_for(lambda: active_paths(host) == 1, "the path to be given up", 60)
             finally:
@@ -129,13 +131,13 @@ def test_a_single_path_that_multipathd_takes(lab: Lab, verified: Verified) -> No
 
 @pytest.mark.long
 def test_all_paths_are_down(lab: Lab, host: Guest, verified: Verified) -> None:
-    """Row R7: what may have been lost is said before it is let go of."""
+    """Row R7: the volume is let go of only after the possible loss is reported."""
     with verified(BACKEND, PROTOCOL, "with all paths down it stays attached, and is detached with force"):
         assert lab.controller.state(host, "storage_volume.connected", "lost", size=1)["result"] is True
         lab.stop_tgtd()
         try:
             wait_for(lambda: active_paths(host) == 0, "the paths to be given up", 180)
-            # Else whoever flushes waits some minutes for a path.
+            # Otherwise a flush waits some minutes for a path.
             host.run("multipathd disablequeueing maps")
             done = lab.controller.state(host, "storage_volume.disconnected", "lost")
             assert done["result"] is False, done

@@ -1,4 +1,6 @@
-"""NFS: Cinder's driver and the kernel's server; the consumer gets a block device over a file on the share, like from any other backend."""
+"""NFS: Cinder's driver and the kernel's server; the consumer gets a block device over a file on
+the share, like from any other backend.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""NVMe over TCP, on a real kernel: the project's states against Linux's own target, which a provider of the lab sets up.
+"""NVMe over TCP, on a real kernel: the project's states against Linux's own target, which a
+provider of the lab sets up.
 
-Target and consumer are one guest under QEMU, without a master, so that Salt is loaded once: emulated, Python runs some twenty times slower.
+Target and consumer are one guest under QEMU, without a master, so that Salt is loaded once:
+emulated, Python runs some twenty times slower.
 """
 
 from __future__ import annotations
@@ -84,11 +86,13 @@ class Host:
         self._answer("")
 
     def call(self, function: str, *args: Any) -> Any:
-        """Call a function of Salt's execution modules and return what it returned."""
+        """Call a function of Salt's execution modules and return its answer."""
         return self._ask({"fun": function, "args": args})
 
     def apply(self, **states: tuple[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Apply states of volumes, given as ``name=(function, parameters)``, and return their results by name."""
+        """Apply states of volumes, given as ``name=(function, parameters)``, and return their
+        results by name.
+        """
         high = {
             name: {"storage_volume": [function, *({key: value} for key, value in given.items())]}
             for name, (function, given) in states.items()
@@ -179,7 +183,8 @@ def test_another_host_cannot_connect(host: Host, verified: Verified) -> None:
     with verified(BACKEND, PROTOCOL, "another host neither sees nor connects to the volume"):
         assert subsystem in host.run("nvme discover -t tcp -a 127.0.0.1 -s 4420")
         assert subsystem not in host.ran(f"nvme discover {other}").output
-        # Past nvme-cli, which refuses by itself, since this host is connected already, if by another name.
+        # Past nvme-cli, which refuses by itself, since this host is connected already, if by
+        # another name.
         options = f"transport=tcp,traddr=127.0.0.1,trsvcid=4420,nqn={subsystem},hostnqn={NQN}{OTHER},hostid={OTHER},duplicate_connect"
         assert host.ran(f"echo {options} >/dev/nvme-fabrics").code != 0
         assert f"{NQN}{OTHER} for subsystem {subsystem} not allowed" in host.run("dmesg")
@@ -197,7 +202,7 @@ def test_writing_goes_on_when_a_path_is_lost(host: Host, verified: Verified) -> 
             assert done[used] > 0, done
             link = f"{NVMET}/ports/{[address for address, _ in PORTALS].index(used) + 1}/subsystems/{subsystem}"
             host.run(f"rm {link}")
-            # What is begun now has one path.
+            # A write that begins now has one path.
             file.goes_on()
             host.run(f"until grep -q connecting {CONTROLLERS}/state; do sleep 0.5; done", timeout=120)
             assert sorted(host.controllers()) == ["connecting", "live"]

@@ -1,4 +1,6 @@
-"""Both ends boot again: consumers without their master, and the controller while consumers write."""
+"""Both ends boot again: consumers without their master, and the controller while
+consumers write.
+"""
 
 from __future__ import annotations
 

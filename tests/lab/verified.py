@@ -1,7 +1,8 @@
-"""The table of what the lab has shown, written by the runs that showed it.
+"""The table of verified operations, written by the runs of the lab that showed them.
 
-``python -m tests.lab.verified`` adds the last run, whichever scenarios it had, to ``build/lab/verified.json``, and writes
-``build/lab/verified.rst``; with ``LAB_RECORD`` both are those of the documentation. A row belongs to the last run that showed it.
+``python -m tests.lab.verified`` adds the last run, with any scenarios, to
+``build/lab/verified.json``, and writes ``build/lab/verified.rst``; with ``LAB_RECORD`` both are
+those of the documentation. A row belongs to the last run that showed it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import Any
 
 from .guest import CHECKOUT
 
-#: What each part of a run has shown.
+#: The results of each part of a run.
 PARTS = CHECKOUT / "build" / "lab" / "parts"
-#: Where the rows and the table of them are, without their suffixes; and those of the documentation.
+#: Where the rows and the table of them are, without their suffixes; and those of the
+#: documentation.
 TABLE = CHECKOUT / "build" / "lab" / "verified"
 DOCUMENTED = CHECKOUT / "docs" / "verified"
 PYTHON_PACKAGES = ("salt", "cinder", "cinderlib", "os-brick")
@@ -72,11 +74,11 @@ class Verified:
 
     @contextmanager
     def __call__(self, backend: str, protocol: str, operation: str) -> Iterator[None]:
-        """Add a row with the result of what runs within.
+        """Add a row with the result of the block within.
 
         :param backend: driver and target, such as ``file, tgt``.
         :param protocol: such as ``iSCSI, CHAP, two paths``.
-        :param operation: what is shown, as a user would say it.
+        :param operation: the operation, as a user would name it.
         """
         result = "failed"
         try:
@@ -97,10 +99,12 @@ class Verified:
 
 
 def add(parts: list[Path], table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table with the run that has left these parts; a run that has no rows any more is not in it.
+    """Return a table with the run that has left these parts; a run that has no rows any more is
+    not in it.
 
-    :param table: ``{"runs": [{"commit": …, "date": …, "seconds": …, "machine": …, "kernels": […], "versions": […]}],
-        "rows": [[backend, protocol, operation, result, index of the run]]}``.
+    :param table: ``runs``, a list of mappings with ``commit``, ``date``, ``seconds``,
+        ``machine``, ``kernels`` and ``versions``; and ``rows``, a list of
+        ``[backend, protocol, operation, result, index of the run]``.
     """
     found = [json.loads(path.read_text()) for path in parts]
     started = min(part["started"] for part in found)
@@ -153,7 +157,7 @@ def record(path: Path) -> None:
 
 
 def _commit() -> str:
-    """Return what runs; it ends in ``-dirty`` when the checkout is not as it was committed."""
+    """Return the commit that runs; it ends in ``-dirty`` when the checkout has other changes."""
     command = ["git", "-C", str(CHECKOUT), "-c", "safe.directory=*", "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

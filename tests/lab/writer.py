@@ -1,7 +1,9 @@
-"""Run in a guest: write numbered blocks to a file, slowly and each to the disk, until told to end; then leave the checksum of the file.
+"""Run in a guest: write numbered blocks to a file, slowly and each to the disk, until told to
+end; then leave the checksum of the file.
 
-``writer.py PATH STATE``: ``STATE.blocks`` tells how many blocks are on the disk, the file ``STATE.end`` ends it, and ``STATE.sum`` is the
-checksum. A file that is as long as it gets is written from its start again. Only the standard library.
+``writer.py PATH STATE``: ``STATE.blocks`` tells how many blocks are on the disk, the file
+``STATE.end`` ends it, and ``STATE.sum`` is the checksum. A file that is as long as it gets is
+written from its start again. Only the standard library.
 """
 
 from __future__ import annotations

@@ -7,13 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError, UnimplementedError
-from saltstorage.model import BackendStats
-from saltstorage.providers.base import Capability, Provider, ProviderSnapshot, ProviderVolume
+from saltstorage.providers import (
+    AlreadyExistsError,
+    BackendStats,
+    Capability,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    Provider,
+    ProviderSnapshot,
+    ProviderVolume,
+    UnimplementedError,
+)
 
 
 class ScratchProvider(Provider):
-    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows; ``careless``: it looks at them too late."""
+    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows;
+    ``careless``: it looks at them too late.
+    """
 
     def load(self) -> None:
         self.folder = Path(self.config.options["folder"])

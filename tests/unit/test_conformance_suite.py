@@ -1,4 +1,6 @@
-"""The conformance suite itself: it runs against any provider, asks only for what that declares, and finds a leak."""
+"""The conformance suite itself: it runs against any provider, asks only for what that declares,
+and finds a leak.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from saltstorage.providers.base import BackendConfig, Capability
+from saltstorage.providers import BackendConfig, Capability
 from tests.conformance.backend import chosen
 from tests.conformance.world import World
 from tests.conftest import CHECKOUT
@@ -57,7 +59,7 @@ SPECS = {"types": {"gold": {"extra_specs": {"tier": "gold"}}}, "refused": {"wron
         ({}, 2, "which specs may be tried is not said"),
         # Such as a provider that asks the array only once the volume is there.
         ({"conformance": SPECS, "careless": True}, 6, "the refused volume is there"),
-        # And one that does not know what it was said to know.
+        # And a provider that does not know the specs that it declares.
         ({"conformance": SPECS, "specs": []}, 1, "there are no specs tier"),
     ],
 )
@@ -102,7 +104,9 @@ def test_specs_of_the_masters_types(tmp_path):
 
 
 def test_every_capability_is_tried():
-    """A test or a life needs it: to look whether it is there, or to say that it is not, does not count."""
+    """A test or a life needs it: to look whether it is there, or to say that it is not, does not
+    count.
+    """
     needed = set()
     for file in (CHECKOUT / "tests" / "conformance").glob("test_*.py"):
         for call in ast.walk(ast.parse(file.read_text())):

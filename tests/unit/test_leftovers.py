@@ -1,4 +1,4 @@
-"""What a run of the lab left on the machine, and what others have."""
+"""Leftovers of a run of the lab, told from the processes and devices of others."""
 
 from __future__ import annotations
 

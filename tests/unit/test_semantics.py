@@ -1,4 +1,6 @@
-"""The page of required behaviours: no row without a proof or a reason, and no proof of a row that is not there."""
+"""The page of required behaviours: no row without a proof or a reason, and no proof of a row that
+is not there.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def semantics():
 
 @pytest.fixture
 def project(tmp_path, semantics):
-    """A function that makes a project of such rows and tests, and returns its sections and the tests' folder."""
+    """A function that makes a project of such rows and tests, and returns its sections and the
+    tests' folder.
+    """
 
     def make(rows=ROWS, tests=TESTS):
         (tmp_path / "tests/unit").mkdir(parents=True)

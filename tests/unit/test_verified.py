@@ -17,7 +17,7 @@ TABLE = {
 
 @pytest.fixture
 def part(tmp_path):
-    """What a run has left in which the file driver's volumes did not grow."""
+    """The part that a run left in which the file driver's volumes did not grow."""
     run = verified.Verified(started=0, kernels={"6.1"})
     with pytest.raises(AssertionError), run("file", "iSCSI", "grow"):
         raise AssertionError

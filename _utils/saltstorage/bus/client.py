@@ -25,7 +25,6 @@ from .keys import OwnKeys
 
 log = logging.getLogger(__name__)
 
-ANSWER_TIMEOUT = 10.0
 #: A first answer takes about 0.15 s, and "working" comes after 1 s at the latest.
 FIRST_REPEAT = 1.5
 #: Part of the answer timeout after which to ask again, where that is later: each repeat is answered, and each answer is a minion's job.
@@ -45,25 +44,18 @@ class BusClient:
     Requests go over the minion's local event bus to the daemon, which is connected to the master already, and
     the replies come back there.
 
-    :param opts: the minion's options; ``storage:consumer:answer_timeout`` is how long to wait for a first sign of the
-        controller, seconds, default 10.
+    :param opts: the minion's options.
     :param context: ``__context__``; keeps the connection for further calls in the same process.
+    :param answer_timeout: how long to wait for a first sign of the controller, seconds.
 
-    >>> BusClient(__opts__, context=__context__).call("inventory", {})  # doctest: +SKIP
+    >>> BusClient(__opts__, context=__context__, answer_timeout=10).call("inventory", {})  # doctest: +SKIP
     {'volumes': […], …}
     """
 
-    def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> None:
+    def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None, *, answer_timeout: float) -> None:
         self._opts = opts
         self._context = context
-        storage = opts.get("storage")
-        consumer = storage.get("consumer") if isinstance(storage, Mapping) else None
-        given = consumer.get("answer_timeout") if isinstance(consumer, Mapping) else None
-        if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or given <= 0):
-            raise InvalidArgumentError(
-                f"storage:consumer:answer_timeout must be a number of seconds, not {given!r}", field="storage:consumer:answer_timeout"
-            )
-        self._answer_timeout = float(given) if given is not None else ANSWER_TIMEOUT
+        self.answer_timeout = answer_timeout
 
     def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Have the controller carry out ``op`` and return its result.
@@ -85,7 +77,7 @@ class BusClient:
             except ValueError as exc:
                 raise InvalidArgumentError(str(exc)) from None
             link.open()
-            reply = _Exchange(link, self._opts["id"], request, op, self._answer_timeout, timeout).run()
+            reply = _Exchange(link, self._opts["id"], request, op, self.answer_timeout, timeout).run()
         except BusLostError:
             raise FailedPreconditionError(
                 f"no salt-minion daemon of {self._opts['id']!r} runs on this machine, and requests to the storage controller go "

@@ -9,7 +9,7 @@ from .. import validate
 from ..errors import AlreadyExistsError
 from ..model import Volume
 from .attachment import Attachment
-from .connectors import brick
+from .connectors import connection_info as connections
 from .host.records import ATTACHED, ATTACHING, DETACHED, INTENT, AttachmentRecord
 from .inspection import Inspection
 from .localhost import LocalHost
@@ -70,7 +70,7 @@ class Attacher:
 
         :param volume: the volume as the controller returned it (``id``, ``owner``, ``name``, ``size`` in GiB).
         :param connection_id: UUID of the connection.
-        :param connection_info: as Cinder's drivers return it; :func:`.brick.check_connection_info` has examples.
+        :param connection_info: as Cinder's drivers return it; :func:`.connection_info.check` has examples.
         :param connector: properties of this host with which the mapping was asked for; see
             :meth:`.brick.Brick.connector_properties`.
         :param read_only: attach for reading only.
@@ -82,7 +82,7 @@ class Attacher:
         """
         if isinstance(volume, Mapping):
             volume = Volume.from_wire(volume)
-        info = brick.check_connection_info(connection_info)
+        info = connections.check(connection_info)
         name = validate.name(volume.name)
         with self._host.lock(name):
             record = self._host.records.load(name)

@@ -1,10 +1,12 @@
 """A Cinder driver whose volumes are sparse files in a directory of the machine it runs on.
 
-It needs nothing but a file system, so it is the backend of the demo and of the tests, and it is useful by itself on one machine.
-Copies share their blocks where the file system can (XFS, Btrfs, bcachefs: ``FICLONE``), else they are sparse copies.
-The consumer on the same machine makes a loop device over the file, and so finds it again after a reboot without the controller.
-Other machines cannot reach these volumes; the same with iSCSI targets is :mod:`.file_iscsi`, a class of its own as with other vendors'
-drivers, since Cinder's option ``target_protocol`` is ``iscsi`` for every driver when nobody sets it.
+It needs nothing but a file system, so it is the backend of the demo and of the tests, and it is
+useful by itself on one machine. Copies share their blocks where the file system can (XFS, Btrfs,
+bcachefs: ``FICLONE``), else they are sparse copies. The consumer on the same machine makes a loop
+device over the file, and so finds it again after a reboot without the controller. Other machines
+cannot reach these volumes; :mod:`.file_iscsi` adds iSCSI targets. It has a class of its own, as
+other vendors' drivers do, since Cinder's option ``target_protocol`` is ``iscsi`` for every driver
+when nobody sets it.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from cinder.common import constants
 from cinder.volume import configuration, driver, volume_utils
 from oslo_config import cfg
 
-from . import sparse
-from .file_manage import ManageableFiles
+from .files import sparse
+from .files.manage import ManageableFiles
 
 GIB = 2**30
 
@@ -54,8 +56,8 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(file_opts)
-        self._path = Path()
-        # Between looking at the free space and taking it.
+        self.folder = Path()
+        # Held from the look at the free space until the space is taken.
         self._space_lock = threading.Lock()
 
     @staticmethod
@@ -65,33 +67,39 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
 
     @classmethod
     def refused_options(cls, options: Mapping[str, Any]) -> dict[str, str]:
-        """Return the options that would have no effect, and why: who sets them wants other hosts to reach the volumes."""
+        """Return the options that would have no effect, and why: they are for volumes that other
+        hosts reach.
+        """
         names = ("target_protocol", "target_helper", "target_ip_address", "target_secondary_ip_addresses", "use_chap_auth")
         why = "has no effect: this driver serves this machine alone; FileISCSIDriver, in the module file_iscsi, serves others"
         return {name: why for name in names if name in options}
 
     def do_setup(self, context: Any) -> None:
-        """Create the directory where need be and remove what interrupted copies left."""
+        """Create the directory where need be."""
         path = self.configuration.file_driver_path
         if not path or not os.path.isabs(path):
             raise exception.InvalidConfigurationValue(option="file_driver_path", value=path)
-        self._path = Path(path)
+        self.folder = Path(path)
         try:
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError:
             raise exception.InvalidConfigurationValue(f"file_driver_path {path} is not a directory") from None
         except OSError as error:
             raise exception.InvalidConfigurationValue(f"file_driver_path {path} cannot be created: {error.strerror}") from None
 
     def check_for_setup_error(self) -> None:
-        """Refuse a directory in which others could exchange a volume, or in which nothing can be written."""
-        mode = self._path.stat().st_mode
+        """Refuse a directory in which others could exchange a volume, or in which nothing can be
+        written.
+
+        The remains of interrupted copies are removed.
+        """
+        mode = self.folder.stat().st_mode
         if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise exception.InvalidConfigurationValue(f"file_driver_path {self._path} can be written by others; chmod 0700 it")
-        if not os.access(self._path, os.W_OK | os.X_OK):
-            raise exception.InvalidConfigurationValue(f"file_driver_path {self._path} cannot be written by the controller")
+            raise exception.InvalidConfigurationValue(f"file_driver_path {self.folder} can be written by others; chmod 0700 it")
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise exception.InvalidConfigurationValue(f"file_driver_path {self.folder} cannot be written by the controller")
         volume_utils.get_max_over_subscription_ratio(self.configuration.max_over_subscription_ratio)
-        sparse.remove_leftovers(self._path)
+        sparse.remove_leftovers(self.folder)
 
     # Volumes
 
@@ -102,12 +110,14 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             sparse.create(self._file(volume), volume.size * GIB)
 
     def delete_volume(self, volume: Any) -> None:
-        """Remove the file, and say when it was not there."""
+        """Remove the file, or raise VolumeNotFound when there is none."""
         if not self._remove(volume, exception.VolumeIsBusy(volume_name=volume.name)):
             raise exception.VolumeNotFound(volume_id=volume.id)
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
-        """Make the file longer; a consumer that has a loop device over it refreshes that device's size itself."""
+        """Make the file longer; a consumer that has a loop device over it refreshes that device's
+        size itself.
+        """
         path = self._existing(volume)
         with self._space_lock:
             self._require_room(new_size - path.stat().st_size // GIB)
@@ -133,7 +143,9 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             raise exception.SnapshotNotFound(snapshot_id=snapshot.id)
 
     def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
-        """Exchange the volume's file for a copy of the snapshot's: the volume has the one content or the other, never a mixture."""
+        """Exchange the volume's file for a copy of the snapshot's: the volume has the one content
+        or the other, never a mixture.
+        """
         self._copy(snapshot, volume, volume.size, replace=True)
 
     # Connections
@@ -151,11 +163,14 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         """Do nothing, as :meth:`create_export`."""
 
     def initialize_connection(self, volume: Any, connector: Any) -> dict[str, Any]:
-        """Return the path of the file, for a loop device: ``{"driver_volume_type": "local", "data": {"device_path": …}}``."""
+        """Return the path of the file, for a loop device::
+
+        {"driver_volume_type": "local", "data": {"device_path": "/srv/volumes/volume-1"}}
+        """
         return {"driver_volume_type": "local", "data": {"device_path": str(self._existing(volume))}}
 
     def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> bool | None:
-        """Do nothing: the consumer has taken its loop device away."""
+        """Do nothing: the consumer has removed its loop device."""
         return None
 
     # Statistics
@@ -169,7 +184,7 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             "storage_protocol": self.PROTOCOL,
             "total_capacity_gb": round(total / GIB, 2),
             "free_capacity_gb": round(free / GIB, 2),
-            "provisioned_capacity_gb": round(sparse.provisioned(self._path) / GIB, 2),
+            "provisioned_capacity_gb": round(sparse.sum_sizes(self.folder) / GIB, 2),
             "reserved_percentage": self.configuration.reserved_percentage,
             "max_over_subscription_ratio": self.configuration.max_over_subscription_ratio,
             "thin_provisioning_support": True,
@@ -182,7 +197,7 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
     # Helpers
 
     def _file(self, item: Any) -> Path:
-        return self._path / str(item.name)
+        return self.folder / str(item.name)
 
     def _existing(self, volume: Any) -> Path:
         path = self._file(volume)
@@ -191,22 +206,24 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         return path
 
     def _capacity(self) -> tuple[int, int]:
-        """Return total and free bytes, less what is reserved."""
-        info = os.statvfs(self._path)
+        """Return total bytes, and free bytes less the reserved part."""
+        info = os.statvfs(self.folder)
         total = info.f_blocks * info.f_frsize
         reserved = total * (self.configuration.reserved_percentage or 0) // 100
         return total, max(0, info.f_bavail * info.f_frsize - reserved)
 
     def _require_room(self, size: int) -> None:
-        """Refuse ``size`` more GiB where Cinder's scheduler would: over the ratio of the total, or of what is free."""
+        """Refuse ``size`` more GiB where Cinder's scheduler would: over the ratio of the total or
+        of the free space.
+        """
         if size <= 0:
             return
         total, free = self._capacity()
         ratio = float(volume_utils.get_max_over_subscription_ratio(self.configuration.max_over_subscription_ratio))
-        room = min(total * ratio - sparse.provisioned(self._path), free * ratio)
+        room = min(total * ratio - sparse.sum_sizes(self.folder), free * ratio)
         if size * GIB > room:
             raise NoSpace(
-                reason=f"{size} GiB more are needed and {max(0, int(room / GIB))} GiB can be promised in {self._path}"
+                reason=f"{size} GiB more are needed and {max(0, int(room / GIB))} GiB can be promised in {self.folder}"
                 f" ({free / GIB:.1f} GiB free, max_over_subscription_ratio {ratio:g})"
             )
 
@@ -222,11 +239,11 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             sparse.copy(origin, self._file(target), size * GIB, spare=self._capacity()[1], atomic=live, replace=replace)
         except sparse.NoRoom as error:
             raise NoSpace(
-                reason=f"a copy needs {error.needed / GIB:.1f} GiB and {error.spare / GIB:.1f} GiB are free in {self._path}"
+                reason=f"a copy needs {error.needed / GIB:.1f} GiB and {error.spare / GIB:.1f} GiB are free in {self.folder}"
             ) from None
         except sparse.NotAtomic:
             raise exception.InvalidVolume(
-                reason=f"{source.name} is connected, and the file system of {self._path} cannot copy it at one moment;"
+                reason=f"{source.name} is connected, and the file system of {self.folder} cannot copy it at one moment;"
                 " disconnect it first, or put file_driver_path on XFS or Btrfs"
             ) from None
 

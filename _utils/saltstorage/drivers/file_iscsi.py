@@ -1,4 +1,6 @@
-"""The file driver for many hosts: volumes are sparse files on this machine, which exports each as an iSCSI target of its own."""
+"""The file driver for many hosts: sparse files, each exported by this machine as an iSCSI target
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from cinder import interface
 from cinder.common import constants
 from cinder.volume import driver
 
-from . import exports
 from .file import FileDriver
-from .lio import LioTarget
-from .tgt import TgtTarget
+from .targets import exports
+from .targets.lio import LioTarget
+from .targets.tgt import TgtTarget
 
 _PATH = re.compile(r"[A-Za-z0-9/._+@-]+")
 
@@ -23,9 +25,10 @@ _PATH = re.compile(r"[A-Za-z0-9/._+@-]+")
 class FileISCSIDriver(exports.Exports, FileDriver):
     """Volumes as sparse files in a directory, exported over iSCSI by this machine.
 
-    ``target_ip_address`` is required. ``target_helper`` is ``tgtadm`` (the default; in user space, package tgt) or ``lioadm`` (the
-    kernel's LIO). A target is visible and open only to the hosts that the volume is connected to, always with CHAP, by a name and
-    password that are drawn at random when a volume is first connected and forgotten when no host is left.
+    ``target_ip_address`` is required. ``target_helper`` is ``tgtadm`` (the default; in user space,
+    package tgt) or ``lioadm`` (the kernel's LIO). A target is visible and open only to the hosts
+    that the volume is connected to, always with CHAP. Name and password are drawn at random when a
+    volume is first connected, and forgotten when no host is left.
     """
 
     PROTOCOL = constants.ISCSI
@@ -33,7 +36,7 @@ class FileISCSIDriver(exports.Exports, FileDriver):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._target: Any = None
+        self.target: Any = None
 
     @classmethod
     def refused_options(cls, options: Mapping[str, Any]) -> dict[str, str]:
@@ -48,27 +51,29 @@ class FileISCSIDriver(exports.Exports, FileDriver):
 
     @staticmethod
     def get_driver_options() -> list[Any]:
-        """Return the options that this driver adds to those of every driver, and those of targets."""
+        """Return the options that this driver adds to those of every driver, targets' included."""
         names = {"target_ip_address", "target_secondary_ip_addresses", "target_port", "target_helper", "target_prefix", "volumes_dir"}
         names.add("iscsi_write_cache")
         return [*FileDriver.get_driver_options(), *(option for option in driver.volume_opts if option.dest in names)]
 
     def do_setup(self, context: Any) -> None:
-        """Prepare the directory, and look whether the target daemon answers."""
+        """Prepare the directory and the target helper."""
         super().do_setup(context)
-        self._target = self.TARGETS[self.configuration.target_helper](configuration=self.configuration)
+        self.target = self.TARGETS[self.configuration.target_helper](configuration=self.configuration)
 
     def check_for_setup_error(self) -> None:
-        """Refuse what :class:`FileDriver` refuses, and a target daemon that does not answer."""
+        """Refuse a directory that :class:`FileDriver` refuses, and a target daemon that does not
+        answer.
+        """
         super().check_for_setup_error()
-        self._target.check()
+        self.target.check()
 
     # Volumes
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
-        """Make the file longer, and have hosts that are connected see it."""
+        """Make the file longer, and have connected hosts see the new size."""
         super().extend_volume(volume, new_size)
-        self._target.grow(volume, self._existing(volume))
+        self.target.grow(volume, self._existing(volume))
 
     # Helpers
 

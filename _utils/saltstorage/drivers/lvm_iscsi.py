@@ -1,7 +1,9 @@
-"""Cinder's LVM driver with targets of the kernel (LIO) that only the connected hosts see, and that are there again after a boot.
+"""Cinder's LVM driver with targets of the kernel (LIO) that only the connected hosts see, and that
+come back after a boot.
 
-With Cinder's own ``lioadm`` helper every host that can reach the portal can list all targets, ``ps`` shows the CHAP passwords, and a
-boot restores nothing once any target is there, such as one of another backend.  All else is Cinder's driver.
+With Cinder's own ``lioadm`` helper every host that can reach the portal can list all targets,
+``ps`` shows the CHAP passwords, and a boot restores nothing once any target is there, such as a
+target of another backend. The rest is Cinder's driver.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ from typing import Any
 from cinder import exception, interface
 
 from ..controller.cinder import lvm
-from . import exports
-from .lio import LioTarget
+from .targets import exports
+from .targets.lio import LioTarget
 
 
 @interface.volumedriver
 class LVMISCSIDriver(exports.Exports, lvm.LVMVolumeDriver):
     """Logical volumes, exported over iSCSI by this machine's kernel.
 
-    ``volume_group``, ``target_helper: lioadm`` and ``target_ip_address`` are required; use ``lvm_type: thin``. Targets are as those of
+    ``volume_group``, ``target_helper: lioadm`` and ``target_ip_address`` are required; use
+    ``lvm_type: thin``. Targets are the same as with
     :class:`~saltstorage.drivers.file_iscsi.FileISCSIDriver`.
     """
 
@@ -43,12 +46,13 @@ class LVMISCSIDriver(exports.Exports, lvm.LVMVolumeDriver):
         return exports.refused_options(options, cls.TARGETS, "tgtadm")
 
     def check_for_setup_error(self) -> None:
-        """Refuse what Cinder's driver refuses, and a kernel without LIO."""
+        """Refuse a setup that Cinder's driver refuses, and a kernel without LIO."""
         super().check_for_setup_error()
-        self._target.check()
+        self.target.check()
 
     @property
-    def _target(self) -> Any:
+    def target(self) -> Any:
+        """The target helper that Cinder's driver has loaded."""
         return self.target_driver
 
     def _place(self, volume: Any) -> Path:

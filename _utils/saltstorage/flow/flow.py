@@ -54,7 +54,7 @@ class Flow:
     @functools.cached_property
     def controller(self) -> Controller:
         """The way to the controller."""
-        return controller_for(self._opts, self._context)
+        return controller_for(self._opts, self._context, answer_timeout=self.consumer.config.answer_timeout)
 
     @functools.cached_property
     def consumer(self) -> Consumer:

@@ -33,13 +33,14 @@ def is_masterless(opts: Mapping[str, Any]) -> bool:
     return bool(local) and not opts.get("use_master_when_local")
 
 
-def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> Controller:
+def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None, *, answer_timeout: float) -> Controller:
     """Return the controller that this minion uses: its master's, or masterless one in this process.
 
     :param opts: the minion's options.
     :param context: ``__context__``; keeps connections and loaded drivers for further calls.
+    :param answer_timeout: how long to wait for a first sign of a master's controller, seconds.
     """
-    return LocalController(opts, context) if is_masterless(opts) else BusClient(opts, context)
+    return LocalController(opts, context) if is_masterless(opts) else BusClient(opts, context, answer_timeout=answer_timeout)
 
 
 def progress_for(opts: Mapping[str, Any]) -> Tell:

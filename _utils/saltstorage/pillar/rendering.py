@@ -16,7 +16,8 @@ from typing import Any
 from .. import spec, validate
 from ..consumer import passphrase
 from ..errors import InvalidArgumentError, StorageError
-from . import ordering
+from . import lookup, ordering
+from .slots import refuse_slots
 
 _PRESENT = (*spec.PARAMETERS, "owner")
 _CONNECTED = (*_PRESENT, "read_only", "encrypted", "passphrase")
@@ -38,8 +39,6 @@ _OF_ABSENT = {"disconnect", "series"}
 _KNOWN = sorted({"state", "snapshots"}.union(*PARAMETERS.values()) - _OF_ABSENT)
 #: What a consumer can be prepared for (pillar ``storage:consumer:protocols``).
 PROTOCOLS = ("iscsi", "fibre_channel", "multipath", "nvme", "rbd", "nfs", "luks")
-# Salt calls functions named in a value that begins so. Pillar of a volume must not become a call.
-_SLOT = "__slot__:"
 #: A range of numbers in the name of an entry, which stands for as many volumes.
 _RANGE = re.compile(r"\{([0-9]{1,6})\.\.([0-9]{1,6})\}", re.ASCII)
 #: Most volumes that one entry can stand for: a mistyped range must not fill an array.
@@ -147,7 +146,7 @@ def _replaced(value: Any, written: str, number: str) -> Any:
 
 
 def controller_problem(storage: Any) -> str:
-    """Return why the pillar key ``storage`` has no usable ``controller``, or an empty string when it has one.
+    """Return why the pillar key ``storage`` has no usable ``controller`` and ``lookup``, or an empty string when it has.
 
     >>> controller_problem({"controller": []})
     'INVALID_ARGUMENT: storage:controller must be a mapping, not list'
@@ -156,15 +155,16 @@ def controller_problem(storage: Any) -> str:
 
     try:
         config = validate.mapping(validate.mapping(storage, "storage").get("controller"), "storage:controller")
-        _refuse_slots(config, "storage:controller")
+        refuse_slots(config, "storage:controller")
         ControllerConfig.from_opts({"storage": config})
+        lookup.check(storage)
     except StorageError as error:
         return str(error)
     return ""
 
 
 def consumer_problem(storage: Any) -> str:
-    """Return what is wrong with ``consumer`` and ``lookup:consumer`` in the pillar key ``storage``; an empty string when nothing is.
+    """Return what is wrong with ``consumer`` and ``lookup`` in the pillar key ``storage``; an empty string when nothing is.
 
     >>> consumer_problem({"consumer": {"protocols": ["iscsy"]}})
     "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel, multipath, nvme, rbd, nfs, luks"
@@ -181,8 +181,7 @@ def consumer_problem(storage: Any) -> str:
             if protocol not in PROTOCOLS:
                 text = f"storage:consumer:protocols: {protocol!r} is none of {', '.join(PROTOCOLS)}"
                 raise InvalidArgumentError(text, field="protocols")
-        lookup = validate.mapping(storage.get("lookup") or {}, "storage:lookup")
-        _refuse_slots(validate.mapping(lookup.get("consumer") or {}, "storage:lookup:consumer"), "storage:lookup:consumer")
+        lookup.check(storage)
     except StorageError as error:
         return str(error)
     return ""
@@ -192,7 +191,7 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
     where = f"storage:volumes:{validate.name(name, 'storage:volumes name')}"
     options = validate.mapping({} if entry is None else entry, where)
     validate.no_unknown(options, _KNOWN, where)
-    _refuse_slots({name: options}, where)
+    refuse_slots({name: options}, where)
     function = _function(options)
     options.pop("state", None)
     if not isinstance(function, str) or function not in PARAMETERS:
@@ -249,18 +248,6 @@ def _check_snapshots(name: str, options: Mapping[str, Any], where: str) -> None:
         validate.boolean(wanted["freeze"], f"{where}:snapshots:freeze")
     if options.get("owner") is not None:
         raise InvalidArgumentError(f"{where}: snapshots of a volume of another owner are taken on the master", field="snapshots")
-
-
-def _refuse_slots(value: Any, where: str) -> None:
-    if isinstance(value, str) and value.startswith(_SLOT):
-        raise InvalidArgumentError(f"{where}: {value[:40]!r} begins with {_SLOT}, which Salt would call", field=where)
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _refuse_slots(key, where)
-            _refuse_slots(item, where)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _refuse_slots(item, where)
 
 
 def _invalid(name: str, error: InvalidArgumentError) -> dict[str, list[dict[str, Any]]]:

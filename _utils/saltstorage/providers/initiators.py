@@ -1,6 +1,7 @@
-"""By what an array knows a host, and whether two connectors are of one host as far as that goes.
+"""The initiators by which an array knows a host, and how the connector of a host may change.
 
-What is unmapped one day must be all that was mapped, so a connector that takes the place of another one never loses an initiator.
+Everything that was mapped must be unmapped one day. So a connector that replaces an earlier one
+keeps every initiator of it.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Values that one key of a connector may have.
+#: Most values that one key of a connector may have.
 MAX_ITEMS = 256
-#: By Cinder's ``driver_volume_type``: what its drivers mask by. The address a host has is no part of it: a host that gets another one keeps
-#: its sessions and its mapping.
+#: By Cinder's ``driver_volume_type``: the keys by which its drivers mask. The host's address is
+#: not among them: a host that gets another address keeps its sessions and its mapping.
 _MASKED_BY = {
     "iscsi": ("initiator",),
     "iser": ("initiator",),
@@ -22,27 +23,35 @@ _MASKED_BY = {
     # Ceph knows a client by its key.
     "rbd": (),
 }
-#: What any driver masks by. Where the type has no row above, as with NFS, an export may be open to an address.
-EVERYTHING = ("initiator", "wwpns", "wwnns", "nqn", "nvme_hostid", "uuid", "sdc_guid", "ip")
+#: Every key by which some driver masks. Types without a row above, such as NFS, may open an export
+#: to an address, so the address counts here.
+ALL_INITIATORS = ("initiator", "wwpns", "wwnns", "nqn", "nvme_hostid", "uuid", "sdc_guid", "ip")
 
 
-def masked_by(kind: str | None) -> Sequence[str]:
-    """Return the keys of a connector by which a driver masks.
+def initiator_keys(kind: str | None) -> Sequence[str]:
+    """Return the keys of a connector by which drivers of a protocol mask.
 
-    :param kind: the ``driver_volume_type`` of a mapping; None when it is not known, as no attempt was finished.
+    :param kind: the ``driver_volume_type`` of a mapping; None when no attempt was finished, so
+        that it is not known.
+
+    >>> initiator_keys("iscsi")
+    ('initiator',)
     """
-    return _MASKED_BY.get(kind or "", EVERYTHING)
+    return _MASKED_BY.get(kind or "", ALL_INITIATORS)
 
 
-def joined(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
-    """Return the connector that takes the place of an earlier one without losing an initiator; None: the mapping must be undone first.
+def merge_connectors(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
+    """Return the connector that replaces an earlier one without losing an initiator; None: unmap
+    first.
 
-    What the host does not tell any more stays: a port of Fibre Channel whose link is down is not told, and its paths are in use again
-    when the link is back. So ports are added as long as one is the same.
+    A value that the host no longer reports is kept: a Fibre Channel port whose link is down is not
+    reported, and its paths are in use again when the link is back. Ports are added as long as one
+    of them is the same.
 
-    >>> joined({"wwpns": ["a", "b"]}, {"wwpns": ["b", "c"], "ip": "192.0.2.7"}, ["wwpns"])
+    >>> merge_connectors({"wwpns": ["a", "b"]}, {"wwpns": ["b", "c"], "ip": "192.0.2.7"}, ["wwpns"])
     {'wwpns': ['a', 'b', 'c'], 'ip': '192.0.2.7'}
-    >>> joined({"initiator": "iqn.2024-01.org.example:old"}, {"initiator": "iqn.2024-01.org.example:new"}, ["initiator"])
+    >>> merge_connectors({"initiator": "iqn.2024-01.org.example:old"},
+    ...                  {"initiator": "iqn.2024-01.org.example:new"}, ["initiator"])
     """
     result = dict(now)
     for key in keys:

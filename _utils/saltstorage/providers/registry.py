@@ -1,4 +1,4 @@
-"""Finds the class of a provider by what the configuration calls it."""
+"""Finds the class of a provider by its name in the configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ BUILT_IN = {"cinderlib": "saltstorage.controller.cinder.provider.CinderlibProvid
 def find_provider(name: str) -> type[Provider]:
     """Return the provider class for a short name, the name of an entry point, or a dotted path.
 
-    :param name: ``cinderlib``, the name of an entry point in the group ``saltstorage.providers``, or ``package.module.Class``.
+    :param name: ``cinderlib``, the name of an entry point in the group ``saltstorage.providers``,
+        or ``package.module.Class``.
     :raises InvalidArgumentError: there is no such provider.
     :raises FailedPreconditionError: it exists but cannot be imported.
 
@@ -53,5 +54,5 @@ def _load(name: str, path: str) -> type[Provider]:
     except Exception as error:
         raise FailedPreconditionError(f"the provider {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not inspect.isclass(found) or not issubclass(found, Provider):
-        raise InvalidArgumentError(f"the provider {name!r} is not a subclass of providers.base.Provider", field="provider")
+        raise InvalidArgumentError(f"the provider {name!r} is not a subclass of saltstorage.providers.Provider", field="provider")
     return found

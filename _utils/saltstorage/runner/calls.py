@@ -1,78 +1,142 @@
-"""What runner functions have in common: the service, errors as salt-run shows them, progress."""
+"""What all functions of the runner share: how they fail, the controller that they ask, and their progress."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from ..bus.eventbus import BusLostError, EventBus
 from ..bus.server import progress_events
 from ..controller.operations.core import Caller
 from ..controller.service import Service
-from ..errors import StorageError
+from ..errors import BY_CODE, InvalidArgumentError, StorageError
+from ..faults import as_storage_error
 from ..progress import Heartbeat, Tell, on_terminal
 
 log = logging.getLogger(__name__)
 
 FENCED_TAG = "storage/fenced/"
+#: Jobs of Salt's ``RunnerClient`` have such tags. It runs the functions for ``salt-run``, orchestrations, the reactor and salt-api.
+RUNNER_CLIENT_TAG = "salt/run/"
+
+# Salt sets these two in the globals of the functions that :func:`operation` returns, so here, before each call:
+#: Tag of the job on the master's event bus; empty when a function is called from Python.
+__tag__ = ""
+#: The event bus of the job, which ``salt-run`` shows on the terminal.
+__jid_event__: Any = None
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def failed(error: StorageError) -> dict[str, Any]:
-    """Return what a runner function answers for an error: salt-run ends with exit code 1 and shows no traceback."""
-    return {"error": str(error), "code": error.code, "retcode": 1}
+def operation(function: Callable[P, T]) -> Callable[P, T | dict[str, Any]]:
+    """Make every failure of a runner's function one that its caller recognises. Decorate each of them.
+
+    Salt's ``RunnerClient`` turns an exception into a text with a traceback, and wrong arguments into a success. So there, the
+    function returns :func:`failure`. Every other caller gets a :class:`.StorageError`: the scheduler of the master, a masterless
+    minion, Python.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T | dict[str, Any]:
+        try:
+            _check_arguments(signature, function.__name__, args, kwargs)
+            return function(*args, **kwargs)
+        except Exception as exc:  # a text of any other one may hold passwords
+            error = as_storage_error(exc, f"storage.{function.__name__}")
+        if not __tag__.startswith(RUNNER_CLIENT_TAG):
+            raise error
+        return failure(error)
+
+    return call
 
 
-def read(opts: Mapping[str, Any], function: Callable[[Service], Any]) -> Any:
-    """Call ``function`` with a service and return its answer, or :func:`failed`.
+def failure(error: StorageError) -> dict[str, Any]:
+    """Return an error as Salt's ``RunnerClient`` and its callers recognise one.
+
+    ``error`` and ``code`` are for people and programs, ``details`` has further facts where there are some. Salt looks at the others:
+
+    ``retcode``
+        ``salt-run`` (its exit code), and ``module.run`` of a minion on the master's host.
+    ``success``
+        A job of a minion on the master's host that calls ``saltutil.runner``.
+    ``exit_code``
+        The state ``salt.parallel_runners``.
+    ``data``
+        ``RunnerClient`` itself takes ``data`` for the results of states, and a failure for what is none. So ``success`` is False in its
+        answer, which the state ``salt.runner``, the event of the job and the job cache have. The other way, a ``retcode`` in
+        ``__context__``, would make the next call of the reactor a failure too, whatever it calls: it keeps its ``RunnerClient``.
+
+    >>> failure(InvalidArgumentError("size must be positive"))["error"]
+    'INVALID_ARGUMENT: size must be positive'
+    """
+    shown = {"error": str(error), "code": error.code, **({"details": error.details} if error.details else {})}
+    return {**shown, "success": False, "retcode": 1, "exit_code": 1, "data": None}
+
+
+def complete(rows: list[dict[str, Any]], things: str) -> list[dict[str, Any]]:
+    """Return the rows of an operation on many things, if none of these failed.
+
+    :param rows: each has ``code`` and ``error``, which are None unless it failed.
+    :param things: what the rows are, such as ``findings``.
+    :raises StorageError: one has failed; with its code, and with all rows in its ``details``.
+    """
+    failed = [row for row in rows if row["code"]]
+    if not failed:
+        return rows
+    texts = "; ".join(f"{row['name'] or row['id']}: {row['error']}" for row in failed)
+    raise BY_CODE[failed[0]["code"]](f"{len(failed)} of {len(rows)} {things} failed: {texts}", details={"rows": rows})
+
+
+def read(opts: Mapping[str, Any], function: Callable[[Service], T]) -> T:
+    """Call ``function`` with a service and return its answer.
 
     :param opts: the master's options.
+    :raises StorageError: the configuration is wrong, or ``function`` raised it.
     """
-    service = None
+    service = Service(opts)
     try:
-        service = Service(opts)
         return function(service)
-    except StorageError as error:
-        return failed(error)
     finally:
-        if service is not None:
-            service.close()
+        service.close()
 
 
-def change(
-    opts: Mapping[str, Any], event: Any, op: str, given: Mapping[str, Any], function: Callable[..., Any] | None = None
-) -> dict[str, Any]:
+def change(opts: Mapping[str, Any], op: str, given: Mapping[str, Any], function: Callable[..., Any] | None = None) -> Any:
     """Carry out an operation as the administrator, and show its progress when it takes long.
 
-    :param event: the runner's ``__jid_event__``, or None.
     :param op: name of the operation.
     :param given: its parameters; those that are None are left out.
     :param function: called with the service and the parameters; default: the operation of that name that minions have too.
+    :raises StorageError: the operation failed.
     """
     given = {key: value for key, value in given.items() if value is not None}
 
     def call(service: Service) -> Any:
-        heartbeat = Heartbeat(_tell(opts, event))
+        heartbeat = Heartbeat(_progress(opts))
         try:
             with heartbeat.operation(op, None, given):
                 return service.call(op, given, Caller()) if function is None else function(service, **given)
         finally:
             heartbeat.close()
 
-    answer: dict[str, Any] = read(opts, call)
-    return answer
+    return read(opts, call)
 
 
-def disconnect(opts: Mapping[str, Any], event: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a volume from a host on the administrator's word that it is fenced, and fire ``storage/fenced/<volume id>`` on the master's bus.
+def disconnect(opts: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a volume from a host that the administrator has fenced, and fire ``storage/fenced/<volume id>`` on the master's bus.
 
     The event has ``volume``, ``owner`` and ``host``, all names. Without a running master there is none.
 
-    :param event: as :func:`change` has it, also the others.
+    :param given: the parameters of the operation.
+    :raises StorageError: the operation failed.
     """
-    answer = change(opts, event, "disconnect", given)
-    if (connection := answer.get("connection")) is not None:
-        # After the unmap: who hears of it may let another host have the volume.
+    answer: dict[str, Any] = change(opts, "disconnect", given)
+    if (connection := answer["connection"]) is not None:
+        # After the unmap: a listener may let another host have the volume.
         try:
             EventBus("master", opts).fire(
                 FENCED_TAG + connection["volume_id"], {key: connection[key] for key in ("volume", "owner", "host")}
@@ -82,11 +146,18 @@ def disconnect(opts: Mapping[str, Any], event: Any, given: Mapping[str, Any]) ->
     return answer
 
 
-def _tell(opts: Mapping[str, Any], event: Any) -> Tell:
+def _check_arguments(signature: inspect.Signature, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArgumentError(f"{name}: {error}") from None
+
+
+def _progress(opts: Mapping[str, Any]) -> Tell:
     """Return what shows progress: as events on the master's bus, and on the terminal unless a program reads the output there."""
     if opts.get("__role") == "minion":  # masterless
         return on_terminal
-    fire = progress_events(opts)
+    fire, event = progress_events(opts), __jid_event__
 
     def tell(data: dict[str, Any]) -> None:
         fire(data)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import FailedPreconditionError, InvalidArgumentError, from_wire
+from ..errors import FailedPreconditionError, InvalidArgumentError
 from ..flow.session import is_masterless
 
 _PREFIX = "storage."
@@ -26,15 +25,7 @@ def call(opts: Mapping[str, Any], function: Any, args: Sequence[Any], kwargs: Ma
     runner = _runner(opts)
     if name not in runner:
         raise InvalidArgumentError(f"there is no operation {name!r}; known: {', '.join(sorted(runner))}", field="function")
-    try:
-        inspect.signature(runner[name]).bind(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidArgumentError(f"{name}: {error}", field="function") from None
-    answer = runner[name](*args, **kwargs)
-    if isinstance(answer, dict) and answer.keys() == {"error", "code", "retcode"}:
-        # What makes salt-run end with an exit code; see runs.failed.
-        raise from_wire({"code": answer["code"], "message": answer["error"].removeprefix(f"{answer['code']}: ")})
-    return answer
+    return runner[name](*args, **kwargs)
 
 
 def _runner(opts: Mapping[str, Any]) -> dict[str, Any]:

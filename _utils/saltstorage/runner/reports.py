@@ -1,11 +1,16 @@
-"""What the runner shows of the catalog's records: units in the names, times that a person can read, nothing empty."""
+"""The rows in which the runner shows the catalog's records: units in the names, and times that a person can read.
+
+Every row of a list has the same keys, whatever is empty: Salt's outputter ``table`` takes its headings from the first row.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from ..controller.admin.check import Finding
 from ..model import BackendStats, Connection, Snapshot, Volume
 from ..spec import attributes_of
 
@@ -23,69 +28,92 @@ def iso_time(seconds: float | None) -> str | None:
 
 def volume(record: Volume, hosts: list[str]) -> dict[str, Any]:
     """Return a volume and the hosts that it is connected to."""
-    return _filled(
-        {
-            "name": record.name,
-            "owner": record.owner,
-            "size_gib": record.size,
-            "backend": record.backend,
-            "state": record.state,
-            "hosts": hosts,
-            "type": record.type,
-            **{name: value or None for name, value in attributes_of(record).items()},
-            "source": dict(record.source) if record.source else None,
-            "error": record.error,
-            "id": record.id,
-            "created": iso_time(record.created),
-        }
-    )
+    return {
+        "name": record.name,
+        "owner": record.owner,
+        "size_gib": record.size,
+        "backend": record.backend,
+        "state": record.state,
+        "hosts": hosts,
+        "type": record.type,
+        **attributes_of(record),
+        "source": dict(record.source) if record.source else None,
+        "error": record.error,
+        "id": record.id,
+        "created": iso_time(record.created),
+    }
 
 
 def snapshot(record: Snapshot) -> dict[str, Any]:
     """Return a snapshot."""
-    return _filled(
-        {
-            "name": record.name,
-            "owner": record.owner,
-            "volume": record.volume,
-            "size_gib": record.size,
-            "backend": record.backend,
-            "state": record.state,
-            "error": record.error,
-            "frozen": record.frozen,
-            "series": record.series,
-            "id": record.id,
-            "created": iso_time(record.created),
-        }
-    )
+    return {
+        "name": record.name,
+        "owner": record.owner,
+        "volume": record.volume,
+        "size_gib": record.size,
+        "backend": record.backend,
+        "state": record.state,
+        "error": record.error,
+        "frozen": record.frozen,
+        "series": record.series,
+        "id": record.id,
+        "created": iso_time(record.created),
+    }
 
 
 def connection(record: Connection) -> dict[str, Any]:
     """Return a connection."""
-    return _filled(
-        {
-            "volume": record.volume,
-            "owner": record.owner,
-            "host": record.host,
-            "size_gib": record.size,
-            "state": record.state,
-            "read_only": record.read_only,
-            "id": record.id,
-            "created": iso_time(record.created),
-        }
-    )
+    return {
+        "volume": record.volume,
+        "owner": record.owner,
+        "host": record.host,
+        "size_gib": record.size,
+        "state": record.state,
+        "read_only": record.read_only,
+        "id": record.id,
+        "created": iso_time(record.created),
+    }
 
 
 def stats(record: BackendStats) -> dict[str, Any]:
     """Return a backend's statistics."""
-    return _filled({key: value for key, value in record.to_wire().items() if key != "raw"})
+    return {key: value for key, value in record.to_wire().items() if key != "raw"}
 
 
 def finding(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a look at the backends found."""
-    return _filled({("size_gib" if key == "size" else key): value for key, value in found.items()})
+    """Return what a look at the backends found.
+
+    :param found: what :meth:`.Finding.to_wire` returned, which leaves out what is empty.
+    """
+    row = {**dataclasses.asdict(Finding(kind="", what="", text="")), **found}
+    return {("size_gib" if key == "size" else key): value for key, value in row.items()}
 
 
-def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what says nothing; False and 0 say something."""
-    return {key: value for key, value in data.items() if value is not None and value != "" and value != [] and value != {}}
+def mended(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a finding with what became of it: ``done``, and ``error`` and ``code`` (both None unless mending it failed)."""
+    return finding({"error": None, "code": None, **found})
+
+
+def manageable(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a volume on a backend that can perhaps be taken over."""
+    return {
+        "reference": found["reference"],
+        "size_gib": found["size"],
+        "adoptable": found["adoptable"],
+        "reason": found["reason"],
+        "id": found["id"],
+    }
+
+
+def imported(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a volume of another cinderlib's database, and what became of it."""
+    return {
+        "id": found["id"],
+        "name": found["name"],
+        "size_gib": found["size"],
+        "snapshots": found["snapshots"],
+        "done": found["done"],
+        "reason": found.get("reason", ""),
+        "error": found.get("error"),
+        "code": found.get("code"),
+    }

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # The first program of a QEMU guest: the machine's own root, read-only over 9p, below a file system in memory.
-# What the guest writes never reaches the machine.
+# Writes of the guest never reach the machine.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import loop, mounts
+from tests import needs
 
 GIB = 2**30
 #: Valid names that break what does not quote.
@@ -17,10 +15,8 @@ HARD_NAMES = ["-rf", "a b", "'\"`$(x)", "{{ x }}", "a: b", "🐘" * 32, "x" * 12
 
 
 def needs_root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: makes loop devices and mounts")
-    if not os.path.exists("/dev/loop-control"):
-        pytest.skip("this kernel has no loop devices")
+    needs.root()
+    needs.loop_devices()
 
 
 def devices_below(folder: Path) -> list[loop.LoopStatus]:

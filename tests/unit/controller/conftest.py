@@ -10,30 +10,39 @@ import pytest
 
 from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
-from tests import postgres
+from tests import mariadb, needs, postgres
 
 
 def pytest_generate_tests(metafunc):
-    """Run the tests of a module that names ``DATABASES``, as far as they use the catalog, on each of these."""
+    """Run the tests of a module that names ``DATABASES``, as far as they use the catalog, on each of these; a test may name its own."""
     databases = getattr(metafunc.module, "DATABASES", ())
-    if databases and "database" in metafunc.fixturenames:
+    own = any(marker.args[0] == "database" for marker in metafunc.definition.iter_markers("parametrize"))
+    if databases and "database" in metafunc.fixturenames and not own:
         metafunc.parametrize("database", databases, indirect=True)
 
 
 @pytest.fixture(scope="session")
 def postgresql():
     """A PostgreSQL server."""
-    if why := postgres.missing():
-        pytest.skip(why)
+    needs.programs("initdb", "postgres", "pg_isready", path=postgres.SEARCH)
     with tempfile.TemporaryDirectory(prefix="st-") as folder, postgres.running(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql():
+    """A MariaDB server."""
+    needs.programs(*mariadb.PROGRAMS)
+    with tempfile.TemporaryDirectory(prefix="st-") as folder, mariadb.running(Path(folder)) as server:
         yield server
 
 
 @pytest.fixture
 def database(request, tmp_path):
     """URL of the catalog: the file that the controller makes unless told otherwise, or an empty database; see ``DATABASES``."""
-    if getattr(request, "param", "sqlite") == "postgresql":
-        return request.getfixturevalue("postgresql").database()
+    kind = getattr(request, "param", "sqlite")
+    if kind != "sqlite":
+        return request.getfixturevalue(kind).database()
     return f"sqlite:///{tmp_path}/state/catalog.sqlite"
 
 

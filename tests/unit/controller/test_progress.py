@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import threading
 import time
 
@@ -12,7 +10,6 @@ import pytest
 from saltstorage import errors, progress
 from saltstorage.controller.access.locks import volume_key
 from saltstorage.progress import Heartbeat, Progress
-from saltstorage.runner import calls
 
 
 class Told:
@@ -137,20 +134,6 @@ def test_who_waits_for_another_operation_says_so(service, told):
     heartbeat.close()
     assert told.all[-1]["state"] == "done"
     assert service.volume("web1", "data").size == 1
-
-
-@pytest.mark.parametrize("tty", [True, False])
-def test_masterless_it_is_shown_on_the_terminal(monkeypatch, capsys, tty):
-    """On standard error, and not where that is a file or a pipe, nor where there is none."""
-    stderr = io.StringIO()
-    stderr.isatty = lambda: tty
-    monkeypatch.setattr(sys, "stderr", stderr)
-    tell = calls._tell({"__role": "minion"}, None)
-    tell(Progress("migrate", None, {"name": "data", "owner": "db1"}).to_wire())
-    assert stderr.getvalue() == ("migrate 'data' of db1 (0 s)\n" if tty else "")
-    monkeypatch.setattr(sys, "stderr", None)
-    tell(Progress("migrate", None).to_wire())
-    assert capsys.readouterr().out == ""
 
 
 def test_not_waiting_is_an_error_at_once(service):

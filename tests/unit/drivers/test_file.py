@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
-from saltstorage.drivers import sparse
+from saltstorage.drivers.files import sparse
+from tests import needs
 
 UTILS = Path(__file__).parents[3] / "_utils"
 MIB = 2**20
@@ -65,14 +66,21 @@ def test_copy_of_an_empty_file(tmp_path, size, spare):
 def reflinks(directory: Path) -> bool:
     (directory / "a").write_bytes(b"x" * 4096)
     with (directory / "a").open("rb") as one, (directory / "b").open("wb") as two:
-        return sparse._reflink(one.fileno(), two.fileno())
+        return sparse.reflink(one.fileno(), two.fileno())
 
 
-def test_copy_that_does_not_fit_leaves_nothing(tmp_path):
+@pytest.fixture
+def memory():
+    """A folder on a file system that shares no blocks."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+def test_copy_that_does_not_fit_leaves_nothing(tmp_path, request):
     probe = tmp_path / "probe"
     probe.mkdir()
-    if reflinks(probe):
-        pytest.skip("the file system shares blocks, so every copy fits")
+    if reflinks(probe):  # there, every copy fits
+        tmp_path = request.getfixturevalue("memory")
     (tmp_path / "volume-1").write_bytes(b"x" * MIB)
     with pytest.raises(sparse.NoRoom):
         sparse.copy(tmp_path / "volume-1", tmp_path / "volume-2", MIB, spare=MIB // 2)
@@ -90,12 +98,14 @@ def test_remove_can_be_repeated(tmp_path):
 
 
 def test_killed_while_copying_leaves_nothing_that_looks_whole(tmp_path):
-    """What a killed copy leaves has no volume's name, and the next start removes it; a living copy's file is left alone."""
+    """What a killed copy leaves has no volume's name, and the next start removes it; a living
+    copy's file is left alone.
+    """
     code = """
         import sys, time
         from pathlib import Path
-        from saltstorage.drivers import sparse
-        with sparse._whole(Path(sys.argv[1])) as file:
+        from saltstorage.drivers.files import sparse
+        with sparse.make_whole(Path(sys.argv[1])) as file:
             print("ready", flush=True)
             time.sleep(60)
     """
@@ -117,14 +127,13 @@ def test_killed_while_copying_leaves_nothing_that_looks_whole(tmp_path):
 @pytest.fixture
 def xfs(tmp_path):
     """A small mounted XFS, which shares blocks between copies."""
-    if not shutil.which("mkfs.xfs"):
-        pytest.skip("needs mkfs.xfs")
+    needs.root()
+    needs.filesystem("xfs")
     image, folder = tmp_path / "image", tmp_path / "mounted"
     sparse.create(image, 320 * MIB)
     folder.mkdir()
     subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
-    if subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=False).returncode:
-        pytest.skip("XFS cannot be mounted here")
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -159,7 +168,7 @@ def test_a_file_under_a_loop_device_is_known(tmp_path):
 
 
 def test_the_lock_is_on_the_partial_file(tmp_path):
-    with sparse._whole(tmp_path / "volume-1") as file, (tmp_path / ".volume-1.partial").open("rb") as other:
+    with sparse.make_whole(tmp_path / "volume-1") as file, (tmp_path / ".volume-1.partial").open("rb") as other:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(file, 1)
@@ -167,7 +176,9 @@ def test_the_lock_is_on_the_partial_file(tmp_path):
 
 @pytest.mark.root
 def test_a_loop_device_over_a_file_with_any_name_disturbs_nobody(tmp_path):
-    """Another one's file may be named with bytes that are no UTF-8; and a file is known by its inode, not by its path."""
+    """Another one's file may be named with bytes that are no UTF-8; and a file is known by its
+    inode, not by its path.
+    """
     odd = os.fsencode(tmp_path) + b"/\xff\xfe"
     with open(odd, "wb") as file:
         file.truncate(MIB)

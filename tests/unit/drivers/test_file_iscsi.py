@@ -17,7 +17,8 @@ import pytest
 from saltstorage import errors
 from saltstorage.controller.cinder import logs
 from saltstorage.controller.cinder.provider import CinderlibProvider
-from saltstorage.providers.base import BackendConfig, Capability, ProviderVolume
+from saltstorage.providers import BackendConfig, Capability, ProviderVolume
+from tests import needs
 from tests.tgtd import Host, Tgtd
 
 DRIVER = "saltstorage.drivers.file_iscsi.FileISCSIDriver"
@@ -28,8 +29,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def tgtd(short_dir, free_port, monkeypatch):
-    if not shutil.which("tgtd") or not shutil.which("iscsi-inq"):
-        pytest.skip("needs tgt and libiscsi-bin")
+    needs.programs("tgtd", "iscsi-inq")
     daemon = Tgtd(short_dir, free_port)
     monkeypatch.setenv("TGT_IPC_SOCKET", daemon.socket)
     daemon.start()
@@ -158,20 +158,22 @@ def test_u9_one_of_two_hosts_leaves(provider, volume, one, two, tmp_path):
     with reading(one, info, tmp_path / "log"):
         assert connect(provider, volume, two)["data"] == info["data"]
         assert two.size(info) == GIB
-        sessions = provider._driver._target._targets()[info["data"]["target_iqn"]].sessions
+        sessions = provider.driver.target.list_targets()[info["data"]["target_iqn"]].sessions
         disconnect(provider, volume, two, last=False)
         assert two.discover() == []
         assert two.size(info) is None
-        assert provider._driver._target._targets()[info["data"]["target_iqn"]].sessions == sessions
+        assert provider.driver.target.list_targets()[info["data"]["target_iqn"]].sessions == sessions
     assert one.size(info) == GIB
 
 
 def test_the_last_host_leaves_nothing(provider, volume, one, tgtd, tmp_path):
-    """Target, account, file and session go, a session that is in use included; the next host gets other credentials."""
+    """Target, account, file and session go, a session that is in use included; the next host gets
+    other credentials.
+    """
     info = connect(provider, volume, one)
     process = one.read_on(info, tmp_path / "log")
     try:
-        while not provider._driver._target._targets()[info["data"]["target_iqn"]].sessions:
+        while not provider.driver.target.list_targets()[info["data"]["target_iqn"]].sessions:
             assert process.poll() is None, (tmp_path / "log").read_text()
         disconnect(provider, volume, one)
     finally:
@@ -195,10 +197,10 @@ def test_a_host_taken_off_by_force_is_cut(provider, volume, one, two, tmp_path):
         process = one.read_on(info, tmp_path / "log1")
         try:
             name = info["data"]["target_iqn"]
-            while one.initiator not in provider._driver._target._targets()[name].sessions.values():
+            while one.initiator not in provider.driver.target.list_targets()[name].sessions.values():
                 assert process.poll() is None, (tmp_path / "log1").read_text()
             disconnect(provider, volume, one, last=False)
-            assert set(provider._driver._target._targets()[name].sessions.values()) == {two.initiator}
+            assert set(provider.driver.target.list_targets()[name].sessions.values()) == {two.initiator}
         finally:
             process.kill()
             process.wait()
@@ -224,7 +226,7 @@ def test_identity_is_the_volumes_own(provider, volume, one, tgtd):
     tgtd.start()
     tgtd.adm("--mode", "target", "--op", "new", "--tid", "1", "--targetname", "iqn.2001-01.example:first")
     provider.restore(volume)
-    assert provider._driver._target._targets()[info["data"]["target_iqn"]].tid == "2"
+    assert provider.driver.target.list_targets()[info["data"]["target_iqn"]].tid == "2"
     assert [one.inquiry(info, page).replace("\x02", "\x01") for page in (0x80, 0x83)] == [page.replace("\x02", "\x01") for page in pages]
 
 
@@ -275,7 +277,7 @@ def test_tgtds_own_service_restores_from_the_files(provider, volume, one, two, t
     tgtd.kill()
     tgtd.start()
     main = tmp_path / "targets.conf"
-    main.write_text(f"include {provider._driver._target._folder}/*.conf\n")
+    main.write_text(f"include {provider.driver.target.folder}/*.conf\n")
     subprocess.run(["tgt-admin", "-e", "-c", str(main)], env=tgtd.env(), check=True)
     assert provider.exports_intact() is True
     assert one.size(info) == GIB
@@ -306,7 +308,7 @@ def test_what_an_interrupted_call_left_is_mended(provider, volume, one, tgtd, da
 def test_an_interrupted_growth_is_finished(provider, volume, one):
     """X7, X10: the file is longer, tgtd does not know."""
     info = connect(provider, volume, one)
-    os.truncate(provider._driver._path / f"volume-{volume.id}", 2 * GIB)
+    os.truncate(provider.driver.folder / f"volume-{volume.id}", 2 * GIB)
     assert one.size(info) == GIB
     provider.extend_volume(volume, 2)
     assert one.size(info) == 2 * GIB
@@ -395,7 +397,7 @@ def test_without_tgtd(make, tmp_path, monkeypatch):
         make()
 
 
-@pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason="the kernel has LIO")
+@pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason=needs.LIO)
 def test_without_lio(make):
     """G8: said when the backend is loaded."""
     with pytest.raises(errors.UnavailableError, match="LIO, the kernel's iSCSI target, failed"):

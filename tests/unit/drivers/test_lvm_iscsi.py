@@ -1,4 +1,6 @@
-"""The LVM driver with the project's targets, as far as no device mapper is needed; the rest is in the lab."""
+"""The LVM driver with the project's targets, as far as no device mapper is needed; the rest is in
+the lab.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,9 @@ def test_cinders_options_are_known():
     ],
 )
 def test_what_it_cannot_do_is_refused(change, field):
-    options = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
+    given = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
     with pytest.raises(InvalidArgumentError) as caught:
-        options.check("lvm", options)
+        options.check("lvm", given)
     assert caught.value.field == field
     assert "geheim" not in str(caught.value)
 
@@ -49,12 +51,14 @@ def test_cinders_driver_loads_the_projects_target_helper():
 
     made = lvm_iscsi.LVMISCSIDriver.__new__(lvm_iscsi.LVMISCSIDriver)
     made.target_mapping = {"lioadm": "cinder.volume.targets.lio.LioAdm"}
-    assert made.target_mapping == {"lioadm": "saltstorage.drivers.lio.LioTarget"}
+    assert made.target_mapping == {"lioadm": "saltstorage.drivers.targets.lio.LioTarget"}
     assert "self.target_mapping = {" in Path(driver.__file__).read_text()
 
 
 class Group:
-    """A volume group of which only one thing can be asked, and whose volumes may have gone by then: all else is an AttributeError."""
+    """A volume group of which only one thing can be asked, and whose volumes may have gone by
+    then: all else is an AttributeError.
+    """
 
     LVM_CMD_PREFIX = ("env", "LC_ALL=C")
     vg_name = "storage"
@@ -112,7 +116,9 @@ def test_a_list_is_of_one_moment():
     ],
 )
 def test_what_must_keep_its_name_is_not_taken_over(name, reason):
-    """To take over is to rename: the pool would be lost to every thin volume, and a snapshot to what knows it."""
+    """To take over is to rename: the pool would be lost to every thin volume, and a snapshot to
+    what knows it.
+    """
     from cinder import exception
 
     from saltstorage.controller.cinder import lvm
@@ -140,7 +146,8 @@ def test_an_initiator_name_that_the_kernels_helper_refuses_is_refused_before_any
     from cinder import exception
     from rtslib_fb.utils import RTSLibError, normalize_wwn
 
-    from saltstorage.drivers import lio, lvm_iscsi
+    from saltstorage.drivers import lvm_iscsi
+    from saltstorage.drivers.targets import lio
 
     made = lvm_iscsi.LVMISCSIDriver.__new__(lvm_iscsi.LVMISCSIDriver)
     made.target_driver = lio.LioTarget.__new__(lio.LioTarget)

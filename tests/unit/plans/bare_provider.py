@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from saltstorage.controller.cinder.provider import CinderlibProvider
-from saltstorage.providers.base import Capability, ProviderSnapshot, ProviderVolume
+from saltstorage.providers import Capability, ProviderSnapshot, ProviderVolume
 
 
 class BareProvider(CinderlibProvider):

@@ -212,7 +212,7 @@ def test_p10_a_copy_of_what_was_renamed(host):
     host.service.giving.give(owner="web1", name="data", new_owner="web1", new_name="old")
     for name in ("old", "data"):
         done = host.state("present", "copy", size=1, source={"volume": name})
-        assert (done["result"], done["changes"]) == (True, {}), (name, done), done
+        assert (done["result"], done["changes"]) == (True, {}), (name, done)
     ok(host.state("present", size=1))
     refused = host.state("present", "copy", size=1, source={"volume": "data"})
     assert (refused["result"], "source" in refused["comment"]) == (False, True), refused

@@ -24,6 +24,7 @@ from saltstorage.consumer.host import commands
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
 from saltstorage.flow import flow, volumes
 from saltstorage.model import Volume
+from tests import needs
 from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
@@ -32,12 +33,8 @@ SECRET = "geheim 4711 $(x) 'y"
 OTHER_SECRET = "anderes"
 
 
-def has_mapper():
-    subprocess.run(["modprobe", "dm-crypt"], capture_output=True, check=False)
-    return "device-mapper" in Path("/proc/misc").read_text()
-
-
-needs_mapper = pytest.mark.skipif(not has_mapper(), reason="this kernel has no device mapper; the lab's guests have")
+has_mapper = functools.partial(needs.has_mapper, "dm-crypt")
+needs_mapper = pytest.mark.skipif(not has_mapper(), reason=needs.NO_MAPPER)
 
 
 class KilledError(BaseException):
@@ -114,7 +111,7 @@ def test_g9_a_passphrase_is_never_a_parameter(host, value):
 @pytest.mark.parametrize("value", [None, "", 90817, "a\nb", "x" * 513, "a\0b", {"a": "b"}])
 def test_g1_a_passphrase_that_cannot_be_used_is_refused_before_anything_is_done(host, value):
     if not has_mapper():
-        pytest.skip("this kernel has no device mapper, and that is refused first")
+        pytest.skip(needs.NO_MAPPER)  # that is refused first
     say(host, value)
     for test in (True, False):
         comment = refused(connected(host, test=test), "FAILED_PRECONDITION")
@@ -146,7 +143,7 @@ def test_what_is_read_from_where(tmp_path, monkeypatch):
 
 def test_encrypted_on_a_kernel_that_cannot(host):
     if has_mapper():
-        pytest.skip("this kernel has a device mapper")
+        pytest.skip(needs.MAPPER)
     comment = refused(connected(host), "FAILED_PRECONDITION")
     assert "device mapper" in comment
     assert host.flow.inventory().volume("web1", "data") is None
@@ -191,8 +188,8 @@ def test_c4_encrypted_mounted_used_and_connected_again(host, monkeypatch, caplog
         again = mounted(host, test=test)
         assert (again["result"], again["changes"]) == (True, {}), again
     with open(raw(host), "rb") as device:
-        while block := device.read(1 << 20):
-            assert b"klartext" not in block
+        while part := device.read(1 << 20):
+            assert b"klartext" not in part
 
     ok(host.state("disconnected"))
     assert list(Path("/dev/mapper").glob("storage-*")) == []

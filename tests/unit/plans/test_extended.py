@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 
@@ -16,6 +15,7 @@ from saltstorage.consumer.filesystems import resizefs
 from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
+from tests import needs
 from tests.unit.plans.minion import check_result, ok
 
 FAULTY = "tests.unit.plans.faulty_driver.FaultyDriver"
@@ -39,11 +39,8 @@ def refused(result, code):
 
 
 def mounted(host, fstype):
-    if not shutil.which(f"mkfs.{fstype}", path=commands.SEARCH):
-        pytest.skip(f"mkfs.{fstype} is not installed")
+    needs.filesystem(fstype)
     result = host.mounted(fstype=fstype)
-    if "unknown filesystem type" in result["comment"]:
-        pytest.skip(f"this kernel has no {fstype}")
     assert result["result"] is True, result
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.controller.operations.core import new_id
-from saltstorage.drivers import sparse
+from saltstorage.drivers.files import sparse
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 from saltstorage.flow import snapshots
 from saltstorage.model import Fence

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
 import pytest
 
 from saltstorage.consumer.devices import block
 from saltstorage.consumer.filesystems import resizefs
-from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
+from tests import needs
 from tests.unit.plans.minion import check_result, load
 
 pytestmark = pytest.mark.root
@@ -56,11 +55,6 @@ def foretold(host, function, **given):
     assert done(host.state(function, **given)) == {}
     assert done(host.state(function, test=True, **given)) == {}
     return changes
-
-
-def have(fstype):
-    if not shutil.which(f"mkfs.{fstype}", path=commands.SEARCH):
-        pytest.skip(f"mkfs.{fstype} is not installed")
 
 
 @pytest.fixture(params=["shared", "web1"])
@@ -233,12 +227,9 @@ def grow(host, owner):
 
 @pytest.mark.parametrize("fstype", ["xfs", "btrfs", "ext4"])
 def test_c4_the_mounted_file_system_follows_without_size(host, owner, fstype):
-    have(fstype)
+    needs.filesystem(fstype)
     given = {"owner": owner, "fstype": fstype, "mount": host.mount_point}
-    first = host.state("mounted", **given)
-    if "unknown filesystem type" in first["comment"]:
-        pytest.skip(f"this kernel has no {fstype}")
-    done(first)
+    done(host.state("mounted", **given))
     before = fs_size(host)
     grow(host, owner)
     if fstype == "ext4" and not resizefs.may_use_resources():
@@ -303,12 +294,9 @@ def test_c4_what_somebody_made_read_only_stays_until_it_is_written_again(host, o
 
 
 def test_c4_a_type_that_cannot_grow_stays(host, owner):
-    have("vfat")
+    needs.filesystem("vfat")
     given = {"owner": owner, "fstype": "vfat"}
-    first = host.state("mounted", **given)
-    if "unknown filesystem type" in first["comment"]:
-        pytest.skip("this kernel has no vfat")
-    done(first)
+    done(host.state("mounted", **given))
     grow(host, owner)
     assert foretold(host, "mounted", **given) == {"size": SIZE}
 

@@ -1,1 +1,1 @@
-"""Connectors: os-brick, and what it lacks for RBD, NVMe, iSCSI and network shares."""
+"""Connectors: os-brick, and its missing parts for RBD, NVMe, iSCSI and network shares."""

@@ -1,4 +1,4 @@
-"""What os-brick's iSCSI connector needs on the host and does not see to itself."""
+"""The node records of iSCSI, which os-brick's connector needs on the host and does not care for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def restore_records(data: Mapping[str, Any]) -> None:
-    """Make again the node records of a volume's sessions when somebody deleted them.
+    """Restore the node records of a volume's sessions after somebody deleted them.
 
-    Without them os-brick finds no device of the session and no way to log out, calls that success, and the device stays for ever.
+    Without them os-brick finds no device of the session and no way to log out, calls that success, and the
+    device stays for ever.
 
     :param data: the ``data`` of an iSCSI connection.
     """
@@ -31,25 +32,25 @@ def restore_records(data: Mapping[str, Any]) -> None:
 
 
 def leave_to_the_records(data: Mapping[str, Any]) -> None:
-    """Have open-iscsi's own service log in to none of a volume's targets when the host boots, as os-brick asks of it.
+    """Keep open-iscsi's own service from logging in to a volume's targets at boot, which os-brick asked it to do.
 
-    What is attached at boot is for the attachment records to say: a target that has gone, or was given to another host meanwhile,
-    would be tried for minutes, and beside the unit that attaches volumes.
+    The attachment records decide which volumes are attached at boot. The service would try for minutes to
+    reach a target that is gone, or that another host has by now, beside the unit that attaches volumes.
 
     :param data: the ``data`` of an iSCSI connection.
     """
     for target in sorted({data.get("target_iqn"), *data.get("target_iqns", ())} - {None}):
         command = ["iscsiadm", "-m", "node", "-T", target, "-o", "update", "-n", "node.startup", "-v", "manual"]
         try:
-            commands.run("leave the login at boot to the attachment records", command, timeout=60, ok=(0, 21))  # 21: there are none
-        except StorageError as error:  # it is attached all the same
+            commands.run("leave the login at boot to the attachment records", command, timeout=60, ok=(0, 21))  # 21: no record
+        except StorageError as error:  # the volume is attached all the same
             log.warning("storage: %s", error)
 
 
 def portals_and_targets(mode: str) -> set[tuple[str, str]]:
-    """Return the portal and target of each ``session``, or of each ``node`` record; nothing where there is no iSCSI."""
+    """Return the portal and target of each ``session``, or of each ``node`` record; nothing on a host without iSCSI."""
     if shutil.which("iscsiadm", path=commands.SEARCH) is None:
         return set()
-    # Where there is nothing to list, it fails.
+    # The command fails when there is nothing to list.
     _, out, _ = commands.run("list iSCSI " + mode + "s", ["iscsiadm", "-m", mode], timeout=60, ok=range(256))
     return set(_LINE.findall(out))

@@ -1,4 +1,4 @@
-"""What NVMe over fabrics needs of this host, and what os-brick leaves behind of it."""
+"""NVMe over fabrics: its needs on this host, and the controllers that os-brick leaves behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_nvme(connection_info: Mapping[str, Any]) -> bool:
 
 
 def load_core() -> None:
-    """Load the kernel's NVMe core where nvme-cli is installed; it alone says whether NVMe volumes can have several paths.
+    """Load the kernel's NVMe core where nvme-cli is installed: only the core knows whether NVMe volumes can have several paths.
 
     A host without NVMe disks of its own has not loaded it before its first attachment.
     """
@@ -37,10 +37,11 @@ def load_core() -> None:
 
 
 def check(data: Mapping[str, Any]) -> None:
-    """Refuse what cannot be attached for want of something on this host, before os-brick tries for half a minute.
+    """Refuse a volume that this host lacks a part for, before os-brick tries for half a minute.
 
-    :param data: of the connection information.
-    :raises FailedPreconditionError: nvme-cli is not installed, or the kernel has no module for the transport; it is named.
+    :param data: the ``data`` of the connection information.
+    :raises FailedPreconditionError: nvme-cli is not installed, or the kernel has no module for the transport;
+        the message names the missing part.
     """
     commands.find("nvme")
     for transport in transports(data):
@@ -48,7 +49,7 @@ def check(data: Mapping[str, Any]) -> None:
 
 
 def load_module(module: str) -> None:
-    """Load a module of the kernel, unless it is loaded or built in.
+    """Load a module of the kernel, unless it is loaded or built in already.
 
     :raises FailedPreconditionError: it cannot be loaded.
     """
@@ -64,7 +65,7 @@ def load_module(module: str) -> None:
 
 
 def properties(data: Mapping[str, Any]) -> Any:
-    """Return os-brick's own form of connection data, which knows the controllers that are connected now."""
+    """Return os-brick's own form of connection data, with the controllers that are connected now."""
     from os_brick.initiator.connectors import nvmeof
 
     return nvmeof.NVMeOFConnProps(dict(data), find_controllers=True)
@@ -76,18 +77,18 @@ def is_shared(data: Mapping[str, Any]) -> bool:
 
 
 def clean_up(connector: Any, data: Mapping[str, Any]) -> None:
-    """Let the kernel see that a volume was unmapped, and disconnect controllers that have no volume left.
+    """Let the kernel notice that a volume was unmapped, and disconnect controllers that have no volume left.
 
-    os-brick keeps a controller while it has other volumes, also when those are detached at the same time; and it keeps all when the
-    device went first. What cannot be cleaned up is only logged: the volume is unmapped.
+    os-brick keeps a controller that has other volumes, also when those are detached at the same time; and it
+    keeps all controllers when the device went first. A failure is only logged: the volume is unmapped.
 
-    :param connector: os-brick's.
+    :param connector: os-brick's connector.
     """
     found = properties(data)
     live = [portal for target in found.targets for portal in target.live_portals]
     for portal in live:
         connector.rescan(portal.controller)
-    # The scan goes on in the background; a device that stayed would be found by whoever looks for the next one.
+    # The scan goes on in the background; a device that stayed would be found by the search for the next volume.
     end = time.monotonic() + SCAN_TIMEOUT
     while any(portal.get_device() for portal in live):
         if time.monotonic() > end:

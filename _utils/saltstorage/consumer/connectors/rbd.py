@@ -1,14 +1,15 @@
 """os-brick's connector for Ceph RBD, for hosts that have no Ceph configuration of their own.
 
-os-brick maps images with the kernel's client and the command ``rbd``.  What is different here:
+os-brick maps images with the kernel's client and the command ``rbd``.  This connector differs:
 
-- The controller's answer holds the key.  os-brick keeps it in a file in ``/tmp`` for as long as the volume is attached and needs that
-  file to detach, also after a boot; here the file is in a private directory and exists while ``rbd map`` runs.
-- Which device has the image is read from the kernel, pool and all, and never mapped a second time.  os-brick goes by a link that only
-  udev rules of Ceph's package make, and by the image's name alone.
-- A change of size that the kernel was not told of is asked for.
+- The controller's answer holds the key.  os-brick keeps the key in a file in ``/tmp`` for as long as the
+  volume is attached and needs that file to detach, also after a boot.  Here the file is in a private
+  directory and exists only while ``rbd map`` runs.
+- The device of an image is read from the kernel, by pool and name, and no image is mapped a second time.
+  os-brick trusts a link that only udev rules of Ceph's package make, and the image's name alone.
+- The kernel is asked for the present size when it missed the news of a change.
 
-Imported by :mod:`.brick` when an RBD volume is attached or detached, since it imports os-brick.
+:mod:`.brick` imports this module only when an RBD volume is attached or detached, since it imports os-brick.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ...errors import FailedPreconditionError
 SYSFS = "/sys/bus/rbd"
 #: How long the cluster may take to answer one question while an image is mapped, seconds.
 TIMEOUT = 30
-#: What is wrong when ``rbd map`` ends with one of these codes, which are numbers of errors; no repetition mends it.
+#: Causes for the exit codes of ``rbd map`` that no repetition mends; the codes are numbers of errors.
 _FINAL = {
     errno.ENXIO: "the kernel of this host lacks features that the image has; use a newer kernel, or let the cluster make images with fewer "
     "(rbd_default_features), and switch them off in this image with 'rbd feature disable'",
@@ -41,7 +42,7 @@ _FINAL = {
 class KernelRBDConnector(RBDConnector):
     """Attaches images with the kernel's client.
 
-    :param private_dir: directory for the file with the key, created with mode 0700.
+    :param private_dir: directory of the file with the key, created with mode 0700.
     """
 
     def __init__(self, private_dir: str) -> None:
@@ -50,9 +51,10 @@ class KernelRBDConnector(RBDConnector):
         self._conf: str | None = None
 
     def connect_volume(self, connection_properties: dict[str, Any]) -> dict[str, Any]:
-        """Map an image, when it is not mapped, and return ``{"type": "block", "path": "/dev/rbd0"}``.
+        """Map an image, unless it is mapped already, and return ``{"type": "block", "path": "/dev/rbd0"}``.
 
-        :raises FailedPreconditionError: the command ``rbd`` or the kernel's module is missing, or the kernel lacks features of the image.
+        :raises FailedPreconditionError: the command ``rbd`` or the kernel's module is missing, or the kernel
+            lacks features of the image.
         """
         device = mapped(connection_properties)
         if device is None:
@@ -71,7 +73,7 @@ class KernelRBDConnector(RBDConnector):
     def disconnect_volume(
         self, connection_properties: dict[str, Any], device_info: Any, force: bool = False, ignore_errors: bool = False
     ) -> None:
-        """Unmap an image; one that is not mapped is fine."""
+        """Unmap an image; an image that is not mapped is fine."""
         super().disconnect_volume(connection_properties, {}, force=force, ignore_errors=ignore_errors)
 
     def extend_volume(self, connection_properties: dict[str, Any]) -> int:
@@ -87,10 +89,8 @@ class KernelRBDConnector(RBDConnector):
         device = mapped(connection_properties)
         return [] if device is None else [device]
 
-    # What os-brick asks for on the way.
-
     def create_non_openstack_config(self, connection_properties: dict[str, Any]) -> str | None:
-        """Return the path of the configuration; only mapping needs one."""
+        """Return the path of the configuration for os-brick; only mapping needs one."""
         return self._conf
 
     def _find_root_device(self, connection_properties: dict[str, Any], conf: Any) -> str | None:
@@ -98,7 +98,7 @@ class KernelRBDConnector(RBDConnector):
 
     @contextlib.contextmanager
     def _configured(self, properties: Mapping[str, Any]) -> Iterator[None]:
-        """Write monitors and key to a file that root alone can read, while the image is mapped.
+        """Write monitors and key to a file that only root can read, while the image is mapped.
 
         Without a key in the answer, ``rbd`` takes the host's own from ``/etc/ceph``.
         """
@@ -107,13 +107,14 @@ class KernelRBDConnector(RBDConnector):
             yield
             return
         os.makedirs(self.private_dir, mode=0o700, exist_ok=True)
-        # The same for each try, so that what a crash left is overwritten.
+        # Each try uses the same name, so that it overwrites the remains of a crash.
         path = os.path.join(self.private_dir, str(properties["name"]).replace("/", "_") + ".conf")
         hosts = zip(self._sanitize_mon_hosts(properties["hosts"]), properties["ports"], strict=True)
         lines = [
             "[global]",
             f"mon_host = {','.join(f'{host}:{port}' for host, port in hosts)}",
-            # Without these, `rbd map` waits for five minutes when no monitor answers, and for ever when the disks of the cluster do not.
+            # Without these, `rbd map` waits for five minutes when no monitor answers, and for ever when no disk of
+            # the cluster answers.
             *(f"{option} = {TIMEOUT}" for option in ("client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout")),
             str(keyring),
             "",
@@ -132,9 +133,9 @@ class KernelRBDConnector(RBDConnector):
 
 
 def mapped(properties: Mapping[str, Any], sysfs: str = SYSFS) -> str | None:
-    """Return the device that has the image of these connection properties, such as ``/dev/rbd0``; None when none has.
+    """Return the device with the image of these connection properties, such as ``/dev/rbd0``; None if it is not mapped.
 
-    :param sysfs: where the kernel shows its RBD devices.
+    :param sysfs: directory in which the kernel shows its RBD devices.
     """
     pool, _, image = str(properties["name"]).partition("/")
     devices = os.path.join(sysfs, "devices")
@@ -158,7 +159,7 @@ def _read(base: str, name: str) -> str:
 
 
 def _refusal(error: processutils.ProcessExecutionError) -> FailedPreconditionError | None:
-    """Return the error for what no repetition mends; None for others, which are the network's or the cluster's."""
+    """Return the error for a failure that no repetition mends; None for a failure of the network or the cluster."""
     if not os.path.isdir(SYSFS):
         return FailedPreconditionError(
             "the kernel of this host has no module rbd; install it (a package with more of the kernel's modules)"

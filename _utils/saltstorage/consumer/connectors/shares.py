@@ -1,6 +1,8 @@
-"""Network file systems whose files are volumes: os-brick mounts a share for the first volume on it, and leaves it mounted.
+"""Shares: network file systems whose files are volumes.
 
-Here it is unmounted after the last.  The kernel knows which is the last: it refuses to unmount what a loop device has open.
+os-brick mounts a share for the first volume on it, and leaves it mounted.  This module unmounts it after the
+last volume.  The kernel knows the last: it refuses to unmount a share while a loop device has a file of it
+open.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from ..host import commands
 from ..host.config import ConsumerConfig
 from ..host.locks import VolumeLocks
 
-#: Kinds of connections (``driver_volume_type``) by which os-brick mounts a share.
+#: Protocols (``driver_volume_type``) for which os-brick mounts a share.
 PROTOCOLS = ("nfs", "glusterfs", "quobyte", "smbfs", "vzstorage", "scality")
 
 log = logging.getLogger(__name__)
@@ -32,12 +34,12 @@ class Shares:
     def __init__(self, config: ConsumerConfig) -> None:
         self.mount_base = os.path.join(config.state_dir, "mnt")
         self._timeout = config.step_timeout
-        # As long as the mount that another volume waits for may take.
+        # The timeout is as long as the mount that another volume waits for may take.
         self._locks = VolumeLocks(os.path.join(config.state_dir, "locks", "shares"), config.step_timeout, "the share")
 
     @contextlib.contextmanager
     def held(self, connection_info: Mapping[str, Any]) -> Iterator[None]:
-        """Keep the share of a volume from being unmounted, by a volume that leaves, until this one's file is open; others pass."""
+        """Keep the share of a volume mounted until its file is open, even if another volume leaves; other protocols pass."""
         share = self._share(connection_info)
         if share is None:
             yield
@@ -55,7 +57,7 @@ class Shares:
             return
         with self._locks.hold(share):
             if self._mounted(mount_point):
-                # It fails when another volume has a file open there.
+                # The command fails when another volume has a file open there.
                 with contextlib.suppress(StorageError):
                     commands.run("unmount the share", ["umount", mount_point], timeout=self._timeout)
             if self._mounted(mount_point):
@@ -70,6 +72,6 @@ class Shares:
 
     @staticmethod
     def _mounted(mount_point: str) -> bool:
-        # From the kernel's table: a look at the directory itself would wait for a server that is down.
+        # The kernel's table is read: a look at the directory itself would wait for a server that is down.
         path = os.path.join(os.path.realpath(os.path.dirname(mount_point)), os.path.basename(mount_point))
         return any(mount.path == path for mount in mounts.read())

@@ -1,1 +1,1 @@
-"""Facts from the kernel about block devices, mounts and their holders."""
+"""Facts from the kernel about block devices, mounts and holders."""

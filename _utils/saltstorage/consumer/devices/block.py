@@ -1,4 +1,4 @@
-"""Facts about block devices, read from the kernel: who a device is, how large, and whether it can be read."""
+"""Facts about block devices, read from the kernel: their identity, size and whether they can be read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from . import loop
 
 _BLKFLSBUF = 0x1261
 _BLKGETSIZE64 = 0x80081272
-#: Blocks are read past the page cache, so that the device itself answers; 4096 suits every sector size in use.
+#: Size of a read past the page cache, so that the device itself answers; it suits every sector size in use.
 _BLOCK = 4096
-#: What the kernel counts sizes in, whatever the device has.
+#: The kernel's unit of sizes, also for a device with larger sectors.
 _SECTOR = 512
-#: How the UUID of a multipath map begins.
+#: Beginning of the UUID of a multipath map.
 _MPATH = "mpath-"
 
 GIB = 2**30
-#: Arrays deliver volumes in larger steps than asked for; 8 GiB (PowerFlex) is the largest of the drivers' steps.
+#: Largest step in which an array rounds sizes up: 8 GiB, of PowerFlex.
 LARGEST_STEP = 8 * GIB
 
 
@@ -51,7 +51,7 @@ def sysfs(path: str) -> str:
 
 
 def size(path: str) -> int:
-    """Return the size of a block device in bytes, as the kernel has it now."""
+    """Return the size of a block device in bytes, as the kernel knows it now."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         buffer = array.array("Q", [0])
@@ -62,7 +62,7 @@ def size(path: str) -> int:
 
 
 def identity(path: str) -> Identity:
-    """Return what the kernel knows of who a device is; also of a disk whose storage is out of reach, which cannot be opened.
+    """Return the identity of a device, also of a disk whose storage is out of reach and which cannot be opened.
 
     :raises OSError: it is gone.
     """
@@ -72,11 +72,12 @@ def identity(path: str) -> Identity:
     status = loop.status(path)
     if status is not None:
         return Identity(size=shown, backing_file=status.backing_file, backing_inode=status.inode)
-    # The serial number at an NVMe device is its subsystem's, not its own: other volumes have the same, and Linux's target makes up
-    # another one when it starts. A namespace's wwid has what is its own (UUID, NGUID or EUI-64), and the serial number when it has none.
+    # The serial number of an NVMe device belongs to its subsystem: other volumes have the same, and Linux's target
+    # makes up another one at each start. A namespace's wwid has its own UUID, NGUID or EUI-64, and the serial
+    # number only without them.
     nvme = os.path.exists(os.path.join(base, "nsid"))
     dm_uuid = _first(base, "dm/uuid")
-    # A multipath map is what each of its paths is.
+    # A multipath map has the identity of each of its paths.
     unit = next(iter(_paths(base)), base) if dm_uuid.startswith(_MPATH) else base
     return Identity(
         size=shown,
@@ -91,17 +92,18 @@ def identity(path: str) -> Identity:
 def rbd_image(base: str) -> str:
     """Return the image of a Ceph RBD device, such as ``volumes/volume-1 (id 10ab)``; empty for other devices.
 
-    :param base: directory of the block device under ``/sys``; its ``device`` is the one in ``/sys/bus/rbd/devices``.
+    :param base: directory of the block device under ``/sys``; its ``device`` leads to ``/sys/bus/rbd/devices``.
     """
     pool, name, image_id = (_first(base, f"device/{key}") for key in ("pool", "name", "image_id"))
     return f"{pool}/{name} (id {image_id})" if pool and name and image_id else ""
 
 
 def differences(recorded: Identity, found: Identity) -> list[str]:
-    """Return how a device differs from the recorded one, in words; empty when it is the same.  Sizes are not compared.
+    """Return the differences between a device and the recorded one, in words; empty when it is the same.
 
-    A property that was recorded and is now missing differs too: the device then cannot prove who it is. A recorded multipath map may have
-    lost its paths, and what is read from them: its UUID says as much. A path that was recorded may be under a map by now.
+    Sizes are not compared.  A recorded property that is missing now is a difference too: the device then
+    cannot prove its identity. A recorded multipath map may have lost its paths, and with them their WWN and
+    serial number; its UUID proves as much. A recorded path may belong to a multipath map by now.
     """
     own = () if recorded.dm_uuid else (("wwn", "WWN"), ("serial", "serial number"))
     fields = (
@@ -121,7 +123,7 @@ def differences(recorded: Identity, found: Identity) -> list[str]:
 
 
 def is_crypt(path: str) -> bool:
-    """Return whether a path is a device that shows decrypted what is on another."""
+    """Return whether a path is the open device of an encrypted one."""
     return is_block(path) and _first(sysfs(path), "dm/uuid").startswith("CRYPT-")
 
 
@@ -141,7 +143,7 @@ def check_readable(path: str) -> None:
 def read(path: str, offset: int, length: int, *, direct: bool = False) -> bytes:
     """Return ``length`` bytes of a device.
 
-    :param direct: read past the page cache, where the device can do so.
+    :param direct: read past the page cache, if the device can.
     :raises OSError: the device cannot be read, or ends too early.
     """
     import mmap
@@ -154,7 +156,7 @@ def read(path: str, offset: int, length: int, *, direct: bool = False) -> bytes:
             raise
         fd = os.open(path, flags)
     try:
-        with mmap.mmap(-1, max(length, 1)) as buffer:  # Page aligned, as O_DIRECT wants it.
+        with mmap.mmap(-1, max(length, 1)) as buffer:  # Page aligned, as O_DIRECT demands.
             done = os.preadv(fd, [memoryview(buffer)[:length]], offset) if length else 0
             if done != length:
                 raise OSError(errno.EIO, f"{done} of {length} bytes read at {offset}")
@@ -164,9 +166,10 @@ def read(path: str, offset: int, length: int, *, direct: bool = False) -> bytes:
 
 
 def least(size_gib: int, *, adopted: bool) -> int:
-    """Return how many bytes the device of a volume of ``size_gib`` GiB has at least.
+    """Return the least number of bytes of the device of a volume of ``size_gib`` GiB.
 
-    :param adopted: whether it was made by others: their sizes are any, and Cinder's drivers count them in GiB, rounded up.
+    :param adopted: whether others made the volume: its size may be no whole number of GiB, and Cinder's
+        drivers round it up.
 
     >>> least(2, adopted=False) / GIB
     2.0
@@ -175,11 +178,11 @@ def least(size_gib: int, *, adopted: bool) -> int:
 
 
 def check_size(path: str, size_gib: int, *, grown: bool = False, adopted: bool = False) -> int:
-    """Return the size of a device in bytes when it can be a volume of ``size_gib`` GiB.
+    """Return the size of a device in bytes, if it can be a volume of ``size_gib`` GiB.
 
     A loop device has exactly the size of its volume.  Arrays may round up.
 
-    :param grown: whether it may be larger, since the identity proves that it is the volume.
+    :param grown: whether it may be larger, since its identity proves that it is the volume.
     :param adopted: see :func:`least`.
     :raises DataLossError: it is smaller, or larger than rounding explains: it is another volume, or an old size.
     """
@@ -198,7 +201,7 @@ def check_size(path: str, size_gib: int, *, grown: bool = False, adopted: bool =
 def set_read_only(path: str, read_only: bool) -> None:
     """Let the kernel refuse writes to a device, or allow them.
 
-    The setting stays with a loop device when it is detached, so each attachment must make its own.
+    A loop device keeps the setting when it is detached, so each attachment must make its own.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -208,13 +211,13 @@ def set_read_only(path: str, read_only: bool) -> None:
 
 
 def flush(path: str) -> None:
-    """Write what is cached of a device to the storage, and drop the cache.
+    """Write the cached data of a device to the storage, and drop the cache.
 
-    :raises OSError: something could not be written.
+    :raises OSError: some data could not be written.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with heartbeat.watched("flush", f"write what is cached of {path}"):
+        with heartbeat.watched("flush", f"write the cached data of {path}"):
             os.fsync(fd)
             fcntl.ioctl(fd, _BLKFLSBUF, 0)
     finally:
@@ -222,9 +225,9 @@ def flush(path: str) -> None:
 
 
 def cut_off(path: str) -> None:
-    """Let every further read and write of a SCSI or multipath device fail at once, the cached ones included.
+    """Let every further read and write of a SCSI or multipath device fail at once, also writes from the cache.
 
-    Other kinds have no such switch; their target no longer lets this host in.
+    Other kinds of devices have no such switch; their target refuses this host by now.
     """
     base = sysfs(path)
     for each in (base, *_paths(base)):
@@ -232,16 +235,17 @@ def cut_off(path: str) -> None:
             file.write("offline")
     name = _first(base, "dm/name")
     if _first(base, "dm/uuid").startswith(_MPATH):
-        # What waits for a path to come back must not wait.
+        # Requests that wait for a path to come back must fail now.
         commands.run("let a multipath device fail", ["dmsetup", "message", name, "0", "fail_if_no_path"], timeout=60)
 
 
 def top(path: str) -> str:
-    """Return the multipath device that has taken a path, else the path.
+    """Return the multipath device over a path, else the path.
 
-    multipathd may take a device that was attached with a single path; then only its device may be used.
+    multipathd may take a device that was attached with a single path; then only the multipath device may be
+    used.
     """
-    # One that goes in this moment has no map, and whoever looks at it next finds that it has gone.
+    # A device that goes in this moment has no map, and the next look finds that it is gone.
     with contextlib.suppress(OSError):
         for holder in glob.glob(os.path.join(glob.escape(sysfs(path)), "holders", "dm-*")):
             if _first(holder, "dm/uuid").startswith(_MPATH):
@@ -250,19 +254,19 @@ def top(path: str) -> str:
 
 
 def resize_map(path: str) -> None:
-    """Let a multipath device have the size that its paths have; any other stays as it is."""
+    """Let a multipath device take the size of its paths; any other device stays as it is."""
     base = sysfs(path)
     if _first(base, "dm/uuid").startswith(_MPATH):
         commands.run("resize a multipath device", ["multipathd", "resize", "map", _first(base, "dm/name")], timeout=60)
 
 
 def _paths(base: str) -> list[str]:
-    """Return the directories, under ``/sys``, of the devices that a device is made of."""
+    """Return the directories, under ``/sys``, of the devices below a device."""
     return sorted(os.path.realpath(slave) for slave in glob.glob(os.path.join(glob.escape(base), "slaves", "*")))
 
 
 def boot_id() -> str:
-    """Return the id of this boot; names such as ``/dev/sdc`` mean nothing in another."""
+    """Return the id of this boot; in another boot, a name such as ``/dev/sdc`` means nothing."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 

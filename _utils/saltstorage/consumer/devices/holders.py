@@ -1,4 +1,4 @@
-"""Who uses a block device, in words that an administrator can act on."""
+"""The holders of a block device, its users, in words that help an administrator to stop them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from . import loop, mounts
 
-#: How often, and after how many seconds each, is looked again at who may only be passing.
+#: How often to look again at a holder that may be gone soon, and the pause before each look, seconds.
 _LOOKS, _PAUSE = 3, 0.1
-#: How often a device is tried that is open, and of which nobody can be named who has it open: whatever only looks at block devices (blkid,
-#: lsblk, another job's grains) opens each for a moment, and is gone before it can be named.
+#: How often to try to detach a device that is open while no holder can be named: programs that only look at
+#: block devices (blkid, lsblk, another job's grains) open each for a moment, and end before they can be named.
 TRIES = 20
 _NO_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/null", "/dev/pts/", "/dev/urandom")
 
@@ -25,8 +25,9 @@ _NO_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/null", "/dev/
 class Holder:
     """One user of a block device."""
 
-    kind: str  #: ``mount``, ``swap``, ``device`` (device mapper, LVM, md …), ``loop``, ``process`` or ``kernel``.
-    text: str  #: What to name in a message: ``mounted on /srv``.
+    #: ``mount``, ``swap``, ``device`` (device mapper, LVM, md …), ``loop``, ``process`` or ``kernel``.
+    kind: str
+    text: str  #: Its words in a message: ``mounted on /srv``.
     path: str = ""  #: The mount point, of a mount in this process's namespace.
 
     def __str__(self) -> str:
@@ -34,15 +35,17 @@ class Holder:
 
 
 def find(path: str, *, processes: bool = True, besides: str = "") -> list[Holder]:
-    """Return who uses a block device, its partitions, or a device on top of it; this process is left out.
+    """Return the holders of a block device, its partitions, or a device on top of it, without this process.
 
-    Mounts in other mount namespaces (containers, services with private mounts) are found too, unless they are copies that the kernel
-    takes away with the mount here, as services with ``PrivateMounts=`` have them of everything.  What cannot be named, such
-    as a file system that was unmounted lazily, is found by asking the kernel for the device alone.
+    Mounts in other mount namespaces (containers, services with private mounts) count too, unless they are
+    copies that the kernel takes away with the mount here; services with ``PrivateMounts=`` have such copies of
+    all mounts.  A holder without a name, such as a file system that was unmounted lazily, is found by asking
+    the kernel for exclusive use of the device.
 
     :param path: a block device.
-    :param besides: name of a device mapper device on top of it that is no user, nor are its own.
-    :param processes: look also for processes that have it open, which is most of the work: each descriptor on the host is read.
+    :param besides: name of a device mapper device on top of it; neither that device nor its holders count.
+    :param processes: look also for processes that have it open. That is most of the work: each descriptor on
+        the host is read.
     """
     rdev = os.stat(path).st_rdev
     numbers: dict[tuple[int, int], str] = {}
@@ -60,12 +63,13 @@ def find(path: str, *, processes: bool = True, besides: str = "") -> list[Holder
 
 
 def lasting(look: Callable[[], list[Holder]]) -> list[Holder]:
-    """Return who uses a device and stays.
+    """Return the holders that stay.
 
-    Whatever lists block devices (blkid, lsblk, a monitoring agent, another minion's job) opens each for a moment, and that is no reason to
-    refuse a detach. So a process counts when it is seen in each of a few looks, also beside a mount, which stays.
+    Programs that list block devices (blkid, lsblk, a monitoring agent, another minion's job) open each for a
+    moment, and that is no reason to refuse a detach. So a process counts only if each of a few looks finds it,
+    also beside a mount, which stays.
 
-    :param look: returns who uses it now, as :func:`find` does.
+    :param look: returns the present holders, as :func:`find` does.
     """
     found = look()
     for _ in range(_LOOKS):
@@ -83,7 +87,7 @@ def describe(holders: list[Holder]) -> str:
 
 
 def _collect(base: str, numbers: dict[tuple[int, int], str], result: list[Holder], besides: str = "") -> bool:
-    """Gather the numbers of a device, its partitions and all that is built on them; return whether ``besides`` was left out."""
+    """Gather the numbers of a device, its partitions and the devices on top; return whether ``besides`` was left out."""
     try:
         major, _, minor = _text(os.path.join(base, "dev")).partition(":")
         key = (int(major), int(minor))
@@ -115,7 +119,7 @@ def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:
     for mount in mounts.read():
         if mount.is_of(wanted):
             groups.add(mount.group)
-            yield Holder("mount", f"mounted on {_shown(mount.path)}", mount.path)
+            yield Holder("mount", f"mounted on {_printable(mount.path)}", mount.path)
     for pid in _pids():
         namespace = _namespace(pid)
         if namespace is None or namespace in seen:
@@ -124,8 +128,8 @@ def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:
         with contextlib.suppress(OSError):
             for mount in mounts.read(f"/proc/{pid}/mountinfo"):
                 if mount.is_of(wanted) and not {mount.group, mount.master} & (groups - {0}):
-                    yield Holder("mount", f"mounted on {_shown(mount.path)} in the mount namespace of {_command(pid)} (process {pid})")
-    # A btrfs may have this device as its second; then no mount names it.
+                    yield Holder("mount", f"mounted on {_printable(mount.path)} in the mount namespace of {_command(pid)} (process {pid})")
+    # No mount names the second device of a btrfs.
     for name in numbers.values():
         for uuid in glob.glob(f"/sys/fs/btrfs/*-*/devices/{glob.escape(name)}"):
             yield Holder("mount", f"part of the mounted btrfs {uuid.split('/')[4]}")
@@ -136,7 +140,7 @@ def _swaps(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
         for line in file.read().splitlines()[1:]:
             path = line.split()[0].replace("\\040", " ")
             if _numbers_of(path) in numbers:
-                yield Holder("swap", f"used as swap space ({_shown(path)})")
+                yield Holder("swap", f"used as swap space ({_printable(path)})")
 
 
 def _loops(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
@@ -157,7 +161,7 @@ def _processes(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
         for descriptor in descriptors:
             path = f"/proc/{pid}/fd/{descriptor}"
             try:
-                # Most descriptors are sockets, pipes and the like; their kind is cheaper to read than their status.
+                # Most descriptors are sockets, pipes and the like; reading their kind is cheaper than their status.
                 if os.readlink(path).startswith(_NO_DEVICES):
                     continue
             except OSError:
@@ -168,7 +172,7 @@ def _processes(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
 
 
 def _claimed(path: str) -> bool:
-    """Return whether someone in the kernel has the device for himself."""
+    """Return whether a part of the kernel has the device for itself."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
@@ -196,7 +200,7 @@ def _namespace(pid: str) -> str | None:
 
 
 def _command(pid: str) -> str:
-    return _shown(_text(f"/proc/{pid}/comm")) or "a process"
+    return _printable(_text(f"/proc/{pid}/comm")) or "a process"
 
 
 def _text(path: str) -> str:
@@ -207,6 +211,6 @@ def _text(path: str) -> str:
         return ""
 
 
-def _shown(path: str) -> str:
-    """Return a path or name that can be printed and sent, whatever bytes are in it."""
+def _printable(path: str) -> str:
+    """Return a path or name with any bytes in it as text that can be printed and sent."""
     return os.fsencode(path).decode("utf-8", "replace")

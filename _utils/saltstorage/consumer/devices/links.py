@@ -11,7 +11,7 @@ from ...errors import FailedPreconditionError
 from . import udev
 
 _BY_ID = "/dev/disk/by-id"
-#: Kinds of by-id link, the ones that name the unit itself and not how it is reached first.
+#: Kinds of by-id links, ordered: the names of the unit itself come before the names of a way to it.
 _PREFERENCE = ("dm-uuid-mpath-", "wwn-", "nvme-eui.", "nvme-uuid.", "nvme-nvme.", "scsi-3", "scsi-", "nvme-", "virtio-", "ata-")
 
 
@@ -51,7 +51,7 @@ class DeviceLinks:
             return None
 
     def check(self, name: str) -> None:
-        """Refuse when something that is not our link is in the way.
+        """Refuse when something else than our link is in the way.
 
         :raises FailedPreconditionError: the path is a file, a directory or a link to something that is no device.
         """
@@ -85,7 +85,7 @@ class DeviceLinks:
         return path
 
     def remove(self, name: str) -> None:
-        """Remove the link of a volume; none is fine, and what is not our link stays."""
+        """Remove the link of a volume; a missing link is fine, and anything else at its path stays."""
         try:
             self.check(name)
         except FailedPreconditionError:
@@ -96,5 +96,6 @@ class DeviceLinks:
                 os.unlink(path)
 
     def _temporary(self, name: str) -> str:
-        # Longer than a volume's name may be, so it is no volume's; the same for each try, so a crash leaves at most one.
+        # This name is longer than a volume's may be, so it is never a volume's; each try uses the same, so a crash
+        # leaves at most one.
         return os.path.join(self.directory, "." + hashlib.sha512(name.encode()).hexdigest() + ".new")

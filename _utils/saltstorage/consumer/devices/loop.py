@@ -1,11 +1,12 @@
 """Loop devices: the block device over a volume that is a file.
 
-Works on the kernel's own interface and not through ``losetup``, since that can neither mark whose device it is nor
-tell whether it attached or found one.  What a device is over is decided by the file's device and inode, never by its path.
+This module uses the kernel's own interface and not ``losetup``, which can neither mark the owner of a device nor
+tell whether it attached or found a device.  The backing file of a device is known by its device number and
+inode, never by its path.
 
-Each device carries a tag of the consumer that made it.  Two consumers on one machine (two minions, or tests beside
-a real one) then get a device each for a shared file, as two hosts would, and one that detaches takes nothing from
-the other; and a consumer that died half way finds its own device again.
+Each device carries the tag of the consumer that made it.  Two consumers on one machine (two minions, or tests
+beside a real minion) then get a device each for a shared file, as two hosts would, and each detaches only its
+own; and a consumer that died half way finds its own device again.
 """
 
 from __future__ import annotations
@@ -67,13 +68,13 @@ class _Config(ctypes.Structure):
 
 @dataclass(frozen=True)
 class LoopStatus:
-    """What a loop device is over."""
+    """The backing file of a loop device, and the settings of the device."""
 
     path: str  #: Path of the device, such as ``/dev/loop3``.
     file_device: int  #: Device number of the file system that has the file.
     inode: int  #: Inode of the file.
-    backing_file: str  #: Path of the file, as the kernel shows it; ends in `` (deleted)`` when it was.
-    tag: str  #: Tag of the consumer that made it, or what ``losetup`` wrote there.
+    backing_file: str  #: Path of the file, as the kernel shows it; a deleted file ends in `` (deleted)``.
+    tag: str  #: Tag of the consumer that made it; ``losetup`` writes the file's path there.
     read_only: bool  #: Whether it refuses writes.
     plain: bool  #: Whether it is over the whole file.
 
@@ -84,7 +85,7 @@ def tag(state_dir: str) -> str:
 
 
 def status(path: str) -> LoopStatus | None:
-    """Return what a loop device is over; None when it is over nothing or no loop device."""
+    """Return the status of a loop device; None when it has no backing file, or is no loop device."""
     try:
         facts = os.stat(path)
         if not stat.S_ISBLK(facts.st_mode) or os.major(facts.st_rdev) != _MAJOR:
@@ -98,22 +99,23 @@ def status(path: str) -> LoopStatus | None:
 
 
 def find(file: str, owner_tag: str) -> list[LoopStatus]:
-    """Return the loop devices over a file that the consumer made, or that carry no consumer's tag."""
+    """Return the loop devices over a file that carry this consumer's tag, or no consumer's tag."""
     facts = os.stat(file)
     return _usable(facts.st_dev, facts.st_ino, owner_tag)
 
 
 def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
-    """Return the path of the loop device over a file; an earlier one of the same consumer is used again.
+    """Return the path of the loop device over a file; an earlier device of the same consumer is used again.
 
     :param file: a regular file.
-    :param owner_tag: what :func:`tag` returns.
+    :param owner_tag: the consumer's tag; see :func:`tag`.
     :raises NotFoundError: there is no such file.
-    :raises FailedPreconditionError: the file has a loop device of another kind, or the kernel has no loop devices.
+    :raises FailedPreconditionError: the file has a loop device of another kind, or the kernel has no loop
+        devices.
     :raises ResourceExhaustedError: the kernel makes no more loop devices.
     """
     try:
-        # Before the lock is taken: the file may be on a server that does not answer.
+        # Opened before the lock is taken: the file may be on a server that does not answer.
         with _open(file, os.O_RDONLY if read_only else os.O_RDWR) as backing, _alone():
             facts = os.fstat(backing)
             for found in _usable(facts.st_dev, facts.st_ino, owner_tag):
@@ -130,14 +132,14 @@ def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
 
 
 def detach(path: str) -> bool:
-    """Let a loop device go of its file and return whether it did.
+    """Detach a loop device from its file and return whether that was possible.
 
-    The kernel calls it success when someone has the device open, and detaches when they close it.  Then the device is
-    left as it was and the result is False.
+    For a device that is open, the kernel reports success, and detaches when the device is closed.  Then the
+    request is undone and the result is False.
     """
     if status(path) is None:
         return True
-    # All on one descriptor: while it is open, the number cannot become another file's.
+    # One descriptor does it all: while it is open, the number cannot become another file's.
     with _open(path, os.O_RDONLY) as fd:
         try:
             fcntl.ioctl(fd, _CLR_FD, 0)
@@ -147,7 +149,7 @@ def detach(path: str) -> bool:
             if error.errno != errno.ENXIO:
                 raise
         if not _bound(fd):
-            # The kernel keeps this with the number, and whoever gets that next could not write.
+            # The kernel keeps this setting with the number, and the next user of the number could not write.
             fcntl.ioctl(fd, BLKROSET, struct.pack("i", 0))
             return True
         info = _Info()
@@ -174,12 +176,12 @@ def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
                 except OSError as error:
                     if error.errno not in (errno.EINVAL, errno.ENOTTY):
                         raise
-                    # Before Linux 5.8. Between the two calls the device has no tag; `find` takes it back all the same.
+                    # Before Linux 5.8. The device has no tag between the two calls; `find` returns it all the same.
                     fcntl.ioctl(fd, _SET_FD, backing)
                     fcntl.ioctl(fd, _SET_STATUS64, _Info(file_name=owner_tag.encode()))
                 return path
         except OSError as error:
-            # Another process was faster to take this one; the next is another.
+            # Another process took this number first; the next try gets another.
             if error.errno not in (errno.EBUSY, errno.ENXIO):
                 raise
     raise ResourceExhaustedError("no free loop device was found; detach unused ones (losetup -a)")
@@ -193,7 +195,8 @@ def _usable(device: int, inode: int, owner_tag: str) -> list[LoopStatus]:
 def _alone() -> Iterator[None]:
     """Keep other processes from making a second device over the same file.
 
-    By a lock that is on this host, and not on the file: NFS asks its server for that one, and wants the file open for writing.
+    The lock is on a device of this host and not on the file: NFS asks its server for a lock, and demands that
+    the file is open for writing.
     """
     with _control() as control:
         fcntl.flock(control, fcntl.LOCK_EX)
@@ -215,7 +218,7 @@ def _control() -> Iterator[int]:
 
 
 def _mark(path: str, owner_tag: str) -> None:
-    """Make a device of somebody who left no tag, such as ``losetup``, this consumer's."""
+    """Put this consumer's tag on a device without a tag, such as from ``losetup``."""
     with _open(path, os.O_RDONLY) as fd:
         info = _Info()
         fcntl.ioctl(fd, _GET_STATUS64, info)
@@ -231,14 +234,14 @@ def _free() -> str:
             raise ResourceExhaustedError(f"the kernel gives no loop device: {error.strerror}") from None
     path = f"/dev/loop{minor}"
     if not os.path.exists(path):
-        # No devtmpfs, as in some containers.
+        # Some containers have no devtmpfs.
         with contextlib.suppress(FileExistsError):
             os.mknod(path, stat.S_IFBLK | 0o660, os.makedev(_MAJOR, minor))
     return path
 
 
 def backing_files() -> Iterator[tuple[str, str]]:
-    """Yield the path of each loop device in use and of what it is over, as the kernel shows it."""
+    """Yield the path of each loop device in use and of its backing file, as the kernel shows them."""
     for name in os.listdir("/sys/block"):
         if name.startswith("loop"):
             with contextlib.suppress(OSError), open(f"/sys/block/{name}/loop/backing_file", errors="surrogateescape") as file:
@@ -272,7 +275,7 @@ def _status(fd: int, path: str, rdev: int) -> LoopStatus:
 
 
 def _bound(fd: int) -> bool:
-    """Return whether an open loop device is over a file."""
+    """Return whether a loop device, given by its descriptor, has a backing file."""
     try:
         fcntl.ioctl(fd, _GET_STATUS64, _Info())
     except OSError as error:

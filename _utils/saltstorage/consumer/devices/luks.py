@@ -1,6 +1,7 @@
-"""LUKS by ``cryptsetup``: make, open, grow and close an encrypted device.  The passphrase goes through a pipe, never through arguments.
+"""LUKS by ``cryptsetup``: make, open, grow and close an encrypted device.
 
-What is open is read from ``/sys``, with no command: a state may look each time.
+The passphrase goes through a pipe, never through arguments.  Open devices are read from ``/sys``, without a
+command: a state may look each time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ...errors import FailedPreconditionError
 from ..host import commands
 from . import block
 
-#: How ``blkid`` calls it.
+#: Name of the type in ``blkid``.
 TYPE = "crypto_LUKS"
 # Exit codes of cryptsetup(8).
 _NO_KEY, _BUSY = 2, 5
@@ -24,32 +25,33 @@ _NO_KEY, _BUSY = 2, 5
 
 @dataclass(frozen=True)
 class Mapping:
-    """An open device: what device mapper shows decrypted."""
+    """An open device, which shows the data of an encrypted device decrypted."""
 
     path: str  #: Path under ``/dev/mapper``, the same at each opening.
     uuid: str  #: UUID of device mapper, such as ``CRYPT-LUKS2-…``.
     slaves: frozenset[tuple[int, int]]  #: Numbers of the devices below.
 
     def is_over(self, device: str) -> bool:
-        """Return whether this is what a device holds."""
+        """Return whether this shows the data of a device."""
         return self.uuid.startswith("CRYPT-") and block.is_block(device) and self.slaves == {block.number(device)}
 
 
 def name(volume_id: str, tag: str) -> str:
     """Return the name of a volume's mapping.
 
-    :param tag: of this consumer: two on one machine may have one shared volume open, each over a device of its own.
+    :param tag: tag of this consumer: two consumers on one machine may have one shared volume open, each over a
+        device of its own.
     """
     return f"storage-{volume_id}-{tag[-8:]}"
 
 
 def is_own(mapping: str, tag: str) -> bool:
-    """Return whether a mapping bears a name that :func:`name` gives with this tag."""
+    """Return whether a mapping has a name that :func:`name` returns for this tag."""
     return mapping.startswith("storage-") and mapping.endswith(f"-{tag[-8:]}")
 
 
 def find(mapping: str) -> Mapping | None:
-    """Return an open device by its name; None when there is none."""
+    """Return an open device by its name; None when no such device is open."""
     for path in glob.glob("/sys/block/dm-*/dm/name"):
         if _text(path) == mapping:
             base = os.path.dirname(os.path.dirname(path))
@@ -66,7 +68,7 @@ def require() -> None:
     """
     commands.find("cryptsetup")
     if not _has_mapper():
-        # Loaded by the first who needs it; a container may neither have nor load it.
+        # The first user loads the module; a container may neither have nor load it.
         with contextlib.suppress(FailedPreconditionError):
             commands.run("load the device mapper", ["modprobe", "dm-crypt"], timeout=60, ok=range(256))
         if not _has_mapper():
@@ -74,7 +76,7 @@ def require() -> None:
 
 
 def make(device: str, passphrase: bytes, options: Sequence[str], *, timeout: float) -> None:
-    """Make a device an encrypted one (LUKS2).  All that was on it is lost: the caller has made sure that this is nothing.
+    """Make a device an encrypted one (LUKS2).  Its contents are lost: the caller made sure that it is empty.
 
     :param options: further options of ``cryptsetup luksFormat``.
     """
@@ -84,7 +86,7 @@ def make(device: str, passphrase: bytes, options: Sequence[str], *, timeout: flo
 
 
 def unfinished(device: str, *, timeout: float) -> bool:
-    """Return whether an encrypted device has no key yet, so that it was never open: its making was cut off."""
+    """Return whether an encrypted device has no key yet: its making was cut off, and it was never open."""
     command = ["cryptsetup", "luksDump", "--dump-json-metadata", "--", device]
     code, out, _ = commands.run(f"look at the header of {device}", command, timeout=timeout, ok=(0, 1))
     # Only LUKS2 has such metadata.
@@ -96,7 +98,8 @@ def open_(device: str, mapping: str, passphrase: bytes, *, read_only: bool, time
 
     :raises FailedPreconditionError: the passphrase is wrong.
     """
-    # One derivation of a key at a time: each may take up to half of the memory, and after a boot many volumes are opened at once.
+    # One derivation of a key at a time: each may take up to half of the memory, and after a boot many volumes are
+    # opened at once.
     options = ["--type=luks", "--key-file=-", "--serialize-memory-hard-pbkdf", *(["--readonly"] if read_only else [])]
     command = ["cryptsetup", "open", *options, "--", device, mapping]
     code, _, err = commands.run(f"open {device}", command, timeout=timeout, ok=(0, _NO_KEY), input=passphrase)
@@ -105,7 +108,7 @@ def open_(device: str, mapping: str, passphrase: bytes, *, read_only: bool, time
 
 
 def resize(mapping: str, device: str, passphrase: bytes, *, timeout: float) -> None:
-    """Let an open device become as large as the one below it has become.
+    """Let an open device become as large as the device below it.
 
     :raises FailedPreconditionError: the passphrase is wrong.
     """
@@ -116,7 +119,7 @@ def resize(mapping: str, device: str, passphrase: bytes, *, timeout: float) -> N
 
 
 def close(mapping: str, *, timeout: float) -> bool:
-    """Close an open device, and return whether it could be; False when someone has it open."""
+    """Close an open device, and return whether that was possible; False when it is in use."""
     code, _, _ = commands.run(f"close {mapping}", ["cryptsetup", "close", "--", mapping], timeout=timeout, ok=(0, _BUSY))
     return code == 0
 

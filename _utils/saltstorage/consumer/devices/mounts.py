@@ -1,4 +1,4 @@
-"""What is mounted where, by the identity of devices and never by their names alone."""
+"""The mount table: mounts and their devices, by the numbers of devices and never by their names alone."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 class Mount:
     """One line of ``mountinfo``."""
 
-    device: tuple[int, int]  #: Major and minor number of the file system's device; of btrfs an anonymous one.
-    root: str  #: Directory of the file system that is mounted; not ``/`` for a bind mount of a part.
+    device: tuple[int, int]  #: Major and minor number of the file system's device; btrfs has an anonymous number.
+    root: str  #: Mounted directory of the file system; not ``/`` for a bind mount of a part.
     path: str  #: Mount point.
     options: str  #: Options of this mount, such as ``rw,noatime``.
     fstype: str  #: Type of the file system.
-    source: str  #: Device as it was given to mount.
+    source: str  #: Device, as mount(8) got it.
     super_options: str  #: Options of the file system.
-    group: int = 0  #: Peer group: mounts of the same group, in whatever namespace, come and go together; 0 for none.
+    #: Peer group; mounts of one group, also in different namespaces, come and go together; 0 for none.
+    group: int = 0
     master: int = 0  #: Peer group that this mount follows; 0 for none.
 
     @property
     def read_only(self) -> bool:
-        """Whether nothing can be written through this mount, or to the file system by any."""
+        """Whether this mount, or the whole file system, is read-only."""
         return "ro" in (*self.options.split(","), *self.super_options.split(","))
 
     def is_of(self, numbers: set[tuple[int, int]]) -> bool:
         """Return whether the file system is on one of these block devices, given by major and minor number."""
         if self.device in numbers:
             return True
-        # btrfs has an anonymous device number; only its source says what it is on.
+        # btrfs has an anonymous device number; only its source names its device.
         if self.device[0] != 0 or not self.source.startswith("/"):
             return False
         try:
@@ -45,10 +46,10 @@ class Mount:
 
 @dataclass(frozen=True)
 class MountState:
-    """What is mounted on one directory."""
+    """The mounts on one directory."""
 
-    mounts: tuple[Mount, ...]  #: From the lowest to the uppermost, which is the one that is seen.
-    right: bool  #: Whether the uppermost is the whole file system of the device that was asked for.
+    mounts: tuple[Mount, ...]  #: From the lowest to the uppermost, which hides the others.
+    right: bool  #: Whether the uppermost is the whole file system of the wanted device.
 
     @property
     def mounted(self) -> bool:
@@ -62,7 +63,7 @@ class MountState:
 
     @property
     def top(self) -> Mount | None:
-        """The mount that is seen."""
+        """The uppermost mount, which hides the others."""
         return self.mounts[-1] if self.mounts else None
 
 
@@ -76,10 +77,10 @@ def read(path: str = "/proc/self/mountinfo") -> list[Mount]:
 
 
 def state(mount_point: str, device: str | None = None) -> MountState:
-    """Return what is mounted on a directory.
+    """Return the mounts on a directory.
 
     :param mount_point: absolute path; symbolic links in it are followed.
-    :param device: block device that should be mounted there.
+    :param device: the wanted block device.
 
     >>> state("/proc").top.fstype
     'proc'

@@ -1,12 +1,13 @@
-"""What is on a block device, decided so that "empty" is never said by mistake.
+"""The contents of a block device, read so that the answer is never "empty" by mistake.
 
-1. The first and the last MiB are read here.  What cannot be read is an error, and never empty: to ``blkid`` an
+1. The first and the last MiB are read here.  An unreadable device is an error, and never empty: to ``blkid`` an
    unreadable device and an empty one look alike.
-2. ``blkid`` looks at the device itself (not at its cache) for file systems, partition tables, RAID, LVM, LUKS and swap.
-   Contradicting signatures are an error.
-3. With no signature, the device is empty only when all that was read is zero.  Otherwise the answer is *unknown*:
-   databases and others write to raw devices without a signature, and so do thick volumes that show old blocks.
-   Of an open encrypted device only the first MiB decides, which is zeroed when it is made: what was never written reads as noise there.
+2. ``blkid`` looks at the device itself (not at its cache) for file systems, partition tables, RAID, LVM, LUKS
+   and swap.  Contradicting signatures are an error.
+3. Without a signature, the device is empty only if both MiB are zero.  Otherwise the answer is *unknown*:
+   databases write to raw devices without a signature, and thick volumes may show old blocks.  On an open
+   encrypted device only the first MiB decides, which is zeroed when the device is made: its unwritten blocks
+   read as noise.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ _NOTHING_FOUND, _AMBIVALENT = 2, 8
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found on a device."""
+    """The contents of a device."""
 
-    kind: str  #: ``empty``, ``filesystem``, ``other`` (swap, LVM, LUKS, a partition table …) or ``unknown`` (data without a signature).
-    fstype: str = ""  #: Type of the file system, or of what else was found, such as ``LVM2_member`` or ``dos``.
+    #: ``empty``, ``filesystem``, ``other`` (swap, LVM, LUKS, a partition table …) or ``unknown`` (data without a
+    #: signature).
+    kind: str
+    fstype: str = ""  #: Type of the file system or of the other contents, such as ``LVM2_member`` or ``dos``.
     uuid: str = ""  #: UUID of the file system.
     label: str = ""  #: Label of the file system.
 
     @property
     def empty(self) -> bool:
-        """Whether the device was read and holds nothing."""
+        """Whether the device was read and is empty."""
         return self.kind == EMPTY
 
     def __str__(self) -> str:
@@ -48,9 +51,9 @@ class Probe:
 
 
 def probe(device: str, *, timeout: float = 120.0) -> Probe:
-    """Return what is on a device.
+    """Return the contents of a device.
 
-    :param device: a block device, or a file that holds the image of one.
+    :param device: a block device, or a file with the image of one.
     :param timeout: how long blkid may run, seconds.
     :raises UnavailableError: the device cannot be read.
     :raises DataLossError: its signatures contradict each other.
@@ -67,7 +70,7 @@ def probe(device: str, *, timeout: float = 120.0) -> Probe:
     found = dict(line.partition("=")[::2] for line in out.splitlines())
     if code == _NOTHING_FOUND or not ("TYPE" in found or "PTTYPE" in found):
         return Probe(EMPTY if zero else UNKNOWN)
-    # Values are quoted for the shell, such as LABEL=pg\ data.
+    # blkid quotes values for the shell, such as LABEL=pg\ data.
     uuid, label = (_unquoted(found.get(key, "")) for key in ("UUID", "LABEL"))
     if found.get("USAGE") == "filesystem":
         return Probe(FILESYSTEM, found["TYPE"], uuid, label)

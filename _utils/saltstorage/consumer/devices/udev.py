@@ -1,9 +1,10 @@
-"""What systemd learns of attached volumes: that the device ``/dev/storage/<name>`` is there.
+"""Announcing attached volumes to systemd, through udev: the device ``/dev/storage/<name>`` is there.
 
-A mount unit made from fstab waits for the unit of its device, and that unit exists only for names that udev knows.  udev cannot know
-which device is which volume; the consumer does, once it has checked it.  So a rule imports properties from a file per
-device, named by what no second device of this boot has, and the file adds the name: ``SYSTEMD_ALIAS``, systemd.device(5).
-Everything is under ``/run``, and gone with the boot in which it was true.
+A mount unit made from fstab waits for the unit of its device, and that unit exists only for names that udev
+knows.  udev cannot know which device is which volume; the consumer knows, once it has checked the device.  So
+a rule imports properties from a file for each device, whose name is unique to the device in this boot, and the
+file adds the volume's name: ``SYSTEMD_ALIAS``, systemd.device(5).  All these files are under ``/run``, and go
+with the boot in which they were true.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ log = logging.getLogger(__name__)
 
 
 def announce(device: str, link: str) -> None:
-    """Let systemd know a device by the path of its link too; nothing where udev does not run.
+    """Let systemd know a device by the path of its link too; without udev, nothing happens.
 
-    Failing does no harm beyond a mount at boot that waits in vain, so it is only logged.
+    A failure is only logged: its worst effect is a mount at boot that waits in vain.
 
     :param device: path of a block device.
     :param link: path of the volume's link, such as ``/dev/storage/data``.
@@ -53,14 +54,14 @@ def announce(device: str, link: str) -> None:
 
 
 def forget(device: str) -> None:
-    """Undo :func:`announce` for a device that is about to go; none is fine."""
+    """Undo :func:`announce` for a device that is about to go; a device that was not announced is fine."""
     with contextlib.suppress(OSError):
         os.unlink(_file(device))
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Let nobody announce a device before udev has read the rule that another one is about to write."""
+    """Keep other processes from announcing a device before udev has read the rule that this one writes."""
     with open(os.path.join(_FOLDER, ".lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -68,7 +69,7 @@ def _alone() -> Iterator[None]:
 
 def _file(device: str) -> str:
     base = block.sysfs(device)
-    # Kernels before 5.15 have no sequence numbers, and udev then puts nothing in its place.
+    # Kernels before 5.15 have no sequence numbers; udev then leaves the place empty.
     return os.path.join(_FOLDER, f"{os.path.basename(base)}-{_read(os.path.join(base, 'diskseq')).strip()}")
 
 

@@ -1,1 +1,1 @@
-"""File systems on volumes: made, mounted, grown, frozen, and listed in fstab."""
+"""File systems on volumes: making, mounting, growing and freezing them, and their table."""

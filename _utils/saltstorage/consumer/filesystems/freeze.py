@@ -1,4 +1,4 @@
-"""Holding the file system on a volume still while a snapshot is taken."""
+"""Freezing the file system on a volume while a snapshot is taken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import freezer
 class Frozen:
     """File systems that are frozen.
 
-    :ivar held: whether they were so until :meth:`thaw` was called; known after that.
+    :ivar held: whether they stayed frozen until :meth:`thaw` was called; known after that.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -39,22 +39,23 @@ class Frozen:
 
 @contextlib.contextmanager
 def frozen(mount_points: Sequence[str], *, seconds: float, patience: float) -> Iterator[Frozen]:
-    """Hold file systems frozen within the block: what was written is on the device, and who writes waits.
+    """Freeze file systems within the block: written data is on the device, and writers wait.
 
-    They are thawed when the block ends, when this process dies, and after ``seconds``, whichever comes first. A process of its own
-    sees to that; should it be killed, the block's end thaws.
+    They thaw when the block ends, when this process dies, or after ``seconds``, at the first of these. A
+    process of its own does that; if it is killed, the end of the block thaws.
 
-    :param mount_points: one of each file system.
-    :param seconds: longest time to hold them.
-    :param patience: how long freezing itself, which writes out what is cached, may take, seconds.
-    :raises FailedPreconditionError: one cannot be frozen, or is frozen already; none is frozen then.
-    :raises DeadlineExceededError: freezing took too long. It may yet happen, and is undone at once.
+    :param mount_points: one mount point of each file system.
+    :param seconds: longest time to keep them frozen.
+    :param patience: how long freezing itself, which writes out the cache, may take, seconds.
+    :raises FailedPreconditionError: one cannot be frozen, or is frozen already; then none is frozen.
+    :raises DeadlineExceededError: freezing took too long. If it ends later, it is undone at once.
 
     >>> with frozen(["/srv"], seconds=30, patience=60) as hold:  # doctest: +SKIP
     ...     take_snapshot()
     ...     assert hold.thaw()
     """
-    # Isolated: no site packages, no environment, nothing but this file. In a session of its own, so that signals for a group pass it by.
+    # Isolated: no site packages, no environment, nothing but this file. A session of its own keeps signals for
+    # our process group away from it.
     command = [sys.executable, "-I", "-S", freezer.__file__, f"{seconds:.3f}", str(os.getpid()), *mount_points]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, bufsize=0, cwd="/"
@@ -71,12 +72,12 @@ def frozen(mount_points: Sequence[str], *, seconds: float, patience: float) -> I
     finally:
         _end(process)
         if begun and process.poll() != 0:
-            # It was killed, and nobody else thaws.
+            # The process was killed, so nobody else thaws.
             thaw(mount_points)
 
 
 def thaw(mount_points: Sequence[str]) -> list[str]:
-    """Thaw file systems, whoever froze them, and return the mount points of those that were frozen."""
+    """Thaw file systems, also if others froze them, and return the mount points of the frozen ones."""
     thawed = []
     for path in mount_points:
         file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -92,12 +93,12 @@ def thaw(mount_points: Sequence[str]) -> list[str]:
 
 
 def mount_point(found: Sequence[mounts.Mount]) -> str | None:
-    """Return a place by which the file system that these mounts are of can be reached; None when each is hidden by another mount."""
+    """Return a mount point that reaches the file system of these mounts; None when other mounts hide them all."""
     return next((m.path for m in found if mounts.state(m.path).top == m), None)
 
 
 def _line(process: subprocess.Popen[bytes], timeout: float) -> str:
-    """Return the next line that the process says; empty when it ended, ``timeout`` when it says nothing for so long."""
+    """Return the next line of the process's output; empty when it has ended, ``timeout`` when it is silent too long."""
     if process.stdout is None:
         raise InternalError("the process that freezes has no output")
     deadline = time.monotonic() + timeout
@@ -129,7 +130,7 @@ def _failed(said: str, mount_points: Sequence[str], patience: float) -> FailedPr
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Have the process thaw and end. One that hangs in the kernel is left to do so once it can: it sees that nobody waits."""
+    """Let the process thaw and end. A process that hangs in the kernel does so later: it notices the closed pipe."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()

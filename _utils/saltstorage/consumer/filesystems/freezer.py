@@ -1,14 +1,16 @@
-"""A process of its own that holds file systems frozen, and thaws them whatever happens to who asked for it.
+"""A program of its own that keeps file systems frozen, and thaws them even if its caller dies.
 
-The kernel keeps a file system frozen until someone thaws it, not until the process that froze it ends. So who freezes must not be
-who may be killed: a state run, in the middle of a request to another machine. This program is started before anything is frozen,
-and thaws when it is told to, when its caller is gone, when a signal asks it to end, or when the time is over.
+The kernel keeps a file system frozen until a process thaws it, and does not thaw it when the process that
+froze it ends. A state run may be killed, in the middle of a request to another machine, so it must not freeze
+by itself. This program starts before anything is frozen, and thaws at the caller's word, when its caller is
+gone, when a signal asks it to end, or when the time is over.
 
-It imports nothing but the standard library, opens all it needs beforehand, and writes to its pipe alone: the file system that it
-holds may be the one that has the log, the temporary files and this very program.
+It imports only the standard library, opens all files beforehand, and writes only to its pipe: the frozen file
+system may have the log, the temporary files and this very program on it.
 
-Arguments: seconds after which to thaw, then mount points. On standard output it says ``frozen``, or ``error NUMBER INDEX`` (errno,
-and which mount point) when it froze nothing; at the end ``held`` when it was told to thaw in time, else ``late``.
+Arguments: seconds after which to thaw, process id of the caller, then mount points. The first line of output
+is ``frozen``, or ``error NUMBER INDEX`` (errno, and number of the mount point) when nothing was frozen. The
+last line is ``held`` when the caller's word came in time, else ``late``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ import time
 
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
-#: How often to look whether the caller lives. Its end also closes the pipe, unless another process inherited that.
+#: How often to look whether the caller lives, seconds. Its end also closes the pipe, unless another process
+#: inherited that.
 _LOOK = 0.25
 
 
@@ -35,7 +38,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda caught, _frame: ended.append(caught))
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     frozen: list[int] = []
-    told = False
+    in_time = False
     files = []
     try:
         for index, path in enumerate(arguments[2:]):
@@ -53,15 +56,15 @@ def main(arguments: list[str]) -> int:
                 return 1
             frozen.append(file)
         _say("frozen")
-        told = _wait(time.monotonic() + seconds, parent, ended)
+        in_time = _wait(time.monotonic() + seconds, parent, ended)
     finally:
         _thaw(frozen)
-    _say("held" if told else "late")
+    _say("held" if in_time else "late")
     return 0
 
 
 def _wait(deadline: float, parent: int, ended: list[int]) -> bool:
-    """Wait for the word to thaw and return True; False when the caller or the time is gone, or this process is told to end."""
+    """Wait for the caller's word to thaw and return True; False when the caller or the time is gone, or a signal came."""
     while not ended and os.getppid() == parent and (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([0], [], [], min(left, _LOOK))
         if ready:
@@ -72,13 +75,13 @@ def _wait(deadline: float, parent: int, ended: list[int]) -> bool:
 def _thaw(files: list[int]) -> None:
     while files:
         file = files.pop()
-        with contextlib.suppress(OSError):  # thawed by someone else, or gone
+        with contextlib.suppress(OSError):  # another process thawed it, or it is gone
             fcntl.ioctl(file, FITHAW, 0)
         os.close(file)
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+    with contextlib.suppress(OSError):  # the caller is gone
         os.write(1, text.encode() + b"\n")
 
 

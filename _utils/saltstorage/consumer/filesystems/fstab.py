@@ -1,7 +1,8 @@
-"""The table of file systems: entries added, changed and removed whole, and everything else in it left as it is.
+"""The table of file systems: this module adds, changes and removes whole entries, and keeps all other lines.
 
-Salt's ``mount`` module writes this file in place, so that a full disk or a crash leaves half of it, and does not escape what
-fstab(5) wants escaped. Here the file is replaced as a whole, and names may hold spaces and backslashes.
+Salt's ``mount`` module writes the file in place, so that a full disk or a crash leaves half of it, and lacks
+the escapes that fstab(5) demands. This module replaces the file as a whole, and names may have spaces and
+backslashes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from ...errors import FailedPreconditionError
 from ..host.locks import VolumeLocks
 
-#: Unit that attaches volumes at boot; file systems on them are mounted after it.
+#: Unit that attaches volumes at boot; their file systems are mounted after it.
 REATTACH_UNIT = "salt-storage-reattach.service"
 #: How long that unit may take.
 REATTACH_TIMEOUT = "10min"
@@ -51,17 +52,21 @@ class Entry:
 
 
 class Fstab:
-    """The table at ``path``, normally ``/etc/fstab``; one that does not exist is empty.
+    """The table at ``path``, normally ``/etc/fstab``; a missing file is an empty table.
 
-    >>> Fstab("/etc/fstab").find("/srv/data")  # doctest: +SKIP
-    Entry(device='/dev/storage/data', mount_point='/srv/data', fstype='ext4', …)
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = Fstab(f"{folder}/fstab")
+    ...     changed = table.set(Entry(device="/dev/storage/data", mount_point="/srv/data", fstype="ext4"))
+    ...     changed, table.find("/srv/data").device, table.find("/srv/other")
+    (True, '/dev/storage/data', None)
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def find(self, mount_point: str) -> Entry | None:
-        """Return the entry of a mount point, or None. Of several, the last one counts, as for mount(8) -a."""
+        """Return the entry of a mount point, or None. Of several entries the last one counts, as for mount(8) -a."""
         found = [entry for line in self._lines() if (entry := parse(line)) and same(entry.mount_point, mount_point)]
         return found[-1] if found else None
 
@@ -70,7 +75,7 @@ class Fstab:
         return [entry for line in self._lines() if (entry := parse(line))]
 
     def of_device(self, device: str) -> list[Entry]:
-        """Return the entries of a device, as it is written."""
+        """Return the entries that name a device by this very path."""
         return [entry for entry in self.all() if entry.device == device]
 
     def set(self, entry: Entry, former: Collection[Entry] = ()) -> bool:
@@ -84,7 +89,7 @@ class Fstab:
             return self._set(entry, former)
 
     def remove(self, mount_point: str, device: str) -> bool:
-        """Remove the entries of this device at this mount point; return whether there were any.
+        """Remove the entries of a device at a mount point; return whether there were any.
 
         :raises FailedPreconditionError: the file cannot be written.
         :raises AbortedError: another job has worked on the table for too long.
@@ -110,7 +115,7 @@ class Fstab:
                 )
             if at is None:
                 at = len(kept)
-                # A line that says the same is kept as its owner wrote it.
+                # An equal line stays as its owner wrote it.
                 equal = dataclasses.replace(found, mount_point=entry.mount_point) == entry
                 kept.append(line if equal else entry.line() + "\n")
         if at is None:
@@ -123,14 +128,15 @@ class Fstab:
     def _locked(self) -> Iterator[None]:
         """Keep the states of other volumes, and other minions of this host, from changing the table at the same time.
 
-        The lock is not the table, which is replaced, and not beside it, where files have no business.
+        The table itself cannot be the lock, since it is replaced, and its directory is no place for other
+        files.
         """
         with VolumeLocks(_lock_directory(), _LOCK_TIMEOUT, "the table").hold(os.path.realpath(self.path)):
             yield
 
     def _lines(self) -> list[str]:
         try:
-            # Bytes that are not UTF-8, in somebody's comment, must come out as they went in.
+            # Bytes that are not UTF-8, such as in a comment, must come out as they went in.
             with open(self.path, encoding="utf-8", errors="surrogateescape", newline="") as file:
                 return file.readlines()
         except FileNotFoundError:
@@ -141,7 +147,7 @@ class Fstab:
     def _write(self, old: list[str], new: list[str]) -> bool:
         if new == old:
             return False
-        # A link, as on systems that keep /etc elsewhere, stays one.
+        # A link stays a link, as on systems that keep /etc elsewhere.
         path = os.path.realpath(self.path)
         temporary = None
         try:
@@ -168,7 +174,7 @@ class Fstab:
 
 
 def parse(line: str) -> Entry | None:
-    """Return the entry that a line holds, or None for a comment, an empty line or one that fstab(5) does not know."""
+    """Return the entry in a line, or None for a comment, an empty line or a malformed line."""
     fields = line.split()
     if len(fields) < 3 or fields[0].startswith("#"):
         return None
@@ -187,11 +193,12 @@ def parse(line: str) -> Entry | None:
 
 
 def boot_options(options: str) -> str:
-    """Return mount options for the table: the user's, and those that make the boot wait for the volume to be attached.
+    """Return mount options for the table: the user's, and others that make the boot wait until the volume is attached.
 
-    ``_netdev`` orders the mount after the network; the unit attaches all volumes before.  It is waited for and not required: it
-    fails when one volume cannot be attached, and the file systems on the others are mounted all the same.  The device is waited for
-    as long as the unit may take, since systemd begins to wait for both at once.
+    ``_netdev`` orders the mount after the network.  The mount waits for the unit that attaches all volumes, and
+    does not require it: the unit fails when one volume cannot be attached, and the file systems on the others
+    are mounted all the same.  The timeout of the device is that of the unit, since systemd begins to wait for
+    both at once.
 
     >>> boot_options("defaults,noatime")
     'defaults,noatime,_netdev,x-systemd.after=salt-storage-reattach.service,x-systemd.device-timeout=10min'
@@ -202,19 +209,19 @@ def boot_options(options: str) -> str:
 
 
 def is_own(entry: Entry) -> bool:
-    """Return whether an entry has what :func:`boot_options` adds, so that it is one of ours and nobody's of his own."""
+    """Return whether an entry has the options that :func:`boot_options` adds, so that it was written here."""
     return {"_netdev", f"x-systemd.after={REATTACH_UNIT}"} <= set(entry.options.split(","))
 
 
 def same(one: str, other: str) -> bool:
-    """Return whether two mount points are the same as written; ``/srv/x/`` is ``/srv/x``."""
+    """Return whether two mount points are the same in writing; ``/srv/x/`` is ``/srv/x``."""
     return one == other or (
         one[:1] == other[:1] == "/" and os.path.normpath(f"/{one.lstrip('/')}") == os.path.normpath(f"/{other.lstrip('/')}")
     )
 
 
 def _lock_directory() -> str:
-    """Return the directory of the lock files, the same for all minions of a user on this host; only this user may write there."""
+    """Return the directory of the lock files, which all minions of a user share; only this user may write there."""
     root = os.geteuid() == 0 and os.path.isdir("/run")
     path = "/run/salt-storage" if root else os.path.join(tempfile.gettempdir(), f"salt-storage-{os.geteuid()}")
     try:
@@ -223,14 +230,15 @@ def _lock_directory() -> str:
         found = os.lstat(path)
     except OSError as error:
         raise FailedPreconditionError(f"{path}, for the lock of the table of file systems, cannot be made: {error.strerror}") from None
-    # In a folder that all may write to, somebody else may have been faster.
+    # In a folder that everybody may write to, another user may have been faster.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise FailedPreconditionError(f"{path} is not a directory that only this user may write to; remove it")
     return path
 
 
 def _escape(text: str) -> str:
-    # A field may neither hold white space nor begin a comment. Everything that str.split() splits at is escaped byte by byte.
+    # A field may neither have white space nor begin a comment. All characters that str.split() splits at are
+    # escaped byte by byte.
     return "".join(
         "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape")) if char.isspace() or char in "\\#" else char
         for char in text

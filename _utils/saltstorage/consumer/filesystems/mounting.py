@@ -1,7 +1,7 @@
-"""Mounting and unmounting, with every argument handed over as it is: mount points may hold quotes and spaces.
+"""Mounting and unmounting. Each argument reaches the command unchanged: mount points may have quotes and spaces.
 
-Salt's ``mount`` module puts its arguments between single quotes in a command line and splits that again, so a quote in a
-name breaks it, or worse; hence this one.
+Salt's ``mount`` module puts its arguments between single quotes in a command line and splits the line again,
+so a quote in a name breaks it, or worse.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ...errors import FailedPreconditionError, InternalError
 from ..devices import mounts
 from ..host import commands, heartbeat
 
-#: mount(8) and umount(8): "mount failure", which is every refusal by the kernel.
+#: Exit code of mount(8) and umount(8) for every refusal by the kernel ("mount failure").
 _FAILED = 32
-#: What mount(8) says when the device is mounted, or is just being mounted.
+#: Matches the message of mount(8) for a device that is mounted, or is being mounted.
 _BUSY = re.compile("already mounted|busy")
-#: Seconds in which a mount that was begun by somebody else should end; the log of a file system may have to be read.
+#: Seconds to wait for a mount that another process began; it may have to read the log of the file system.
 _MEANWHILE = 20
-#: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS took over; and its flag that leaves the log unwritten too.
+#: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS adopted; and its flag that leaves the log unwritten too.
 _GOING_DOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 
@@ -45,9 +45,9 @@ def mount(device: str, mount_point: str, fstype: str, options: str, *, timeout: 
 
 
 def _mounted_meanwhile(device: str, mount_point: str) -> bool:
-    """Return whether somebody else mounts the device there at this moment.
+    """Return whether another process mounts the device there at this moment.
 
-    systemd does: since the host has booted it has waited for the device of what is in the table of file systems.
+    systemd does: since boot it waits for the device of each entry in the table of file systems.
     """
     deadline = time.monotonic() + _MEANWHILE
     with heartbeat.watched("mount", f"wait until {device} is mounted on {mount_point}"):
@@ -59,10 +59,10 @@ def _mounted_meanwhile(device: str, mount_point: str) -> bool:
 
 
 def unmount(mount_point: str, *, timeout: float) -> None:
-    """Unmount what is mounted on a directory.
+    """Unmount a directory.
 
     :param timeout: seconds; a large cache can take long to write.
-    :raises FailedPreconditionError: it is in use; the processes are named.
+    :raises FailedPreconditionError: it is in use; the message names the processes.
     """
     code, _, err = commands.run(f"unmount {mount_point}", ["umount", "--", mount_point], timeout=timeout, ok=(0, _FAILED))
     if code:
@@ -71,9 +71,9 @@ def unmount(mount_point: str, *, timeout: float) -> None:
 
 
 def detach(mount_point: str, *, timeout: float) -> None:
-    """Stop a file system without writing anything more, and take its mount away, whoever uses it; its users get errors.
+    """Stop a file system without further writes, and take its mount away even if it is in use; its users get errors.
 
-    Types other than XFS, ext4 and F2FS cannot be stopped; of those, what is cached may still be tried to be written.
+    Types other than XFS, ext4 and F2FS cannot be stopped; the kernel may still try to write their cache.
 
     :param timeout: seconds.
     :raises FailedPreconditionError: the kernel refused.
@@ -90,7 +90,7 @@ def detach(mount_point: str, *, timeout: float) -> None:
 
 
 def users(mount_point: str) -> list[str]:
-    """Return the processes that have files, or their working directory, on a mounted file system, for a message."""
+    """Return the processes with open files, or their working directory, on a mounted file system, for a message."""
     try:
         device = os.stat(mount_point).st_dev
     except OSError:

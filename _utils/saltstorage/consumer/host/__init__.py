@@ -1,1 +1,1 @@
-"""What the consumer stands on: its configuration, records, locks and commands."""
+"""The base of the consumer: configuration, records, locks, commands and the heartbeat of long steps."""

@@ -1,4 +1,4 @@
-"""Run a command with a timeout, and say in words what failed."""
+"""Running a command with a timeout, and with errors in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ... import progress
 from ...errors import DeadlineExceededError, FailedPreconditionError, InternalError
 from . import heartbeat
 
-#: Package that has a command, by the same name on Debian and Red Hat.
+#: Package of a command; it has the same name on Debian and Red Hat.
 PACKAGES = {
     "blkid": "util-linux",
     "cryptsetup": "cryptsetup",
@@ -38,7 +38,7 @@ SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin",
 def find(command: str) -> str:
     """Return the path of a command.
 
-    :raises FailedPreconditionError: it is not installed; the package to install is named where it is known.
+    :raises FailedPreconditionError: it is not installed; the message names the package, if it is known.
     """
     path = shutil.which(command, path=SEARCH)
     if path is None:
@@ -56,14 +56,16 @@ def run(
     input: bytes = b"",
     folder: str | None = None,
 ) -> tuple[int, str, str]:
-    """Run a command and return its exit code, output and error output; one that takes long is told of, see :mod:`.alive`.
+    """Run a command and return its exit code, output and error output.
 
-    :param step: what is being done, for the error and for who waits: ``"make the file system"``.
+    A command that takes long is reported, see :mod:`.heartbeat`.
+
+    :param step: the purpose of the command, for errors and reports: ``"make the file system"``.
     :param timeout: seconds, after which the command is killed.
     :param ok: exit codes that are no error.
-    :param input: what the command reads from a pipe; a secret has no other way. No more than a pipe holds (64 KiB): the rest of more
-        would not be written once the command is told of.
-    :param folder: where the command runs; None is where this process does.
+    :param input: input of the command, through a pipe; the only way for a secret. At most the size of a pipe
+        (64 KiB): a rest would not be written any more once the command is reported.
+    :param folder: working directory of the command; default: that of this process.
     :raises DeadlineExceededError: it ran for too long.
     :raises FailedPreconditionError: it is not installed.
     :raises InternalError: any other exit code.
@@ -78,12 +80,12 @@ def run(
             try:
                 out, err = process.communicate(input or None, timeout=min(timeout, progress.TELL_AFTER))
             except subprocess.TimeoutExpired:
-                # Only now does it cost anything to show that it lives.
+                # A heartbeat costs a thread, so it starts only now.
                 shown.enter_context(heartbeat.watched(command[0], step, since=began))
                 out, err = process.communicate(timeout=began + timeout - time.monotonic())
         except subprocess.TimeoutExpired:
             process.kill()
-            # A process that waits for a dead device cannot be killed; it must not take us with it.
+            # A process that waits for a dead device cannot be killed; this process must not wait for it.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=2)
             raise DeadlineExceededError(f"cannot {step}: {command[0]} did not end within {timeout:g} s") from None

@@ -1,4 +1,4 @@
-"""What the minion option ``storage: consumer:`` may hold, checked once."""
+"""The minion option ``storage: consumer:``, checked once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from ... import validate
 from ...errors import InvalidArgumentError
 
-#: Keys that are file system paths; their defaults move with the minion's ``root_dir``, a given one is taken as it is.
+#: Keys that are file system paths. Their defaults move with the minion's ``root_dir``; a given path stays as it
+#: is.
 _PATHS = ("state_dir", "device_dir", "fstab", "lock_path")
 _LISTS = ("luks_format_options",)
 _FLAGS = ("multipath", "enforce_multipath")
@@ -32,15 +33,18 @@ class ConsumerConfig:
     state_dir: str = "/var/lib/salt-storage/minion"  #: Attachment records and their locks; kept across reboots.
     device_dir: str = "/dev/storage"  #: Where the links to the volumes are made.
     fstab: str = "/etc/fstab"  #: Table of file systems that the states write.
-    lock_path: str = "/var/lib/salt-storage/os-brick"  #: Locks of os-brick; one a host, shared by all that use os-brick on it.
-    #: Whether volumes are attached over all their paths; unless given, whether pillar has the host prepared for that.
+    #: Locks of os-brick; one directory a host, shared by all processes that use os-brick there.
+    lock_path: str = "/var/lib/salt-storage/os-brick"
+    #: Whether volumes are attached over all their paths; by default, whether pillar prepares the host for that.
     multipath: bool = False
-    enforce_multipath: bool = False  #: Whether to fail when ``multipath`` is set and multipathd does not run.
+    #: Whether to fail when ``multipath`` is set and multipathd does not run.
+    enforce_multipath: bool = False
     answer_timeout: float = 10.0  #: How long to wait for a first answer of a controller, seconds.
-    lock_timeout: float = 60.0  #: How long to wait for another job that works on the same volume, seconds.
+    #: How long to wait for another job that works on the same volume, seconds.
+    lock_timeout: float = 60.0
     step_timeout: float = 120.0  #: How long one command may run, seconds.
-    #: Further options of ``cryptsetup luksFormat``, such as ``["--pbkdf-memory=65536"]`` (KiB), when the volume is to be opened on
-    #: hosts with less memory than this one.
+    #: Further options of ``cryptsetup luksFormat``, such as ``["--pbkdf-memory=65536"]`` (KiB) for a volume that is
+    #: to be opened on hosts with less memory than this one.
     luks_format_options: tuple[str, ...] = ()
     format_timeout: float = 3600.0  #: How long making or growing a file system may run, seconds.
 
@@ -72,7 +76,7 @@ class ConsumerConfig:
 
 
 def _prepared_for_multipath(opts: Mapping[str, Any]) -> bool:
-    """Return whether pillar names multipath; what is wrong in it is said by :func:`saltstorage.pillar.consumer_problem`."""
+    """Return whether pillar names multipath; pillar itself is checked by :mod:`saltstorage.pillar`."""
     found: Any = opts
     for key in ("pillar", "storage", "consumer", "protocols"):
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -86,7 +90,7 @@ def _path(value: Any, key: str) -> str:
 
 
 def _options(value: Any, key: str) -> tuple[str, ...]:
-    # What does not begin with a dash would be taken for the device.
+    # cryptsetup would take a word without a dash for the device.
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item.startswith("-") for item in value):
         raise InvalidArgumentError(f"storage:consumer:{key} must be a list of options, such as ['--pbkdf-memory=65536']", field=key)
     return tuple(value)

@@ -1,4 +1,4 @@
-"""One job at a time on a volume of this host."""
+"""Locks of the volumes of this host: one job at a time on a volume."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .records import file_name
 
 
 class VolumeLocks:
-    """Locks between the processes and threads of a host, one a volume, that a thread may take again.
+    """Reentrant locks between the processes and threads of a host, one for each volume.
 
     :param directory: where the lock files are; created with mode 0700.
     :param timeout: how long to wait for another holder, seconds.
-    :param what: what is locked, for the message; default: a volume.
+    :param what: the kind of thing that is locked, for the message.
     """
 
     def __init__(self, directory: str, timeout: float, what: str = "the volume") -> None:
@@ -31,7 +31,7 @@ class VolumeLocks:
     def hold(self, name: str) -> Iterator[None]:
         """Hold the lock of a volume.
 
-        :raises AbortedError: another job held it for longer than the timeout; its process id is named.
+        :raises AbortedError: another job held it for longer than the timeout; the message names its process.
         """
         held: dict[str, int] = self._held.__dict__
         if name in held:
@@ -48,7 +48,7 @@ class VolumeLocks:
             yield
         finally:
             del held[name]
-            # Removed while held, so that no lock file outlives its volume; `_take` notices.
+            # Removed while held, so that no lock file outlives its volume; `_take` notices that.
             os.unlink(path)
             os.close(fd)
 

@@ -1,7 +1,7 @@
-"""Attachment records: what a host must remember to attach a volume again, or to detach it, with no controller.
+"""Attachment records: all that a host needs to attach a volume again, or to detach it, without a controller.
 
-One file a volume, mode 0600 (it holds CHAP secrets), replaced atomically and synced.  A file is found by its volume's
-name alone, which also enforces that a host has one volume of a name: ``/dev/storage`` is flat.
+Each volume has one file, mode 0600 (it holds CHAP secrets), which is replaced atomically and synced.  A file
+is found by its volume's name alone; so a host has at most one volume of a name, as ``/dev/storage`` is flat.
 """
 
 from __future__ import annotations
@@ -35,50 +35,59 @@ STATES = (INTENT, ATTACHING, ATTACHED, DETACHING, DETACHED)
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What tells one device from another, whatever name the kernel gives it."""
+    """The properties that tell a device from others, under any name that the kernel gives it."""
 
     size: int  #: Bytes.
-    wwn: str = ""  #: World Wide Name or NGUID, as the kernel shows it; empty when the device has none.
+    #: World Wide Name or NGUID, as the kernel shows it; empty when the device has none.
+    wwn: str = ""
     serial: str = ""  #: Serial number of the unit; empty when the device has none.
     dm_uuid: str = ""  #: UUID of a device mapper device, such as ``mpath-3600…``.
     backing_file: str = ""  #: File behind a loop device.
     backing_inode: int = 0  #: Inode of that file.
     image: str = ""  #: Image of a Ceph RBD device: pool, name and id.
-    diskseq: int = 0  #: Number that the kernel gives no second device of this boot; 0 before Linux 5.15, and for loop devices.
+    #: Number that is unique to the device in this boot; 0 before Linux 5.15, and for loop devices.
+    diskseq: int = 0
 
     @property
     def named(self) -> bool:
-        """Whether there is anything that tells the device from others in another boot; a size does not."""
+        """Whether any property tells the device from others in another boot; its size does not."""
         return bool(self.wwn or self.serial or self.dm_uuid or self.backing_file or self.image)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttachmentRecord:
-    """All that a host knows of one attachment.  Holds secrets: show :class:`~.attach.Attachment` instead."""
+    """All that a host knows of one attachment.  It holds secrets: show an :class:`~.attachment.Attachment` instead."""
 
     owner: str  #: Owner of the volume.
     name: str  #: Name of the volume.
     state: str = INTENT  #: One of :data:`STATES`.
     volume_id: str = ""  #: UUID of the volume; empty before the controller answered.
     size: int = 0  #: Size of the volume, GiB.
-    adopted: bool = False  #: Whether it was made by others, so that its size may be rounded up.
+    adopted: bool = False  #: Whether others made it, so that its recorded size may be rounded up.
     connection_id: str = ""  #: UUID of the connection.
-    connector: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: What os-brick said of this host.
-    connection_info: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: How to attach, in Cinder's format; secret.
-    device_info: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: What os-brick answered; it wants it back to detach.
-    file: str = ""  #: File that os-brick gave instead of a device; the device is then a loop device over it.
-    use_multipath: bool = False  #: Whether it was attached with multipath; detaching must use the same.
+    #: Properties of this host, as os-brick returned them.
+    connector: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: Connection information, in Cinder's format; secret.
+    connection_info: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: os-brick's answer when it attached; os-brick needs it to detach.
+    device_info: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: File that os-brick returned instead of a device; the device is then a loop device over it.
+    file: str = ""
+    #: Whether it was attached with multipath; detaching must use the same.
+    use_multipath: bool = False
     read_only: bool = False  #: Whether it is attached for reading only.
     identity: Identity | None = None  #: Identity at the first attach; every later one must match.
     path: str = ""  #: Most stable path of the device, such as ``/dev/disk/by-id/wwn-…``.
-    device: str = ""  #: Path that the kernel names it by, such as ``/dev/sdc``; valid in this boot only.
+    #: The kernel's own path of the device, such as ``/dev/sdc``; valid in this boot only.
+    device: str = ""
     boot_id: str = ""  #: Boot in which ``device`` was written.
     encrypted: bool = False  #: Whether it is used encrypted.
     passphrase: str = ""  #: Where the passphrase is, such as ``sdb://vault/data``; never the passphrase.
     encrypting: bool = False  #: Whether encrypting it was begun and not finished.
     header: int = 0  #: Bytes by which the open device is smaller than the one below it.
     formatting: bool = False  #: Whether making a file system was begun and not finished.
-    mount_points: tuple[str, ...] = ()  #: Directories that were created to mount it; removed again when unmounted.
+    #: Directories that were created to mount it; they are removed again when it is unmounted.
+    mount_points: tuple[str, ...] = ()
     updated: float = 0.0  #: When the record was written, seconds since the epoch.
 
     def replace(self, **changes: Any) -> AttachmentRecord:
@@ -87,10 +96,10 @@ class AttachmentRecord:
 
 
 def file_name(volume: str) -> str:
-    """Return the name of the record file of a volume: a digest, and what can be read of the name.
+    """Return the name of the record file of a volume: a digest, and the readable part of the volume's name.
 
     >>> file_name("pg data")
-    'b0d7a44d9b0d9d42-pg_data.json'
+    '1d73c4af1a978aad-pg_data.json'
     """
     digest = hashlib.sha256(volume.encode()).hexdigest()[:16]
     return f"{digest}-{re.sub(r'[^A-Za-z0-9_-]', '_', volume)[:48]}.json"
@@ -120,10 +129,10 @@ class RecordStore:
         return record
 
     def save(self, record: AttachmentRecord, *, durable: bool = True) -> AttachmentRecord:
-        """Write a record so that a crash leaves either the former or this one, and return it.
+        """Write a record so that a crash leaves either the former record or this one, and return it.
 
-        :param durable: whether it must also outlast a power failure.  Of a step in the middle, after which nothing is attached
-            any more, the former record is as good.
+        :param durable: whether it must also outlast a power failure.  After a power failure nothing is
+            attached, so in the middle of an operation the former record is as good.
         """
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         record = record.replace(updated=round(time.time(), 3))
@@ -144,9 +153,10 @@ class RecordStore:
         return record
 
     def remove(self, name: str) -> None:
-        """Remove the record of a volume; none is fine."""
+        """Remove the record of a volume; a missing record is fine."""
         found = False
-        for path in (f"{self.path(name)}.new", self.path(name)):  # The record last: with it goes what says that there is more.
+        # The record goes last: without it, nobody would look for the other file.
+        for path in (f"{self.path(name)}.new", self.path(name)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
                 found = True
@@ -168,7 +178,7 @@ class RecordStore:
                 except StorageError as error:
                     errors.append(error)
                 else:
-                    if record is not None:  # None: removed since it was listed.
+                    if record is not None:  # None: it was removed after the listing.
                         records.append(record)
         return sorted(records, key=lambda record: record.name), errors
 
@@ -197,7 +207,7 @@ def _read(path: str) -> AttachmentRecord | None:
     except OSError as error:
         raise _damaged(path, error.strerror or "cannot be read") from None
     except (ValueError, TypeError, AttributeError) as error:
-        # The text of such an error may quote the contents, which are secret: name its type only.
+        # The text of such an error may quote the contents, which are secret: only its type is named.
         raise _damaged(path, type(error).__name__) from None
     return record
 

@@ -1,1 +1,1 @@
-"""Who may do what, and one at a time: configuration, policy and locks."""
+"""Configuration, policy and locks: the rights of each minion, and one operation at a time."""

@@ -15,7 +15,7 @@ from ...errors import FailedPreconditionError, InvalidArgumentError
 from .policy import Policy
 
 DEFAULT_STATE_DIR = "/var/lib/salt-storage/controller"
-#: Seconds; well below what the journal keeps.
+#: Seconds; the journal keeps requests for much longer.
 MAX_REQUEST_AGE = 3600
 DEFAULT_PROVIDER = "cinderlib"
 
@@ -31,12 +31,15 @@ class BackendEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class TypeEntry:
-    """One entry of ``types``: properties that a volume gets when it is created, under a name that minions choose.
+    """One entry of ``types``: properties that a volume gets when it is created, under a name that
+    minions choose.
 
     :ivar name: the type's name.
-    :ivar backend: backend of its volumes; default the one that the volume names, or the default one.
-    :ivar extra_specs: what Cinder calls the extra specs of a volume type: texts that the driver documents, such as ``provisioning:type``.
-    :ivar qos_specs: what Cinder calls the specs of a back-end QoS, such as ``maxIOPS``.
+    :ivar backend: backend of its volumes; None: the backend that the volume names, or the default
+        backend.
+    :ivar extra_specs: Cinder's extra specs of a volume type: texts that the driver documents, such
+        as ``provisioning:type``.
+    :ivar qos_specs: Cinder's specs of a back-end QoS, such as ``maxIOPS``.
     """
 
     name: str
@@ -54,20 +57,25 @@ class TypeEntry:
 class ControllerConfig:
     """Everything under ``storage:`` that concerns the controller.
 
-    :ivar state_dir: directory of the catalog, locks and drivers' state; default ``/var/lib/salt-storage/controller``.
+    :ivar state_dir: directory of the catalog, locks and drivers' state; default
+        ``/var/lib/salt-storage/controller``.
     :ivar database: SQLAlchemy URL of the catalog; default an SQLite file in ``state_dir``.
-    :ivar metadata_database: SQLAlchemy URL of cinderlib's metadata; default ``database`` if that was set, else an SQLite
-        file in ``state_dir``.
+    :ivar metadata_database: SQLAlchemy URL of cinderlib's metadata; default ``database`` if that
+        was set, else an SQLite file in ``state_dir``.
     :ivar coordination: tooz URL of the locks; default files in ``state_dir``.
-    :ivar root_helper: prefix for commands that need root when the master does not run as root, such as ``sudo``.
+    :ivar root_helper: prefix for commands that need root when the master does not run as root,
+        such as ``sudo``.
     :ivar backends: the backends by name, in the order written.
-    :ivar default_backend: backend of volumes that name none; default the only one, if there is only one.
-    :ivar types: what volumes may choose with ``type``, by name; default none.
-    :ivar policy: what each minion may do.
-    :ivar lock_timeout: how long an operation waits for another one on the same volume, seconds, default 30.
+    :ivar default_backend: backend of volumes that name none; default the only backend, if there is
+        only one.
+    :ivar types: the types that volumes may choose, by name; default none.
+    :ivar policy: the rights of each minion.
+    :ivar lock_timeout: longest wait of an operation for another on the same volume, seconds,
+        default 30.
     :ivar workers: operations that the engine runs at once, default 8.
     :ivar request_max_age: oldest request that is accepted, seconds, default 300, at most 3600.
-    :ivar retry_interval: how often a backend that is down is tried again, seconds, default 60.
+    :ivar retry_interval: time after which a backend that is down is tried again, seconds, default
+        60.
     """
 
     state_dir: str
@@ -103,7 +111,8 @@ class ControllerConfig:
                 raise InvalidArgumentError(f"storage:{key} must be a string", field=f"storage:{key}")
         numbers = {key: _positive(given[key], f"storage:{key}") for key in _NUMBERS if key in given}
         if numbers.get("request_max_age", 0) > MAX_REQUEST_AGE:
-            # The journal must know every request that is young enough to be accepted, or one could be replayed.
+            # The journal must know every request that is young enough to be accepted, or it could
+            # be replayed.
             raise InvalidArgumentError(f"storage:request_max_age may be at most {MAX_REQUEST_AGE}", field="storage:request_max_age")
         state_dir = given.get("state_dir") or under_root(opts, DEFAULT_STATE_DIR)
         sqlite = f"sqlite:///{state_dir}/{{}}.sqlite"
@@ -122,9 +131,10 @@ class ControllerConfig:
         )
 
     def backend(self, name: str | None) -> BackendEntry:
-        """Return the entry of the named backend, or of the default one for None.
+        """Return the entry of the named backend, or of the default backend for None.
 
-        :raises InvalidArgumentError: there is no such backend, or none was named and there is no default.
+        :raises InvalidArgumentError: there is no such backend, or no name was given and there is
+            no default.
         """
         wanted = self.default_backend if name is None else name
         known = ", ".join(self.backends) or "none"
@@ -144,10 +154,12 @@ class ControllerConfig:
             raise InvalidArgumentError(f"type {name!r} is not configured on the controller; known: {known}", field="type")
         return self.types[name]
 
-    def placed(self, backend: str | None, kind: TypeEntry | None) -> str:
-        """Return the name of the backend for a new volume: what it names, what its type says, or the default.
+    def choose_backend(self, backend: str | None, kind: TypeEntry | None) -> str:
+        """Return the name of the backend for a new volume: the volume's own, its type's, or the
+        default.
 
-        :raises InvalidArgumentError: backend and type do not fit, or there is no such backend, or no default.
+        :raises InvalidArgumentError: backend and type do not fit, or there is no such backend, or
+            no default.
         """
         of_type = kind.backend if kind is not None else None
         if kind is not None and backend is not None and of_type not in (None, backend):
@@ -215,7 +227,8 @@ def _types(value: Any, backends: Mapping[str, BackendEntry]) -> dict[str, TypeEn
 def _specs(value: Any, where: str) -> dict[str, str]:
     specs = {}
     for key, item in validate.mapping({} if value is None else value, where).items():
-        # Cinder has texts only, and drivers differ in how they write true: '<is> True', 'true', 'yes'.
+        # Cinder has texts only, and drivers differ in how they write true: '<is> True', 'true',
+        # 'yes'.
         if isinstance(item, bool) or not isinstance(item, str | int):
             raise InvalidArgumentError(f"{where}:{key} must be a text, as the driver documents it; quote it", field=f"{where}:{key}")
         if not 0 < len(key) <= 255 or len(str(item)) > 255:

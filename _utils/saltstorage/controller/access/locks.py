@@ -1,4 +1,6 @@
-"""Locks over volumes, through tooz: across the threads and processes of one master by files, across masters by URL."""
+"""Locks over volumes, through tooz: files between the threads and processes of one master, a URL
+between masters.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +18,34 @@ from ... import progress
 from ...errors import AbortedError, FailedPreconditionError, UnavailableError
 from ...validate import SHARED_OWNER
 
-#: Locks of one owner's volumes. That of a file stays, and a minion may name as many volumes as it likes.
+#: Locks of one owner's volumes. The file of a lock stays, and a minion may name any number of
+#: volumes.
 BUCKETS = 1024
-#: What is read of why a lock is held, characters.
+#: Longest reason for a held lock that is read, characters.
 _LONGEST = 500
 
 
 class Locks:
     """A set of named locks.
 
-    :param url: tooz URL, such as ``file:///var/lib/salt-storage/controller/locks`` or ``etcd3+http://…``.
-    :param timeout: how long to wait for a lock, seconds.
-    :raises FailedPreconditionError: the URL's driver is not installed, or its directory cannot be written.
+    :param url: tooz URL, such as ``file:///var/lib/salt-storage/controller/locks`` or
+        ``etcd3+http://…``.
+    :param timeout: longest wait for a lock, seconds.
+    :raises FailedPreconditionError: the URL's driver is not installed, or its directory cannot be
+        written.
     :raises UnavailableError: the coordination service does not answer.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
         with warnings.catch_warnings():
-            # tooz imports eventlet if it is there, and that warns whoever runs salt-call.
+            # tooz imports eventlet if it is there, and eventlet prints a warning into the output
+            # of salt-call.
             warnings.simplefilter("ignore")
             from tooz import ToozError, coordination
 
         self.timeout = timeout
-        #: Where the processes of one master tell each other who holds what; they share the directory of the locks.
+        #: The processes of one master share the directory of the locks and tell each other there
+        #: who holds which lock.
         self._directory = url.removeprefix("file://") if url.startswith("file://") else ""
         self._holders: dict[str, str] = {}
         self._guard = threading.Lock()
@@ -56,14 +63,15 @@ class Locks:
 
     def close(self) -> None:
         """Leave the coordination service."""
-        with contextlib.suppress(Exception):  # Held locks end with the process whatever the service answers now.
+        # Held locks end with the process, however the service answers now.
+        with contextlib.suppress(Exception):
             self._coordinator.stop()
 
     @contextlib.contextmanager
     def held(self, *keys: str, why: str, timeout: float | None = None) -> Iterator[None]:
-        """Hold the locks of all ``keys``; ``why`` is what another caller reads who waits in vain.
+        """Hold the locks of all ``keys``; a caller that waits in vain reads ``why``.
 
-        They are taken in one order everywhere, so that two callers cannot wait for each other.
+        All callers take locks in one order, so that two callers cannot wait for each other.
 
         :param timeout: seconds to wait, default the set's; 0 does not wait.
         :raises AbortedError: another operation holds one of them for longer.
@@ -71,7 +79,8 @@ class Locks:
         limit = time.monotonic() + (self.timeout if timeout is None else timeout)
         with contextlib.ExitStack() as stack:
             for key in sorted(set(keys)):
-                # Names may be any Unicode and long; the lock's name is a file name or a key in etcd.
+                # Names may be long and have any Unicode; the lock's name is a file name or a key
+                # in etcd.
                 lock = self._coordinator.get_lock(_file_name(key).encode())
                 # tooz takes False for "do not wait" and a number for a time limit.
                 if not lock.acquire(blocking=False):
@@ -91,14 +100,14 @@ class Locks:
         lock.release()
 
     def _tell(self, key: str, why: str | None) -> None:
-        """Say why a lock is held, or that it is not any more."""
+        """Say why a lock is held; None: it is no longer held."""
         with self._guard:
             if why is None:
                 self._holders.pop(key, None)
             else:
                 self._holders[key] = why
         if self._directory:
-            # Only what others read who wait: nothing fails for it.
+            # Only callers that wait read it, so no operation fails for it.
             path = os.path.join(self._directory, f"{_file_name(key)}.holder")
             with contextlib.suppress(OSError):
                 if why is None:
@@ -108,7 +117,7 @@ class Locks:
                         file.write(why)
 
     def _holder(self, key: str) -> str:
-        """Return why a lock is held, as far as that is known."""
+        """Return the reason why a lock is held, as far as it is known."""
         with self._guard:
             found = self._holders.get(key, "")
         if not found and self._directory:
@@ -123,10 +132,13 @@ def _file_name(key: str) -> str:
 
 
 def volume_key(owner: str, name: str) -> str:
-    """Return the key of a volume's lock; the separator cannot stand in a minion's id or a volume's name.
+    """Return the key of a volume's lock; the separator cannot stand in a minion's id or a volume's
+    name.
 
-    Now and then two volumes of one owner share a lock, and one operation waits for the other; so who holds one takes no other volume's with
-    a second call of :meth:`Locks.held`. Shared volumes, which no minion can make, have one each: no minion waits for what it may not see.
+    Now and then two volumes of one owner share a lock, and one operation waits for the other. So
+    the holder of one takes no other volume's with a second call of :meth:`Locks.held`. Shared
+    volumes, which no minion can make, have one lock each: no minion waits for a volume that it may
+    not see.
     """
     if owner == SHARED_OWNER:
         return f"volume/{owner}/{name}"

@@ -1,8 +1,8 @@
-"""What each minion may do: the master option ``storage:policy``.
+"""The rights of each minion: the master option ``storage:policy``.
 
-Without a policy, every accepted minion may use what it owns, on every backend, without limits, and no shared volume. With
-a policy, the first glob that matches the minion's id decides, in the order written, and a minion that none matches may
-do nothing.
+Without a policy, every accepted minion may use its own volumes, on every backend, without limits,
+and no shared volume. With a policy, the first glob that matches the minion's id decides, in the
+order written, and a minion that no glob matches may do nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from ...errors import InvalidArgumentError, PermissionDeniedError, ResourceExhau
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What the minions that one glob matches may do.
+    """The rights of the minions that one glob matches.
 
     :ivar glob: matches minion ids, as ``salt 'glob'`` does.
     :ivar backends: globs of backend names that may be used; default all.
-    :ivar types: globs of types that new volumes may have; default all. A volume without a type is not restricted by it.
+    :ivar types: globs of types that new volumes may have; default all. A volume without a type is
+        not restricted by it.
     :ivar max_volumes: most volumes that one minion may own; default no limit.
     :ivar max_gib: most GiB that one minion may own, snapshots included; default no limit.
     :ivar shared: globs of names of shared volumes that may be used; default none.
-    :ivar retain: whether a minion may delete volumes in a way that leaves their data on the backend. What it left there no longer counts as
-        its own, so the default is True only where neither ``max_volumes`` nor ``max_gib`` limits it.
+    :ivar retain: whether a minion may delete volumes in a way that leaves their data on the
+        backend. That data no longer counts as the minion's, so the default is True only where
+        neither ``max_volumes`` nor ``max_gib`` limits it.
     """
 
     glob: str = "*"

@@ -1,1 +1,1 @@
-"""What only the administrator does, and what a start settles after a crash."""
+"""The administrator's operations, and the settling of interrupted work after a crash."""

@@ -17,7 +17,7 @@ from typing import Any
 from ... import model, validate
 from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ...model import Volume
-from ...providers.base import Capability, Found, Provider, reference_text
+from ...providers import Capability, Found, Provider, reference_text
 from ...rules import refuse_protected
 from ..access.locks import reference_key
 from ..operations.core import Caller, Core, as_provider_volume, new_id, require

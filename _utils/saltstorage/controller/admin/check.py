@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ... import model, validate
 from ...errors import AbortedError, InvalidArgumentError, StorageError
 from ...model import Connection, Fence, Record, Snapshot, Volume
-from ...providers.base import Capability, Found, reference_text
+from ...providers import Capability, Found, reference_text
 from ..access.locks import volume_key
 from ..operations.core import Core
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ... import model, validate
-from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, StorageError, UnavailableError, UnimplementedError
+from ...errors import AlreadyExistsError, InvalidArgumentError, StorageError, UnimplementedError
 from ...model import Snapshot, Volume
-from ...providers.base import Capability
+from ...providers import Capability
+from ..catalog import foreign
+from ..catalog.foreign import ForeignVolume
 from ..operations.core import Caller, Core
 from ..operations.volumes import Volumes
 
@@ -21,21 +21,6 @@ log = logging.getLogger(__name__)
 #: What of a row a driver may need; the rest is Cinder's bookkeeping.
 _VOLUME = ("id", "size", "display_name", "provider_location", "provider_auth", "provider_geometry", "provider_id", "multiattach")
 _SNAPSHOT = ("id", "display_name", "provider_location", "provider_auth", "provider_id")
-
-
-@dataclass
-class _Row:
-    """One volume of the other database, with all that belongs to it."""
-
-    values: dict[str, Any]
-    metadata: dict[str, str] = field(default_factory=dict)
-    admin_metadata: dict[str, str] = field(default_factory=dict)
-    snapshots: list[dict[str, Any]] = field(default_factory=list)
-    connected: bool = False
-
-    @property
-    def backend(self) -> str:
-        return str(self.values["host"] or "").rpartition("@")[2].partition("#")[0]
 
 
 _RENAME = "give others by their ids in names"
@@ -63,13 +48,14 @@ class Import:
         :param source_backend: name of the backend in the other database; may be None when there is only one.
         :param names: names that they get, by id; the others keep theirs, and those without have their id as name.
         :param apply: False only tells what would be done.
-        :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names), ``done``, and ``reason`` when it is not taken over.
+        :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names) and ``done``; with ``reason`` when it is left out, or
+            ``error`` and ``code`` when taking it over failed.
         """
         owner = validate.name(owner, "owner")
         apply = validate.boolean(apply, "apply")
         given = validate.mapping(names or {}, "names")
         entry = self.core.config.backend(backend)
-        rows = _chosen(_read(self._url(url)), source_backend)
+        rows = _choose(foreign.read_volumes(self._find_url(url)), source_backend)
         provider = self.core.provider(entry.name)
         if not hasattr(provider, "import_volume"):
             raise UnimplementedError(f"backend {entry.name!r} is not driven by cinderlib", field="backend")
@@ -88,15 +74,16 @@ class Import:
                 reason = f"it or a snapshot of it has the name of another one of this database; {_RENAME}"
             if not reason:
                 taken |= wanted
+            failed: dict[str, Any] = {}
             if not reason and apply:
                 try:
                     self._take_over(provider, row, volume, snapshots)
                 except StorageError as error:
-                    reason = str(error)
-            answers.append({**answer, "done": apply and not reason, **({"reason": reason} if reason else {})})
+                    failed = {"error": str(error), "code": error.code}
+            answers.append({**answer, "done": apply and not reason and not failed, **({"reason": reason} if reason else {}), **failed})
         return answers
 
-    def _records(self, row: _Row, owner: str, backend: str, names: Mapping[str, Any]) -> tuple[Volume, list[Snapshot]]:
+    def _records(self, row: ForeignVolume, owner: str, backend: str, names: Mapping[str, Any]) -> tuple[Volume, list[Snapshot]]:
         now = time.time()
         volume_id = str(row.values["id"])
         volume = Volume(
@@ -126,7 +113,7 @@ class Import:
             for s in row.snapshots
         ]
 
-    def _obstacle(self, row: _Row, volume: Volume, snapshots: list[Snapshot]) -> str:
+    def _obstacle(self, row: ForeignVolume, volume: Volume, snapshots: list[Snapshot]) -> str:
         """Return why a volume cannot be taken over, or an empty text."""
         catalog = self.core.catalog
         known = catalog.volume_by_id(volume.id)
@@ -150,7 +137,7 @@ class Import:
             return f"{volume.owner} has {'snapshots' if clash else 'a volume or snapshots'} of its names; {_RENAME}"
         return ""
 
-    def _take_over(self, provider: Any, row: _Row, volume: Volume, snapshots: list[Snapshot]) -> None:
+    def _take_over(self, provider: Any, row: ForeignVolume, volume: Volume, snapshots: list[Snapshot]) -> None:
         with self.core.held(Caller(), "import", (volume.owner, volume.name)):
             left = self.core.catalog.volume(volume.owner, volume.name)
             if left is not None:
@@ -172,10 +159,7 @@ class Import:
                 self.volumes.settle(volume)
         log.warning("storage: volume %s was imported for %s as %r", volume.id, volume.owner, volume.name)
 
-    def _url(self, value: Any) -> str:
-        import sqlalchemy
-        from sqlalchemy import exc
-
+    def _find_url(self, value: Any) -> str:
         if not isinstance(value, str) or not value:
             raise InvalidArgumentError("url must be an SQLAlchemy URL or an sdb:// URI", field="url")
         text = value
@@ -183,21 +167,10 @@ class Import:
             import salt.utils.sdb
 
             text = salt.utils.sdb.sdb_get(value, self._opts)
-        try:
-            parsed = sqlalchemy.make_url(text)
-        except (exc.ArgumentError, TypeError, ValueError):
-            # The text of the error may hold a password.
-            raise InvalidArgumentError("url is not an SQLAlchemy URL, such as sqlite:////var/lib/cinderlib.sqlite", field="url") from None
-        if parsed.password is not None and text is value:
-            raise InvalidArgumentError("url has a password, which Salt would keep in its job cache; put it into an sdb:// URI", field="url")
-        if parsed == sqlalchemy.make_url(self.core.config.metadata_database):
-            raise InvalidArgumentError("url is this controller's own database", field="url")
-        if parsed.get_backend_name() == "sqlite" and not os.path.isfile(parsed.database or ""):
-            raise InvalidArgumentError(f"there is no database {parsed.database}", field="url")
-        return parsed.render_as_string(hide_password=False)
+        return foreign.check_url(text, own=self.core.config.metadata_database, may_have_password=text is not value)
 
 
-def _chosen(rows: list[_Row], source_backend: Any) -> list[_Row]:
+def _choose(rows: list[ForeignVolume], source_backend: Any) -> list[ForeignVolume]:
     backends = sorted({row.backend for row in rows})
     if source_backend is None:
         if len(backends) > 1:
@@ -211,44 +184,3 @@ def _chosen(rows: list[_Row], source_backend: Any) -> list[_Row]:
             field="source_backend",
         )
     return [row for row in rows if row.backend == source_backend]
-
-
-def _read(url: str) -> list[_Row]:
-    """Return the volumes in another cinderlib's database, whatever its Cinder's version: only columns that all have are needed."""
-    import sqlalchemy
-    from sqlalchemy import exc
-
-    try:
-        engine = sqlalchemy.create_engine(url, hide_parameters=True)
-    except (exc.NoSuchModuleError, ModuleNotFoundError):
-        raise FailedPreconditionError("the Python driver of that database is not installed on the controller", field="url") from None
-    try:
-        with engine.connect() as connection:
-            tables = sqlalchemy.MetaData()
-            tables.reflect(connection, only=lambda name, _: name in _TABLES)
-            missing = set(_TABLES) - set(tables.tables)
-            if missing:
-                raise InvalidArgumentError(f"the database is none of cinderlib: it has no table {', '.join(sorted(missing))}", field="url")
-
-            def read(name: str) -> list[dict[str, Any]]:
-                return [dict(r) for r in connection.execute(tables.tables[name].select()).mappings() if not r.get("deleted")]
-
-            rows = {str(values["id"]): _Row(values=values) for values in read("volumes")}
-            for name, key in (("volume_metadata", "metadata"), ("volume_admin_metadata", "admin_metadata")):
-                for item in read(name):
-                    if item["volume_id"] in rows:
-                        getattr(rows[item["volume_id"]], key)[item["key"]] = item["value"]
-            for item in read("snapshots"):
-                if item["volume_id"] in rows:
-                    rows[item["volume_id"]].snapshots.append(item)
-            for item in read("volume_attachment"):
-                if item["volume_id"] in rows:
-                    rows[item["volume_id"]].connected = True
-    except exc.SQLAlchemyError as error:
-        raise UnavailableError(f"the database cannot be read: {type(error).__name__}") from None
-    finally:
-        engine.dispose()
-    return sorted(rows.values(), key=lambda row: (str(row.values["display_name"] or ""), str(row.values["id"])))
-
-
-_TABLES = ("volumes", "snapshots", "volume_metadata", "volume_admin_metadata", "volume_attachment")

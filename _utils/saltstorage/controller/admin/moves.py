@@ -25,7 +25,7 @@ from ... import model, validate
 from ...consumer.consumer import Consumer
 from ...errors import FailedPreconditionError, InvalidArgumentError, StorageError
 from ...model import Move, Volume
-from ...providers.base import Capability, ProviderVolume
+from ...providers import Capability, ProviderVolume
 from ..access.config import TypeEntry
 from ..operations.core import Caller, Core, new_id, require
 from ..operations.volumes import Volumes
@@ -77,7 +77,7 @@ class Moves:
                 )
             self.volumes.check_unused(old)
             kind = self.core.config.type(old.type) if old.type else None
-            self.core.config.placed(entry.name, kind)
+            self.core.config.choose_backend(entry.name, kind)
             if kind is not None and kind.specs:
                 require(self.core.provider(entry.name), Capability.SPECS, entry.name, f"apply the specs of type {kind.name!r}")
             volume, move, checksum = self._move(old, entry.name, kind)
@@ -183,9 +183,9 @@ class Moves:
 
         No index has that, and the database looks at each row; beside the copying of a volume that is nothing.
         """
-        from ..catalog import paging, schema
+        from ..catalog.listing import find_copies
 
-        return [found for found, _ in paging.each(self.core.catalog, Volume, schema.volumes.c.source["id"].as_string() == volume.id)]
+        return find_copies(self.core.catalog, volume.id)
 
     def _copy(self, consumer: Consumer, move: Move, kind: TypeEntry | None) -> tuple[int, str]:
         """Make the copy and compare it; nothing is attached or mapped any more when this returns."""

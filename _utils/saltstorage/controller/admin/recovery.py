@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 from ... import model
 from ...errors import AbortedError, StorageError
 from ...faults import as_storage_error
 from ...model import Connection, Move, Volume
 from ..access.locks import volume_key
+from ..catalog import listing
 from ..operations.connections import Connections
 from ..operations.core import Caller, Core, as_provider_volume, refuse_renamed
 from ..operations.reverts import Reverts
@@ -58,7 +58,7 @@ class Recovery:
             if backend in (move.source_backend, move.target_backend):
                 moved = Volume(id=move.source_id, owner=move.owner, name=move.name, backend=backend, size=move.size)
                 self._try(moved, "move", move)
-        for connected in self._connected(backend):
+        for connected in listing.find_connected(catalog, backend):
             self._restore(backend, connected.id)
         return bool(self._unrestored.get(backend))
 
@@ -147,12 +147,3 @@ class Recovery:
         else:
             if failed.pop(volume_id, None) is not None:
                 log.info("storage: the export of volume %s is restored, or not needed any more", volume_id)
-
-    def _connected(self, backend: str) -> Iterator[Volume]:
-        """Yield the volumes on a backend that a host is connected to."""
-        from ..catalog import paging, schema
-
-        table = schema.connections.c
-        connected = schema.connections.select().where(table.volume_id == schema.volumes.c.id, table.state == model.CONNECTED).exists()
-        for volume, _ in paging.each(self.core.catalog, Volume, connected, backend=backend):
-            yield volume

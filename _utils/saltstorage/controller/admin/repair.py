@@ -8,7 +8,7 @@ from typing import Any
 from ... import model, validate
 from ...errors import AbortedError, FailedPreconditionError, InvalidArgumentError, StorageError
 from ...faults import as_storage_error
-from ...providers.base import ProviderSnapshot, ProviderVolume
+from ...providers import ProviderSnapshot, ProviderVolume
 from ..access.locks import reference_key, volume_key
 from ..operations.core import Caller, Core, as_provider_volume
 from .check import Check, Finding

@@ -1,1 +1,1 @@
-"""The catalog: everything that speaks SQL."""
+"""The catalog, the controller's database. SQL stands in this room only."""

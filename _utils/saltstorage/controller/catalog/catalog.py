@@ -1,6 +1,7 @@
 """The controller's database of volumes, snapshots and connections.
 
-Each method is one transaction, on the disk when it returns. What may be written when is the service's business.
+Each method is one transaction, on the disk when it returns. The service decides which writes are
+allowed when.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ R = TypeVar("R", bound=Record)
 class Catalog:
     """The catalog at an SQLAlchemy URL.
 
-    :param url: where; an SQLite file is created when it does not exist.
-    :raises StorageError: as :func:`~saltstorage.controller.catalog.database.open_database` says.
+    :param url: its place; an SQLite file is created when it does not exist.
+    :raises StorageError: for the reasons of
+        :func:`~saltstorage.controller.catalog.database.open_database`.
     """
 
     def __init__(self, url: str) -> None:
@@ -45,8 +47,6 @@ class Catalog:
         """Close all connections to the database."""
         self.engine.dispose()
 
-    # Reading.
-
     def volume(self, owner: str, name: str) -> Volume | None:
         """Return the volume of that identity, or None."""
         return self._one(Volume, owner=owner, name=name)
@@ -56,7 +56,9 @@ class Catalog:
         return self._one(Volume, id=volume_id)
 
     def volumes(self, **where: Any) -> list[Volume]:
-        """Return the volumes with those values, such as ``owner``, ``backend`` or ``state``, by owner and name."""
+        """Return the volumes with those values, such as ``owner``, ``backend`` or ``state``, by
+        owner and name.
+        """
         return self._all(Volume, where)
 
     def snapshot(self, owner: str, name: str) -> Snapshot | None:
@@ -76,7 +78,11 @@ class Catalog:
         return self._all(Connection, where)
 
     def fence(self, volume_id: str, host: str) -> Fence | None:
-        """Return that a host was cut off from a volume and has not yet confirmed that it let go of it, or None."""
+        """Return the fence of a volume on a host, or None.
+
+        A fence says that the host was cut off from the volume and has not yet confirmed that it
+        let go of it.
+        """
         return self._one(Fence, volume_id=volume_id, host=host)
 
     def fences(self, **where: Any) -> list[Fence]:
@@ -84,11 +90,16 @@ class Catalog:
         return self._all(Fence, where)
 
     def moves(self, **where: Any) -> list[Move]:
-        """Return the moves of volumes between backends that are not finished, by owner and name."""
+        """Return the moves of volumes between backends that are not finished, by owner
+        and name.
+        """
         return self._all(Move, where)
 
     def usage(self, owner: str) -> tuple[int, int]:
-        """Return how many volumes an owner has, and how many GiB: snapshots count with the size that their volume had."""
+        """Return the number of an owner's volumes and the GiB that the owner uses.
+
+        Snapshots count with the size that their volume had.
+        """
         from sqlalchemy import func, select
 
         found = []
@@ -107,10 +118,8 @@ class Catalog:
         with self.reading() as connection:
             return int(connection.execute(select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.backend == backend)).scalar_one())
 
-    # Writing.
-
     def add(self, record: Volume | Snapshot | Connection | Fence | Move) -> None:
-        """Insert a record; the unique index refuses a second one of the same identity.
+        """Insert a record; the unique index refuses a second record of the same identity.
 
         :raises InternalError: the identity exists; the service checks that first, under a lock.
         """
@@ -142,7 +151,7 @@ class Catalog:
     ) -> None:
         """Carry out several writes as one: all or none.
 
-        :param update: records and what changes of each.
+        :param update: records, each with its changes.
         :raises AlreadyExistsError: an identity is taken by now.
         """
         from sqlalchemy import exc
@@ -158,10 +167,10 @@ class Catalog:
         except exc.IntegrityError:
             raise AlreadyExistsError("the catalog has a volume or snapshot of this name for this owner already", field="name") from None
 
-    # What the engine says of the backends, for readers that load no driver.
+    # The engine's view of the backends, for readers that load no driver.
 
     def set_backend_state(self, name: str, state: str, *, error: str = "", capabilities: Iterable[str] = ()) -> None:
-        """Record whether a backend is up, and why not."""
+        """Record whether a backend is up, and the reason if it is not."""
         from . import schema
 
         row = {"name": name, "state": state, "error": error, "capabilities": sorted(capabilities), "checked": time.time()}
@@ -170,7 +179,9 @@ class Catalog:
             connection.execute(schema.backends.insert().values(**row))
 
     def backend_states(self) -> dict[str, dict[str, Any]]:
-        """Return what was last recorded of each backend: ``state``, ``error``, ``capabilities``, ``checked`` (seconds)."""
+        """Return the last recorded state of each backend: ``state``, ``error``, ``capabilities``,
+        ``checked`` (seconds).
+        """
         from . import schema
 
         with self.reading() as connection:
@@ -179,28 +190,28 @@ class Catalog:
     @contextlib.contextmanager
     def reading(self) -> Iterator[SqlConnection]:
         """Yield a connection to the database for statements that only read."""
-        with _told(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with _map_db_errors(), self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             yield connection
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[SqlConnection]:
-        with _told(), self.engine.begin() as connection:
+        with _map_db_errors(), self.engine.begin() as connection:
             yield connection
 
     def _insert(self, connection: SqlConnection, record: Record) -> None:
         values = {column.name: getattr(record, column.name) for column in self._tables[type(record)].c}
         connection.execute(self._tables[type(record)].insert().values(**values))
-        _index(connection, record, values)
+        _index_labels(connection, record, values)
 
     def _change(self, connection: SqlConnection, record: Record, changes: Mapping[str, Any]) -> None:
         table = self._tables[type(record)]
         connection.execute(table.update().where(table.c.id == record.id).values(**changes))  # type: ignore[attr-defined]
-        _index(connection, record, changes)
+        _index_labels(connection, record, changes)
 
     def _delete(self, connection: SqlConnection, record: Record) -> None:
         table = self._tables[type(record)]
         connection.execute(table.delete().where(table.c.id == record.id))  # type: ignore[attr-defined]
-        _index(connection, record, {"labels": {}})
+        _index_labels(connection, record, {"labels": {}})
 
     def _where(self, cls: type[Record], where: dict[str, Any]) -> list[ColumnElement[bool]]:
         columns = self._tables[cls].c
@@ -215,13 +226,16 @@ class Catalog:
 
     def _one(self, cls: type[R], **where: Any) -> R | None:
         found = self._all(cls, where)
-        if len(found) > 1:  # The unique index prevents it; should it ever happen, nothing may pick one.
+        # The unique index prevents it; if it ever happens, no code may pick one.
+        if len(found) > 1:
             raise InternalError(f"the catalog has several records for {where}: {', '.join(r.id for r in found)}")  # type: ignore[attr-defined]
         return found[0] if found else None
 
 
-def _index(connection: SqlConnection, record: Record, changes: Mapping[str, Any]) -> None:
-    """Keep the index of labels as the volume's row is, in the transaction that writes that."""
+def _index_labels(connection: SqlConnection, record: Record, changes: Mapping[str, Any]) -> None:
+    """Keep the index of labels equal to the volume's row, in the transaction that
+    writes the row.
+    """
     from . import schema
 
     if not isinstance(record, Volume) or not changes.keys() & {"id", "labels"}:
@@ -235,8 +249,10 @@ def _index(connection: SqlConnection, record: Record, changes: Mapping[str, Any]
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn a database that cannot be used (full disk, lost connection, locked for too long) into an error that says so."""
+def _map_db_errors() -> Iterator[None]:
+    """Raise UnavailableError for a database that cannot be used: full disk, lost connection,
+    locked for too long.
+    """
     from sqlalchemy import exc
 
     try:

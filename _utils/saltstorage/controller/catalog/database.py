@@ -1,12 +1,14 @@
-"""Opening the catalog's database: SQLite with the settings that make it safe here, or any URL that SQLAlchemy knows."""
+"""Opens the catalog's database: SQLite with safe settings, or any URL that SQLAlchemy knows."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
@@ -14,12 +16,13 @@ from ...errors import FailedPreconditionError, InvalidArgumentError, Unavailable
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-#: How long a writer waits for another process's transaction, seconds.
+#: Longest wait of a writer for another process's transaction, seconds.
 BUSY_TIMEOUT = 30
-#: How long one process waits for another that makes tables or brings them to a new version, seconds.
-ALONE_TIMEOUT = 300
+#: Longest wait for another process that makes tables or migrates them, seconds.
+LOCK_TIMEOUT = 300
 _PAUSE = 0.1
-#: Locks of the database itself, which end with the connection. SQLite needs none: its file is one host's, and its writers wait.
+#: Locks of the database itself, which end with the connection. SQLite needs none: its file belongs
+#: to one host, and its writers wait.
 _TRY_LOCK = {
     "postgresql": "SELECT pg_try_advisory_lock(:key)",
     "mysql": "SELECT GET_LOCK(CONCAT('saltstorage-', :key), 0)",
@@ -32,10 +35,11 @@ def open_database(url: str) -> Engine:
 
     An SQLite file is created with mode 0600 in a directory of mode 0700.
 
-    :raises InvalidArgumentError: the URL cannot be understood, or its Python driver is not installed.
+    :raises InvalidArgumentError: the URL cannot be understood, or its Python driver is not
+        installed.
     :raises UnavailableError: the database does not answer.
-    :raises FailedPreconditionError: the file cannot be written, the tables cannot be made, or the catalog is of another version of the
-        project.
+    :raises FailedPreconditionError: the file cannot be written, the tables cannot be made, or the
+        catalog is of another version of the project.
     """
     import sqlalchemy
     from sqlalchemy import exc
@@ -48,7 +52,7 @@ def open_database(url: str) -> Engine:
         engine = sqlalchemy.create_engine(
             parsed,
             pool_pre_ping=not sqlite,
-            # The texts of errors would show the values of statements, and logs have those.
+            # Errors and logs would show the values of statements.
             hide_parameters=True,
             connect_args={"timeout": BUSY_TIMEOUT} if sqlite else {},
         )
@@ -60,7 +64,7 @@ def open_database(url: str) -> Engine:
     if sqlite:
         _prepare_sqlite(engine)
     try:
-        with alone(url, "catalog"):
+        with lock_tables(url, "catalog"):
             _make_tables(engine)
     except exc.OperationalError as error:
         raise UnavailableError(f"the catalog's database does not answer: {type(error.orig).__name__}: {error.orig}") from None
@@ -72,15 +76,18 @@ def open_database(url: str) -> Engine:
 
 
 @contextlib.contextmanager
-def alone(url: str, what: str) -> Iterator[None]:
-    """Keep other processes that say the same, on other hosts too, from working on the tables of a database meanwhile.
+def lock_tables(url: str, what: str) -> Iterator[None]:
+    """Keep other processes that use the same key, on other hosts too, away from the tables of a
+    database.
 
     :param url: SQLAlchemy URL of the database.
-    :param what: what the tables are for: those of the catalog and of cinderlib's metadata do not wait for each other.
-    :raises UnavailableError: another one has been at it for ``ALONE_TIMEOUT`` seconds.
+    :param what: purpose of the tables, part of the key: the catalog's and those of cinderlib's
+        metadata do not wait for each other.
+    :raises UnavailableError: another process has held the lock for ``LOCK_TIMEOUT`` seconds.
 
-    >>> with alone("postgresql+psycopg://storage@db/storage", "catalog"):
-    ...     make_tables()
+    >>> with lock_tables("sqlite:////var/lib/salt-storage/controller/catalog.sqlite", "catalog"):
+    ...     print("one at a time")
+    one at a time
     """
     import sqlalchemy
     from sqlalchemy.pool import NullPool
@@ -90,16 +97,37 @@ def alone(url: str, what: str) -> Iterator[None]:
     if statement is None:
         yield
         return
-    # MySQL's locks are the whole server's, so that the name of the database belongs to the key.
+    # MySQL's locks belong to the whole server, so the name of the database is part of the key.
     key = zlib.crc32(f"saltstorage {parsed.database} {what}".encode())
     engine = sqlalchemy.create_engine(parsed, poolclass=NullPool, hide_parameters=True, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        deadline = time.monotonic() + ALONE_TIMEOUT
+        deadline = time.monotonic() + LOCK_TIMEOUT
         while not connection.execute(sqlalchemy.text(statement), {"key": key}).scalar():
             if time.monotonic() > deadline:
-                raise UnavailableError(f"another process has been making tables of the {what} for {ALONE_TIMEOUT} seconds; try again later")
+                raise UnavailableError(f"another process has been making tables of the {what} for {LOCK_TIMEOUT} seconds; try again later")
             time.sleep(_PAUSE)
         yield
+
+
+def prepare_file(url: str) -> str:
+    """Prepare a database file of another library, such as cinderlib, and return the URL to use.
+
+    An SQLite file is created with mode 0600, since it holds CHAP secrets, in WAL mode, and its
+    writers wait for each other. Any other URL is returned as it is.
+    """
+    import sqlalchemy
+
+    parsed = sqlalchemy.make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return url
+    path = Path(parsed.database)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    if "timeout" not in parsed.query:
+        parsed = parsed.update_query_dict({"timeout": str(BUSY_TIMEOUT)})
+    return parsed.render_as_string(hide_password=False)
 
 
 def _make_tables(engine: Engine) -> None:
@@ -137,13 +165,15 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
-        # Transactions are begun by _begin, not by the driver's guess.
+        # _begin begins transactions, not the driver's guess.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
-        # An intent must be on the disk before the array is asked: with NORMAL, a power cut could lose it.
+        # An intent must be on the disk before the array is asked: with NORMAL, a power cut could
+        # lose it.
         connection.execute("PRAGMA synchronous=FULL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        # A reader that turns writer in the middle fails at once when another wrote; taking the write lock first waits instead.
+        # A reader that turns writer in the middle fails at once when another process wrote; a
+        # write lock taken first waits instead.
         connection.exec_driver_sql("BEGIN IMMEDIATE")

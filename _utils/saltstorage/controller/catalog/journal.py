@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry:
-    """What the journal has of a request.
+    """The journal's knowledge of a request.
 
-    :ivar state: ``new``: carry it out; ``running``: it is being carried out; ``done``: ``reply`` is the answer; ``old``: it never ended,
-        and is too old to be carried out; ``full``: there are too many of this minion, and it was not recorded.
+    :ivar state: ``new``: carry it out; ``running``: it is being carried out; ``done``: ``reply``
+        is the answer; ``old``: it never ended, and is too old to be carried out; ``full``: its
+        minion has too many requests, and it was not recorded.
     :ivar digest: digest of the bytes that were signed, when the request first came.
-    :ivar reply: the sealed reply; None for one that is done when that is not kept any more.
+    :ivar reply: the sealed reply; None for a finished request whose reply is not kept any more.
     """
 
     state: Literal["new", "running", "done", "old", "full"]
@@ -30,54 +31,58 @@ class JournalEntry:
     reply: bytes | None = None
 
 
-#: Operations that only read, and whose answers are large: repeated late, they are better carried out again than remembered.
+#: Operations that only read, and whose answers are large: a late repetition is carried out again,
+#: not remembered.
 READS = ("inventory",)
-#: Requests that are kept of one minion. The youngest must be, or they could be replayed, so where these are as many, no more are taken.
+#: Requests that are kept of one minion. The youngest must stay, or they could be replayed, so a
+#: minion that has as many may send no more.
 MOST_REQUESTS = 10_000
 #: Bytes of replies that are kept of one minion; some more while the last is recorded.
 MOST_BYTES = 16 * 2**20
-#: In place of the engine, of requests that died with theirs and are not taken up again.
+#: Stands for the engine of requests that died with theirs and are not resumed.
 _NONE = ""
 
 
 class Journal:
     """The journal in the catalog, for one engine.
 
-    The engine holds a lock for as long as it lives, so that another one (after a crash, or of another master)
-    can tell a request that runs from one that died with its engine.
+    The engine holds a lock for as long as it lives. So another engine (after a crash, or of
+    another master) can tell a running request from a request that died with its engine.
 
-    :param max_age: oldest request that is taken, seconds. For as long after its start this engine also takes up older ones that died with
-        another: their minions may wait still. Later nobody does, and who has recorded one could have it done at a time of their choosing.
+    :param max_age: oldest request that is accepted, seconds. For as long after its start, this
+        engine also resumes older requests that died with another engine: their minions may still
+        wait. After that window requests are not resumed; otherwise an attacker could replay a
+        recorded request at a time of their choosing.
     """
 
     def __init__(self, catalog: Catalog, locks: Locks, max_age: float) -> None:
-        self._engine = catalog.engine
+        self.engine = catalog.engine
         self._locks = locks
         self._max_age = max_age
         self._started = time.monotonic()
-        self._instance = uuid.uuid4().hex
-        self._alive = locks.held(instance_key(self._instance), why="the engine")
+        self.instance = uuid.uuid4().hex
+        self._alive = locks.held(instance_key(self.instance), why="the engine")
         self._alive.__enter__()
 
     def close(self) -> None:
-        """End the engine's life in the journal: what still runs counts as died."""
+        """End the engine's life in the journal: its running requests count as died."""
         self._alive.__exit__(None, None, None)
 
     def begin(self, request_id: str, minion: str, digest: str, op: str, signed: float) -> JournalEntry:
-        """Record a request, unless it is known, and return what is known of it.
+        """Record a request, unless it is known, and return its entry.
 
-        :param signed: when it was signed, seconds since the epoch.
+        :param signed: time of the signature, seconds since the epoch.
         """
         from sqlalchemy import exc
 
         from .schema import requests
 
-        row = {"id": request_id, "minion": minion, "op": op, "digest": digest, "engine": self._instance, "received": signed}
+        row = {"id": request_id, "minion": minion, "op": op, "digest": digest, "engine": self.instance, "received": signed}
         if self._is_old(signed):
             # Never recorded as new: it may have been forgotten since the caller looked.
             return self._known(request_id) or JournalEntry(state="old", digest=digest)
         try:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 connection.execute(requests.insert().values(**row))
                 if self._has_room(connection, minion):
                     return JournalEntry(state="new", digest=digest)
@@ -87,10 +92,10 @@ class Journal:
             return self._known(request_id) or JournalEntry(state="running", digest=digest)
 
     def known(self, request_id: str) -> JournalEntry | None:
-        """Return what is known of a request, or None; nothing is recorded."""
+        """Return the entry of a request, or None; nothing is recorded."""
         from .schema import requests
 
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             found = connection.execute(requests.select().where(requests.c.id == request_id)).mappings().one_or_none()
         if found is None:
             return None
@@ -99,13 +104,15 @@ class Journal:
         return JournalEntry(state="running", digest=found["digest"])
 
     def finish(self, request_id: str, reply: bytes) -> None:
-        """Record the sealed reply of a request; of too many of its minion the oldest are dropped."""
+        """Record the sealed reply of a request. When its minion has too many bytes of replies, the
+        oldest are dropped.
+        """
         from sqlalchemy import func, select
 
         from .schema import requests
 
         size = func.length(requests.c.reply)
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             connection.execute(requests.update().where(requests.c.id == request_id).values(finished=time.time(), reply=reply))
             minion = connection.execute(select(requests.c.minion).where(requests.c.id == request_id)).scalar()
             if (connection.execute(select(func.sum(size)).where(requests.c.minion == minion)).scalar() or 0) <= MOST_BYTES:
@@ -122,15 +129,17 @@ class Journal:
                     return
 
     def prune(self, older_than: float, reads_older_than: float) -> int:
-        """Forget requests that were signed before a time, in seconds since the epoch, and return how many.
+        """Forget requests that were signed before a time, in seconds since the epoch, and return
+        how many.
 
-        What died with its engine and was not taken up again by now never will be.
+        A request that died with its engine and was not resumed by now never will be.
 
-        The caller refuses requests of that age, so none that is forgotten can be repeated. One that never finished
-        is kept for another day, since it may be running still.
+        The caller refuses requests of that age, so no forgotten request can be repeated. A request
+        that never finished is kept for another day, since it may still be running.
 
-        :param older_than: for what changes something; so old that no minion waits for the answer any more.
-        :param reads_older_than: for what has read, :data:`READS`.
+        :param older_than: for operations that change something; so old that no minion waits for
+            the answer any more.
+        :param reads_older_than: for operations that read, :data:`READS`.
         """
         from sqlalchemy import and_, or_
 
@@ -140,11 +149,13 @@ class Journal:
         old = and_(requests.c.received < older_than, ended)
         read = and_(requests.c.received < reads_older_than, requests.c.op.in_(READS), requests.c.finished.is_not(None))
         self._give_up()
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             return connection.execute(requests.delete().where(or_(old, read))).rowcount
 
     def _give_up(self) -> None:
-        """Write down which requests are too old to be taken up, so that no engine that comes later does so."""
+        """Write down which requests are too old to be resumed, so that no later engine resumes
+        them.
+        """
         from sqlalchemy import select
 
         from .schema import requests
@@ -152,13 +163,15 @@ class Journal:
         if not self._is_settled():
             return
         left = (requests.c.received < time.time() - self._max_age, requests.c.finished.is_(None))
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             for engine in connection.execute(select(requests.c.engine).where(*left).distinct()).scalars().all():
-                if engine not in (_NONE, self._instance) and not self._is_alive(engine):
+                if engine not in (_NONE, self.instance) and not self._is_alive(engine):
                     connection.execute(requests.update().where(*left, requests.c.engine == engine).values(engine=_NONE))
 
     def _has_room(self, connection: SqlConnection, minion: str) -> bool:
-        """Return whether a minion has no more requests than it may, after the oldest were forgotten where that can be done."""
+        """Return whether a minion has no more requests than it may, after the oldest were
+        forgotten where possible.
+        """
         from sqlalchemy import func, select
 
         from .schema import requests
@@ -171,7 +184,7 @@ class Journal:
         newest = select(requests.c.finished).where(*finished).order_by(requests.c.finished.desc())
         last = connection.execute(newest.offset(MOST_REQUESTS // 2).limit(1)).scalar()
         if last is not None:
-            # Those that are young enough to be taken must stay known.
+            # Requests that are young enough to be accepted must stay known.
             old = (*finished, requests.c.finished <= last, requests.c.received < time.time() - self._max_age)
             connection.execute(requests.delete().where(*old))
         return connection.execute(count).scalar_one() <= MOST_REQUESTS
@@ -180,13 +193,15 @@ class Journal:
         return time.time() - signed > self._max_age
 
     def _is_settled(self) -> bool:
-        """Return whether this engine has run for long enough that nobody waits for what died before it started."""
+        """Return whether this engine has run for so long that no minion waits for requests that
+        died before its start.
+        """
         return time.monotonic() - self._started > self._max_age
 
     def _known(self, request_id: str) -> JournalEntry | None:
         from .schema import requests
 
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             found = connection.execute(requests.select().where(requests.c.id == request_id)).mappings().one_or_none()
             if found is None:
                 return None
@@ -194,18 +209,19 @@ class Journal:
                 return JournalEntry(state="done", digest=found["digest"], reply=found["reply"])
             if found["engine"] == _NONE:
                 return JournalEntry(state="old", digest=found["digest"])
-            if found["engine"] == self._instance or self._is_alive(found["engine"]):
+            if found["engine"] == self.instance or self._is_alive(found["engine"]):
                 return JournalEntry(state="running", digest=found["digest"])
             if self._is_old(found["received"]) and self._is_settled():
                 return JournalEntry(state="old", digest=found["digest"])
-            # Its engine died. Where transactions read side by side, two engines may see that: the first to write takes it over.
+            # Its engine died. Where transactions read side by side, two engines may see that: the
+            # first to write resumes it.
             dead = (requests.c.id == request_id, requests.c.engine == found["engine"], requests.c.finished.is_(None))
-            mine = connection.execute(requests.update().where(*dead).values(engine=self._instance)).rowcount == 1
+            mine = connection.execute(requests.update().where(*dead).values(engine=self.instance)).rowcount == 1
             return JournalEntry(state="new" if mine else "running", digest=found["digest"])
 
     def _is_alive(self, instance: str) -> bool:
         try:
-            with self._locks.held(instance_key(instance), why="a look at it", timeout=0):
+            with self._locks.held(instance_key(instance), why="a look at the engine", timeout=0):
                 return False
         except AbortedError:
             return True

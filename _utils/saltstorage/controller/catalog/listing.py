@@ -1,4 +1,6 @@
-"""Finding volumes: filters and pages, done by the database with its indexes, however many volumes there are."""
+"""Finds volumes by filters and in pages; the database does the work with its indexes, however many
+volumes there are.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which volumes; None is any.
+    """The volumes that a person asks for; None is any.
 
     :ivar owner: minion id or ``shared``; may be a glob.
     :ivar backend: name of a backend.
@@ -43,11 +45,11 @@ class Filter:
 
     @classmethod
     def from_user(cls, *, labels: Any = None, limit: Any = None, after: Any = None, **equal: Any) -> Filter:
-        """Return the filter for what a person wrote.
+        """Return the filter for a person's words.
 
         :param labels: a mapping, or ``KEY=VALUE,KEY``.
         :param after: ``OWNER/NAME``.
-        :raises InvalidArgumentError: something is wrong; ``field`` says what.
+        :raises InvalidArgumentError: a value is wrong; ``field`` names it.
 
         >>> Filter.from_user(labels="env=prod,tier").labels
         {'env': 'prod', 'tier': None}
@@ -59,17 +61,17 @@ class Filter:
             raise InvalidArgumentError(f"there is no state {equal['state']!r}; one of {', '.join(model.VOLUME_STATES)}", field="state")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise InvalidArgumentError(f"limit must be a whole number of at least 1, not {limit!r}", field="limit")
-        return cls(labels=_labels(labels), limit=limit, after=_after(after), **equal)
+        return cls(labels=_parse_labels(labels), limit=limit, after=_parse_after(after), **equal)
 
 
 def find(catalog: Catalog, wanted: Filter) -> list[tuple[Volume, list[str]]]:
-    """Return volumes and the hosts that each is connected to, by owner and name."""
+    """Return volumes, each with the hosts that it is connected to, by owner and name."""
     from sqlalchemy import select
 
     found: list[Volume] = []
     with catalog.reading() as connection:
-        for owners in _owners(connection, wanted):
-            query = _query(wanted, owners)
+        for owners in _match_owners(connection, wanted):
+            query = build_query(wanted, owners)
             if wanted.limit is not None:
                 query = query.limit(wanted.limit - len(found))
             found += [Volume.from_wire(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]
@@ -77,7 +79,7 @@ def find(catalog: Catalog, wanted: Filter) -> list[tuple[Volume, list[str]]]:
                 break
         hosts: dict[str, list[str]] = {}
         table = schema.connections.c
-        for ids in _chunks([volume.id for volume in found]):
+        for ids in _split([volume.id for volume in found]):
             for volume_id, host in connection.execute(
                 select(table.volume_id, table.host).where(table.volume_id.in_(ids)).order_by(table.host)
             ):
@@ -85,7 +87,25 @@ def find(catalog: Catalog, wanted: Filter) -> list[tuple[Volume, list[str]]]:
     return [(volume, hosts.get(volume.id, [])) for volume in found]
 
 
-def _query(wanted: Filter, owners: list[str] | None) -> Select[Any]:
+def find_connected(catalog: Catalog, backend: str) -> Iterator[Volume]:
+    """Yield the volumes on a backend that a host is connected to, a part at a time."""
+    table = schema.connections.c
+    connected = schema.connections.select().where(table.volume_id == schema.volumes.c.id, table.state == model.CONNECTED).exists()
+    for volume, _ in paging.each(catalog, Volume, connected, backend=backend):
+        yield volume
+
+
+def find_copies(catalog: Catalog, volume_id: str) -> list[Volume]:
+    """Return the volumes that were made from a volume.
+
+    No index has the source, so the database looks at each row.
+    """
+    source = schema.volumes.c.source["id"].as_string()
+    return [found for found, _ in paging.each(catalog, Volume, source == volume_id)]
+
+
+def build_query(wanted: Filter, owners: list[str] | None) -> Select[Any]:
+    """Return the query for the volumes that a filter lets through."""
     from sqlalchemy import and_, select
 
     table = schema.volumes.c
@@ -103,12 +123,14 @@ def _query(wanted: Filter, owners: list[str] | None) -> Select[Any]:
         having = labels.key == key if value is None else and_(labels.key == key, labels.value == value)
         query = query.where(table.id.in_(select(labels.volume_id).where(having)))
     if wanted.after is not None:
-        query = query.where(paging.later((table.owner, table.name), wanted.after))
+        query = query.where(paging.is_after((table.owner, table.name), wanted.after))
     return query
 
 
-def _owners(connection: SqlConnection, wanted: Filter) -> Iterator[list[str] | None]:
-    """Yield the owners that a glob matches, some at a time and in the database's order; None when any will do."""
+def _match_owners(connection: SqlConnection, wanted: Filter) -> Iterator[list[str] | None]:
+    """Yield the owners that a glob matches, some at a time and in the database's order; None
+    stands for any owner.
+    """
     from sqlalchemy import select
 
     if wanted.owner is None or wanted.owner == "*":
@@ -117,17 +139,17 @@ def _owners(connection: SqlConnection, wanted: Filter) -> Iterator[list[str] | N
         yield [wanted.owner]
     else:
         owner = schema.volumes.c.owner
-        query = select(owner).distinct().where(paging.beginning(owner, [wanted.owner])).order_by(owner)
+        query = select(owner).distinct().where(paging.may_match(owner, [wanted.owner])).order_by(owner)
         found = [value for value in connection.execute(query).scalars() if fnmatch.fnmatchcase(value, wanted.owner)]
-        yield from _chunks(found)
+        yield from _split(found)
 
 
-def _chunks(values: list[str]) -> Iterator[list[str]]:
+def _split(values: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(values), paging.CHUNK):
         yield values[start : start + paging.CHUNK]
 
 
-def _labels(value: Any) -> dict[str, str | None]:
+def _parse_labels(value: Any) -> dict[str, str | None]:
     if value is None:
         return {}
     if isinstance(value, str):
@@ -139,7 +161,7 @@ def _labels(value: Any) -> dict[str, str | None]:
     return found
 
 
-def _after(value: Any) -> tuple[str, str] | None:
+def _parse_after(value: Any) -> tuple[str, str] | None:
     if value is None:
         return None
     owner, sign, name = value.partition("/") if isinstance(value, str) else ("", "", "")

@@ -1,7 +1,7 @@
 """The tables of the catalog.
 
-Their names begin with ``storage_``, so that cinderlib's metadata, which has tables ``volumes`` and ``snapshots``, can live in the
-same database. Every look-up that the service makes has an index.
+Their names begin with ``storage_``, so that cinderlib's metadata, which has tables ``volumes`` and
+``snapshots``, can live in the same database. Every look-up of the service has an index.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
-#: Raised when the tables change; a catalog of another version is refused, not guessed at.
+#: Raised when the tables change; a catalog of another version is refused.
 SCHEMA_VERSION = 1
 
 metadata = MetaData()
@@ -38,16 +38,16 @@ class _Utf8(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, _dialect: Any) -> bytes | None:
-        """Return what the database gets."""
+        """Return the value for the database."""
         return None if value is None else value.encode()
 
     def process_result_value(self, value: bytes | None, _dialect: Any) -> str | None:
-        """Return what the database gave."""
+        """Return the text for a value of the database."""
         return None if value is None else bytes(value).decode()
 
 
-# Names are compared byte by byte everywhere. Left to themselves, MySQL takes no regard of case, nor, with most collations that are binary,
-# of blanks at the end, and PostgreSQL orders by a language.
+# Names are compared byte by byte everywhere. By default MySQL ignores case and, with most binary
+# collations, blanks at the end; PostgreSQL orders by a language.
 _name = String(255).with_variant(_Utf8(255), "mysql", "mariadb").with_variant(String(255, collation="C"), "postgresql")
 _text = String(255).with_variant(mysql.VARCHAR(255, charset="utf8mb4"), "mysql", "mariadb")
 _id = String(36)

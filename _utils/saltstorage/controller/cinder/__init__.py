@@ -1,1 +1,1 @@
-"""All that knows Cinder and cinderlib."""
+"""Cinder and cinderlib: only this room knows them."""

@@ -1,4 +1,4 @@
-"""cinderlib's ``Backend``, less what does not suit a process of Salt. Imported by :mod:`.bridge` alone."""
+"""cinderlib's ``Backend``, adapted to a process of Salt. Only :mod:`.bridge` imports it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Backend(cinderlib.Backend):
         name = driver_cfg["volume_backend_name"]
         with self._config_lock:
             config = super()._get_backend_config(driver_cfg)
-            # cinderlib leaves the values on an object of oslo.config's cache, which a driver that loads in another thread may drop
-            # before this one has read them.  Overrides of the backend's own group stay.
+            # cinderlib leaves the values on an object of oslo.config's cache, which a driver that
+            # loads in another thread may drop before this driver has read them. Overrides of the
+            # backend's own group stay.
             self._clear_options(name)
             for key, value in driver_cfg.items():
                 definition = option(key)
@@ -57,7 +58,8 @@ class Backend(cinderlib.Backend):
     def _set_cinder_config(cls, host: str, locks_path: str, cinder_config_params: dict[str, Any]) -> None:
         parse_args = cfg._CachedArgumentParser.parse_args
         super()._set_cinder_config(host, locks_path, cinder_config_params)
-        # cinderlib makes every parser of oslo.config in the process ignore its arguments; nothing here parses any.
+        # cinderlib makes every parser of oslo.config in the process ignore its arguments; this
+        # process parses none.
         cfg._CachedArgumentParser.parse_args = parse_args  # type: ignore[method-assign]
         # cinderlib assigns these two, which lasts until oslo.config drops its cache.
         cfg.CONF.set_override("lock_path", locks_path, "oslo_concurrency")
@@ -66,11 +68,13 @@ class Backend(cinderlib.Backend):
 
     @classmethod
     def _set_logging(cls, disable_logs: bool) -> None:
-        """Leave the logging of the process alone; :mod:`.logs` does what is needed."""
+        """Leave the logging of the process alone; :mod:`.logs` does the necessary part."""
 
     @classmethod
     def _set_priv_helper(cls, root_helper: str) -> None:
-        """Run commands with ``root_helper`` before them, without the rootwrap files that an OpenStack service has."""
+        """Run commands with ``root_helper`` before them, without the rootwrap files that an
+        OpenStack service has.
+        """
         is_root = os.geteuid() == 0
         cinder_utils.get_root_helper = lambda: root_helper
         if root_helper:
@@ -83,7 +87,7 @@ class Backend(cinderlib.Backend):
         os_brick.privileged.default.set_client_mode(not is_root)
 
 
-# Cinder's RBD driver still reads it, and cinderlib offers it, but Cinder does not define it any more.
+# Cinder's RBD driver still reads it, and cinderlib offers it, but Cinder no longer defines it.
 RBD_KEYRING = cfg.StrOpt("rbd_keyring_conf", default="", help="Path of the Ceph keyring file of the user rbd_user.")
 cfg.CONF.register_opt(RBD_KEYRING, group="backend_defaults")
 

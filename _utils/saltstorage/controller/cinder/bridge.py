@@ -1,14 +1,16 @@
-"""What it takes to run cinderlib on current Cinder, inside a process that belongs to Salt.
+"""Runs cinderlib on current Cinder, inside a process that belongs to Salt.
 
-cinderlib 5.2.0, its last release, was written for Cinder up to 23.  Since then Cinder moved
-``cinder.db.sqlalchemy.{api,models}`` to ``cinder.db.{api,models}`` and dropped the ``DBAPI`` indirection from ``cinder.db.api``.
-:func:`setup` puts both back before cinderlib's persistence is imported.
+cinderlib 5.2.0, its last release, was written for Cinder up to 23. Since then Cinder moved
+``cinder.db.sqlalchemy.{api,models}`` to ``cinder.db.{api,models}`` and dropped the ``DBAPI``
+indirection from ``cinder.db.api``. :func:`setup` restores both before cinderlib's persistence is
+imported.
 
-cinderlib also behaves as if the process were its own: it disables all loggers, turns TLS warnings off, edits the
-rootwrap files of a virtual environment and leaves an import hook that fakes packages such as ``jsonschema`` for everybody.
-Here none of that reaches the rest of the process.
+cinderlib also behaves as if the process were its own: it disables all loggers, turns TLS warnings
+off, edits the rootwrap files of a virtual environment and leaves an import hook that fakes
+packages such as ``jsonschema`` for everybody. Here none of that reaches the rest of the process.
 
-Nothing here is imported or set up before a backend is loaded, so a forked child of a process that only reads has nothing to undo.
+Nothing is imported or set up before a backend is loaded, so a forked child of a process that only
+reads has nothing to undo.
 """
 
 from __future__ import annotations
@@ -28,12 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FailedPreconditionError
-from ..catalog.database import alone
+from ..catalog.database import lock_tables, prepare_file
 from . import logs
 
 log = logging.getLogger(__name__)
 
-#: The part before ``@`` in Cinder's ``host``: the same on every master, so that all see the same volumes.
+#: The part before ``@`` in Cinder's ``host``: the same on every master, so that all see the same
+#: volumes.
 HOST = "saltstorage"
 
 _lock = threading.RLock()
@@ -42,14 +45,20 @@ _fakes: dict[str, types.ModuleType] = {}
 
 
 def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]:
-    """Set cinderlib up for this process and return its ``Backend`` class. Later calls return the same.
+    """Set cinderlib up for this process and return its ``Backend`` class. Later calls return the
+    same.
 
-    :param database_url: SQLAlchemy URL for cinderlib's metadata; a SQLite file is created with mode 0600.
-    :param state_dir: directory for locks and for files of target helpers, created with mode 0700; that of the first call stays.
-    :param root_helper: command prefix such as ``sudo`` for a controller that is not root; empty for none.
-    :raises FailedPreconditionError: cinderlib or Cinder is not installed, or this process was set up otherwise before.
+    :param database_url: SQLAlchemy URL for cinderlib's metadata; an SQLite file is created with
+        mode 0600.
+    :param state_dir: directory for locks and for files of target helpers, created with mode 0700;
+        later calls do not change it.
+    :param root_helper: command prefix such as ``sudo`` for a controller that is not root; empty
+        for none.
+    :raises FailedPreconditionError: cinderlib or Cinder is not installed, or an earlier call had
+        other parameters.
 
-    >>> Backend = setup("sqlite:////var/lib/salt-storage/controller/cinderlib.sqlite", "/var/lib/salt-storage/controller")
+    >>> state = "/var/lib/salt-storage/controller"
+    >>> Backend = setup(f"sqlite:///{state}/cinderlib.sqlite", state)  # doctest: +SKIP
     """
     global _done
     wanted = (database_url, root_helper)
@@ -59,11 +68,12 @@ def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]
             locks = Path(state_dir, "locks", "cinder")
             locks.mkdir(mode=0o700, parents=True, exist_ok=True)
             backend_class = load()
-            url = _prepare_database(database_url)
+            url = prepare_file(database_url)
             from .backend import DBPersistence
 
-            # Migrations of one database by two processes at once would collide. They may be of two hosts, if the database is no file.
-            with quiet(), fake_packages(), _exclusive(locks / "setup.lock"), alone(url, "metadata"):
+            # Two processes that migrate one database at once would collide. They may run on two
+            # hosts, if the database is no file.
+            with quiet(), fake_packages(), _exclusive(locks / "setup.lock"), lock_tables(url, "metadata"):
                 backend_class.global_setup(
                     file_locks_path=str(locks),
                     root_helper=root_helper,
@@ -83,7 +93,8 @@ def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]
 
 
 def load() -> type[Any]:
-    """Import Cinder and cinderlib, made to fit each other, and return the ``Backend`` class; set nothing up yet.
+    """Import Cinder and cinderlib, adapted to each other, and return the ``Backend`` class; set
+    nothing up yet.
 
     :raises FailedPreconditionError: a package is missing.
     """
@@ -91,7 +102,7 @@ def load() -> type[Any]:
         try:
             _prefer_threads()
             _import_eventlet()
-            _put_back_moved_modules()
+            _restore_moved_modules()
             from .backend import Backend
         except ModuleNotFoundError as error:
             raise FailedPreconditionError(
@@ -110,15 +121,17 @@ def import_driver_module(name: str) -> types.ModuleType:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what is imported or set up inside from changing the process: loggers, warnings, environment, exception hook.
+    """Keep imports and setups inside from changing the process: loggers, warnings, environment,
+    exception hook.
 
-    Only while ``_lock`` is held: what is put back would be wrong if two threads did this at once.
+    Only while ``_lock`` is held: two threads at once would restore a wrong state.
     """
     state = logs.LoggingState()
     hook = sys.excepthook
     greendns = os.environ.get("EVENTLET_NO_GREENDNS")
     with warnings.catch_warnings():
-        # Deprecation warnings of libraries that meet newer libraries: nothing that an operator could act on.
+        # Deprecation warnings of libraries that meet newer libraries: an operator can do nothing
+        # about them.
         warnings.simplefilter("ignore")
         try:
             yield
@@ -132,12 +145,13 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def fake_packages() -> Iterator[None]:
-    """Let cinderlib's stand-ins for packages that drivers import but never call be found, inside only, while ``_lock`` is held.
+    """Let cinderlib's stand-ins be found for packages that drivers import but never call; inside
+    only, while ``_lock`` is held.
 
-    They save a second and 15 MB. cinderlib leaves them in place for good, so that a later ``import jsonschema`` anywhere in
-    the process would get a stand-in.
+    They save a second and 15 MB. cinderlib leaves them in place for good, so that a later ``import
+    jsonschema`` anywhere in the process would get a stand-in.
     """
-    faker = _faker()
+    faker = _load_faker()
     if faker in sys.meta_path:  # nested
         yield
         return
@@ -154,8 +168,10 @@ def fake_packages() -> Iterator[None]:
                 _fakes[name] = sys.modules.pop(name)
 
 
-def _faker() -> Any:
-    """Return cinderlib's import hook without importing cinderlib, which would import all of Cinder before the hook is there."""
+def _load_faker() -> Any:
+    """Return cinderlib's import hook without importing cinderlib, which would import all of Cinder
+    before the hook is there.
+    """
     name = "cinderlib._fake_packages"
     if name not in sys.modules:
         package = importlib.util.find_spec("cinderlib")
@@ -171,12 +187,12 @@ def _faker() -> Any:
         sys.modules[name] = module
         spec.loader.exec_module(module)
         sys.meta_path.remove(module.faker)
-        # A package that is loaded is real; faking more of its modules would mix the two.
+        # A package that is loaded is real; fakes of further modules of it would mix the two.
         module.faker.packages = [package for package in module.faker.packages if package not in sys.modules]
     return sys.modules[name].faker
 
 
-def _put_back_moved_modules() -> None:
+def _restore_moved_modules() -> None:
     """Give cinderlib the names that Cinder had when it was written."""
     import cinder.db.api
     import cinder.db.models
@@ -190,13 +206,16 @@ def _put_back_moved_modules() -> None:
         sys.modules["cinder.db.sqlalchemy.api"] = cinder.db.api
         sys.modules["cinder.db.sqlalchemy.models"] = cinder.db.models
     if not hasattr(cinder.db.api, "_BACKEND_MAPPING"):
-        # oslo.db's DBAPI imports what the mapping names, calls get_backend() in it, and passes calls on to the result.
+        # oslo.db's DBAPI imports the module of the mapping, calls get_backend() in it, and passes
+        # calls on to the result.
         cinder.db.api._BACKEND_MAPPING = {"sqlalchemy": "cinder.db.api"}
         cinder.db.api.get_backend = lambda: cinder.db.api
 
 
 def _prefer_threads() -> None:
-    """Make oslo.service's loops, with which drivers wait, use threads as Salt does. Its default is eventlet."""
+    """Make the loops of oslo.service, with which drivers wait, use threads as Salt does. Its
+    default is eventlet.
+    """
     from oslo_service import backend
 
     # cotyledon, which the threading form needs, is an extra of oslo.service.
@@ -205,10 +224,11 @@ def _prefer_threads() -> None:
 
 
 def _import_eventlet() -> None:
-    """Import eventlet, as Cinder will, in a thread that nobody waits for.
+    """Import eventlet, as Cinder will, in a thread that no thread waits for.
 
-    It makes a second copy of the module threading, which takes the thread that it is made in for the main thread, and takes over what tells
-    that this thread has ended (before Python 3.13): who joins it waits for ever.
+    It makes a second copy of the module threading, which takes the importing thread for the main
+    thread and (before Python 3.13) takes over the mark of its end: join() on that thread never
+    returns.
     """
     if "eventlet" in sys.modules or importlib.util.find_spec("eventlet") is None:
         return
@@ -225,25 +245,6 @@ def _import_eventlet() -> None:
 
     threading.Thread(target=run, name="storage-eventlet", daemon=True).start()
     imported.wait()
-
-
-def _prepare_database(url: str) -> str:
-    """Create a SQLite file privately (it holds CHAP secrets) in WAL mode, and let writers wait for each other."""
-    import sqlite3
-
-    import sqlalchemy
-
-    parsed = sqlalchemy.make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        return url
-    path = Path(parsed.database)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    if "timeout" not in parsed.query:
-        parsed = parsed.update_query_dict({"timeout": "30"})
-    return parsed.render_as_string(hide_password=False)
 
 
 @contextlib.contextmanager

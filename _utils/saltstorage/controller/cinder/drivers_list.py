@@ -1,6 +1,7 @@
-"""Lists the Cinder drivers that are installed, with their options, as Cinder's own registry has them.
+"""Lists the installed Cinder drivers with their options, as Cinder's own registry has them.
 
-The drivers are imported in a process of their own: a hundred vendors' modules would stay in the memory of the engine.
+The drivers are imported in a process of their own: a hundred vendors' modules would stay in the
+memory of the engine.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ _PROTOCOLS = {"iscsi": "iSCSI", "fc": "FC", "fibrechannel": "FC", "nvme": "NVMe-
 
 
 def list_drivers(name: str = "", *, options: bool = True) -> list[dict[str, Any]]:
-    """Return the drivers whose class path contains ``name``, sorted by class path. Takes seconds: drivers are slow to import.
+    """Return the drivers whose class path contains ``name``, sorted by class path.
+
+    Takes seconds: drivers are slow to import.
 
     :param name: part of the class path, case ignored; empty for all.
     :param options: whether to include each driver's options.
-    :return: for each driver ``class`` (for the option ``volume_driver``), ``name``, ``vendor``, ``protocol`` (empty when it depends on
-        options), ``version``, ``wiki``, ``supported``, ``description``, ``missing`` (Python modules that its code looked for in vain),
-        ``error`` (why it cannot be imported, else empty), and ``options``: ``name``, ``type``, ``default``, ``required``,
-        ``secret``, ``choices`` and ``help`` of each.
+    :return: for each driver ``class`` (for the option ``volume_driver``), ``name``, ``vendor``,
+        ``protocol`` (empty when it depends on options), ``version``, ``wiki``, ``supported``,
+        ``description``, ``missing`` (Python modules that its code could not import), ``error``
+        (why it cannot be imported, else empty), and ``options``: ``name``, ``type``, ``default``,
+        ``required``, ``secret``, ``choices`` and ``help`` of each.
     :raises FailedPreconditionError: Cinder or cinderlib is not installed.
 
     >>> [driver["name"] for driver in list_drivers("saltstorage")]
-    ['FileDriver']
+    ['FileDriver', 'FileISCSIDriver', 'LVMISCSIDriver']
     """
     root = str(Path(__file__).parents[3])
     path = os.pathsep.join([root, *(entry for entry in sys.path if entry)])
@@ -65,27 +69,29 @@ def _collect(name: str) -> list[dict[str, Any]]:
 
     bridge.load()
     found = []
-    for module_name, class_names in _modules():
+    for module_name, class_names in _find_modules():
         wanted = [class_name for class_name in class_names if name.lower() in f"{module_name}.{class_name}".lower()]
         if not wanted:
             continue
         try:
             module = bridge.import_driver_module(module_name)
-        except BaseException as error:  # a module may do anything, sys.exit() included
+        except BaseException as error:  # A module may do anything, sys.exit() included.
             if isinstance(error, KeyboardInterrupt):
                 raise
-            found += [_unusable(module_name, class_name, error) for class_name in wanted]
+            found += [_describe_unusable(module_name, class_name, error) for class_name in wanted]
             continue
         for class_name in wanted:
             try:
                 found.append(_describe(getattr(module, class_name)))
             except Exception as error:
-                found.append(_unusable(module_name, class_name, error))
+                found.append(_describe_unusable(module_name, class_name, error))
     return sorted(found, key=lambda driver: str(driver["class"]))
 
 
-def _modules() -> list[tuple[str, list[str]]]:
-    """Return the modules that register drivers and the names of those, from the source, so that one need not import the others."""
+def _find_modules() -> list[tuple[str, list[str]]]:
+    """Return the modules that register drivers, each with its classes' names, from the source, so
+    that the others need no import.
+    """
     import cinder.volume.drivers
 
     places = [(Path(cinder.volume.drivers.__file__).parent, "cinder.volume.drivers"), (Path(__file__).parents[2] / "drivers", _OWN)]
@@ -104,33 +110,33 @@ def _describe(driver: type[Any]) -> dict[str, Any]:
     from cinder.interface import util
 
     from . import backend
-    from .options import missing_modules
+    from .options import find_missing_modules
 
     info = util.DriverInfo(driver)
     extra = [backend.RBD_KEYRING] if info.class_name == "RBDDriver" else []
     return {
         "class": info.class_fqn,
         "name": info.class_name,
-        "vendor": _vendor(info.class_fqn, driver),
-        "protocol": _protocol(info.class_fqn, driver),
+        "vendor": _find_vendor(info.class_fqn, driver),
+        "protocol": _find_protocol(info.class_fqn, driver),
         "version": str(info.version or ""),
         "wiki": f"https://wiki.openstack.org/wiki/ThirdPartySystems/{info.ci_wiki_name}" if info.ci_wiki_name else "",
         "supported": bool(info.supported),
         "description": " ".join((inspect.getdoc(driver) or "").partition("\n\n")[0].split()),
-        "missing": missing_modules(driver),
+        "missing": find_missing_modules(driver),
         "error": "",
-        "options": [_option(option) for option in [*info.driver_options, *extra]],
+        "options": [_describe_option(option) for option in [*info.driver_options, *extra]],
     }
 
 
-def _unusable(module: str, name: str, error: BaseException) -> dict[str, Any]:
+def _describe_unusable(module: str, name: str, error: BaseException) -> dict[str, Any]:
     path = f"{module}.{name}"
     missing = [error.name] if isinstance(error, ModuleNotFoundError) and error.name else []
     return {
         "class": path,
         "name": name,
-        "vendor": _vendor(path, None),
-        "protocol": _protocol(path, None),
+        "vendor": _find_vendor(path, None),
+        "protocol": _find_protocol(path, None),
         "version": "",
         "wiki": "",
         "supported": True,
@@ -141,14 +147,14 @@ def _unusable(module: str, name: str, error: BaseException) -> dict[str, Any]:
     }
 
 
-def _option(option: Any) -> dict[str, Any]:
+def _describe_option(option: Any) -> dict[str, Any]:
     kind = option.type
     choices = getattr(kind, "choices", None)
     default = option.default
     return {
         "name": option.dest,
         "type": str(getattr(kind, "type_name", None) or kind),
-        # Objects such as addresses have a spelling, and nothing else is plain.
+        # Objects such as addresses have a text form only.
         "default": default if default is None or isinstance(default, bool | int | float | str | list | dict) else str(default),
         "required": bool(option.required),
         "secret": bool(option.secret),
@@ -157,8 +163,8 @@ def _option(option: Any) -> dict[str, Any]:
     }
 
 
-def _vendor(path: str, driver: type[Any] | None) -> str:
-    """Return what the driver calls its vendor, else the folder or module of its code."""
+def _find_vendor(path: str, driver: type[Any] | None) -> str:
+    """Return the vendor by the driver's own word, else by the folder or module of its code."""
     for attribute in ("VENDOR", "VENDOR_NAME", "vendor_name"):
         value = getattr(driver, attribute, None)
         if isinstance(value, str) and value:
@@ -166,8 +172,8 @@ def _vendor(path: str, driver: type[Any] | None) -> str:
     return path.removeprefix("cinder.volume.drivers.").partition(".")[0].replace("_", " ")
 
 
-def _protocol(path: str, driver: type[Any] | None) -> str:
-    """Return the protocol that the class or its name tells; many drivers learn it from their options."""
+def _find_protocol(path: str, driver: type[Any] | None) -> str:
+    """Return the protocol by the class or its name; many drivers learn it from their options."""
     for attribute in ("PROTOCOL", "STORAGE_PROTOCOL", "protocol", "storage_protocol"):
         value = getattr(driver, attribute, None)
         if isinstance(value, list | tuple) and value:
@@ -184,7 +190,7 @@ def _main() -> None:
         answer: Any = _collect(sys.argv[1] if len(sys.argv) > 1 else "")
     except FailedPreconditionError as error:
         answer = {"error": error.message}
-    # A driver may have printed something; what counts is after the null character.
+    # A driver may have printed something; the answer follows the null character.
     sys.stdout.write("\0" + json.dumps(answer, default=str))
 
 

@@ -1,7 +1,8 @@
-"""The one place where exceptions of Cinder, oslo and the drivers' libraries become the project's errors: by type, never by text.
+"""The one place where exceptions of Cinder, oslo and the drivers' libraries become the project's
+errors: by type, never by text.
 
-What a library says may hold secrets (a failed command with its arguments, an SQL statement with its values), so a message is
-masked, and of those two kinds only the name is kept.
+A library's message may hold secrets (a failed command with its arguments, an SQL statement with
+its values), so messages are masked, and of commands and statements only the name is kept.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ _FAULTS = (AssertionError, AttributeError, LookupError, NameError, TypeError, Va
 
 
 @contextlib.contextmanager
-def translated(doing: str, *, default: type[errors.StorageError] = errors.InternalError) -> Iterator[None]:
-    """Raise what is raised inside as a class of :mod:`saltstorage.errors`.
+def map_errors(doing: str, *, default: type[errors.StorageError] = errors.InternalError) -> Iterator[None]:
+    """Raise every exception inside as a class of :mod:`saltstorage.errors`.
 
-    :param doing: what was being done, for the message: ``"create volume 1c2f…"``.
+    :param doing: the attempt, for the message: ``"create volume 1c2f…"``.
     :param default: the class for an exception that says no more than that the backend failed.
 
-    >>> with translated("create volume 1c2f"):
-    ...     driver.create_volume(volume)
+    >>> with map_errors("create volume 1c2f"):
+    ...     raise TypeError("no such thing")
+    Traceback (most recent call last):
+    ...
+    saltstorage.errors.InternalError: INTERNAL: could not create volume 1c2f: TypeError: no such
+    thing
     """
     try:
         yield
@@ -41,7 +46,7 @@ def translated(doing: str, *, default: type[errors.StorageError] = errors.Intern
     except Exception as error:
         new = translate(error, doing, default=default)
         log.log(logging.ERROR if new.code == "INTERNAL" else logging.DEBUG, "storage: %s\n%s", new, logs.trace(error))
-        # Not chained: whoever prints a chain prints what the library said, secrets included.
+        # Not chained: a printed chain shows the library's message, secrets included.
         raise new from None
 
 
@@ -54,24 +59,24 @@ def translate(error: BaseException, doing: str, *, default: type[errors.StorageE
         return errors.FailedPreconditionError(
             f"could not {doing}: the Python package {package!r} is not installed on the controller", details={"package": package}
         )
-    for kind, cls, hint in _table():
+    for kind, cls, hint in _build_table():
         if isinstance(error, kind):
             return (cls or default)(f"could not {doing}: {hint + ': ' if hint else ''}{describe(error)}")
     if isinstance(error, OSError):
-        return _os_error(error, doing)
+        return _map_os_error(error, doing)
     if isinstance(error, _FAULTS):
         default = errors.InternalError
     return default(f"could not {doing}: {describe(error)}")
 
 
 def is_gone(error: BaseException) -> bool:
-    """Return whether the exception says that the volume or snapshot is not there (any more)."""
+    """Return whether the exception says that the volume or snapshot is missing, now or always."""
     from cinder import exception
 
     return isinstance(error, exception.VolumeNotFound | exception.SnapshotNotFound | exception.VolumeSnapshotNotFound)
 
 
-def _os_error(error: OSError, doing: str) -> errors.StorageError:
+def _map_os_error(error: OSError, doing: str) -> errors.StorageError:
     what = f"could not {doing}: {os.strerror(error.errno) if error.errno else type(error).__name__}"
     what += f": {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -86,8 +91,10 @@ def _os_error(error: OSError, doing: str) -> errors.StorageError:
 
 
 @functools.cache
-def _table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
-    """Return (types, class or None for the caller's default, hint), the first that fits counts: subclasses before their bases."""
+def _build_table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
+    """Return (types, class or None for the caller's default, hint); the first row that fits
+    counts: subclasses before their bases.
+    """
     import paramiko
     import requests
     from cinder import exception as cinder

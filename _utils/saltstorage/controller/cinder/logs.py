@@ -45,7 +45,8 @@ MASK = "***"
 
 
 def add_secret(value: Any) -> None:
-    """Mask a ``value`` of the configuration wherever it stands in a log record of a library or in a message of ours, for good.
+    """Mask a ``value`` of the configuration in every log record of a library and every message of
+    ours, for good.
 
     Short values are not masked.
     """
@@ -56,13 +57,16 @@ def add_secret(value: Any) -> None:
 def keep_secrets(volume_id: str, values: Iterable[str]) -> None:
     """Mask these secrets of a volume likewise, until it has others.
 
-    :param values: all that it has now; none when its export and its credentials, or the volume itself, are gone.
+    :param values: all its present secrets; none when its export and its credentials, or the volume
+        itself, are gone.
     """
     _secrets.keep(volume_id, values)
 
 
 def mask(text: str) -> str:
-    """Return ``text`` without the secrets that are known and without what looks like a password in it."""
+    """Return ``text`` without the known secrets and without anything that looks like a
+    password.
+    """
     from oslo_utils import strutils
 
     return str(strutils.mask_password(_secrets.mask(text, MASK), secret=MASK))
@@ -71,13 +75,14 @@ def mask(text: str) -> str:
 def describe(error: BaseException) -> str:
     """Return an exception's type and message without secrets, on one line, at most 600 characters.
 
-    Of a failed command only the program's name is told, and of a failed SQL statement nothing: their arguments hold CHAP secrets.
+    Of a failed command only the program's name is shown, and of a failed SQL statement nothing:
+    their arguments hold CHAP secrets.
     """
     from oslo_concurrency import processutils
     from oslo_db import exception as db_exception
 
     if isinstance(error, processutils.ProcessExecutionError):
-        return f"the command {_program(error.cmd)!r} failed with exit code {error.exit_code}"
+        return f"the command {_find_program(error.cmd)!r} failed with exit code {error.exit_code}"
     if isinstance(error, db_exception.DBError):
         return f"the metadata database failed ({type(error).__name__})"
     text = " ".join(mask(str(error)).split())
@@ -85,7 +90,9 @@ def describe(error: BaseException) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """Return the traceback of an exception and of those it came from, each with :func:`describe`, oldest first."""
+    """Return the traceback of an exception and of its causes, each with :func:`describe`, oldest
+    first.
+    """
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < 8:
@@ -94,8 +101,10 @@ def trace(error: BaseException) -> str:
     return "\n\nthen:\n\n".join(reversed(parts))
 
 
-def _program(command: Any) -> str:
-    """Return the name of the program in a command line, without its arguments and without what it was run by."""
+def _find_program(command: Any) -> str:
+    """Return the name of the program in a command line, without its arguments and without wrappers
+    such as sudo.
+    """
     try:
         words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command or ()]
     except ValueError:
@@ -106,7 +115,9 @@ def _program(command: Any) -> str:
 
 
 class MaskSecrets(logging.Filter):
-    """Masks the message and the traceback of a record; it only sees records that are to be written."""
+    """Masks the message and the traceback of a record; it only sees records that will
+    be written.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record in place and let it pass."""
@@ -129,9 +140,11 @@ _filter = MaskSecrets()
 
 
 def tame() -> None:
-    """Set the libraries' loggers to WARNING where nobody set a level, and mask secrets in all of them.
+    """Set the libraries' loggers to WARNING where nobody set a level, and mask secrets in all of
+    them.
 
-    An operator who sets a level, for example with Salt's ``log_granular_levels: {cinder: debug}``, gets it.
+    An operator who sets a level, for example with Salt's ``log_granular_levels: {cinder: debug}``,
+    gets it.
     """
     for name in LIBRARIES:
         logger = logging.getLogger(name)
@@ -141,33 +154,34 @@ def tame() -> None:
         logger = logging.getLogger(name)
         if logger.level < logging.INFO:
             logger.setLevel(logging.INFO)
-    # A filter of a logger does not see the records of its children, hence on each.
+    # A filter of a logger does not see the records of its children, hence a filter on each.
     for name, known in list(logging.root.manager.loggerDict.items()):
         if isinstance(known, logging.Logger) and name.partition(".")[0] in LIBRARIES and _filter not in known.filters:
             known.addFilter(_filter)
 
 
 class LoggingState:
-    """The logging of the process as it was when this was made."""
+    """The logging of the process at the moment when this was made."""
 
     def __init__(self) -> None:
-        self._loggers = {logger: self._of(logger) for logger in self._all()}
+        self._loggers = {logger: self._read(logger) for logger in self._loggers_of_the_process()}
         self._disable = logging.root.manager.disable
-        self._warnings: Any = sys.modules["warnings"].showwarning  # logging.captureWarnings replaces it
+        # logging.captureWarnings replaces it
+        self._warnings: Any = sys.modules["warnings"].showwarning
         self._captured: Any = getattr(logging, "_warnings_showwarning", None)
 
     @staticmethod
-    def _all() -> list[logging.Logger]:
+    def _loggers_of_the_process() -> list[logging.Logger]:
         return [logging.root, *(logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))]
 
     @staticmethod
-    def _of(logger: logging.Logger) -> tuple[Any, ...]:
+    def _read(logger: logging.Logger) -> tuple[Any, ...]:
         return logger.level, list(logger.handlers), list(logger.filters), logger.propagate, logger.disabled
 
     def restore(self) -> None:
-        """Put back what was changed in loggers that were there before."""
+        """Undo the changes in loggers that existed before."""
         for logger, before in self._loggers.items():
-            if self._of(logger) != before:
+            if self._read(logger) != before:
                 level, handlers, filters, propagate, disabled = before
                 logger.setLevel(level)
                 logger.handlers[:] = handlers

@@ -1,13 +1,16 @@
-"""Cinder's LVM driver, made to finish what was cut off, and to list while others are at work.
+"""Cinder's LVM driver, made to finish interrupted work, and to list while others are at work.
 
-``lvextend`` fails when the logical volume has the size already.  So an extension that is repeated after the controller was killed, or
-after the target could not be told of the new size, failed for ever (seen with Cinder 29).
+``lvextend`` fails when the logical volume has the size already. So an extension failed for ever
+when it was repeated after the controller was killed, or after the target did not learn the new
+size (seen with Cinder 29).
 
-To set a thick volume back, LVM merges the snapshot into it, which is gone then, and Cinder makes it anew.  Cut off between the two, a
-repetition found nothing to merge, for ever.
+To set a thick volume back, LVM merges the snapshot into it; the snapshot is then gone, and Cinder
+makes it anew. After an interruption between the two, a repetition found nothing to merge, for
+ever.
 
-To list, Cinder asks for each logical volume by its name, and fails when one was deleted since it asked for the names.  It takes the
-snapshots of thin volumes for volumes, and a pool that nothing has open for one that can be taken over, which would rename it.
+To list, Cinder asks for each logical volume by its name, and fails when a volume was deleted since
+it asked for the names. It takes the snapshots of thin volumes for volumes, and an unused pool for
+a volume that can be taken over, which would rename the pool.
 """
 
 from __future__ import annotations
@@ -19,12 +22,12 @@ from typing import Any
 from cinder import exception
 from cinder.volume.drivers import lvm
 
-#: How Cinder's snapshots begin: LVM keeps ``snapshot`` for itself.
+#: The start of the names of Cinder's snapshots: LVM keeps ``snapshot`` for itself.
 _SNAPSHOT = "_snapshot-"
 
 
 class Report:
-    """What one command says of the logical volumes of a group; asked as Cinder's driver asks the group.
+    """One command's report of the logical volumes of a group, with the methods of Cinder's group.
 
     :param group: Cinder's ``LVM``.
     """
@@ -36,7 +39,9 @@ class Report:
         self._rows: dict[str, list[str]] = {name: rest for name, *rest in rows}
 
     def has(self, name: str) -> bool:
-        """Return whether there is such a volume or snapshot; a snapshot that is being merged is none any more."""
+        """Return whether there is such a volume or snapshot; a snapshot that is being merged no
+        longer counts.
+        """
         return name in self._rows
 
     def has_tag(self, name: str, tag: str) -> bool:
@@ -48,11 +53,15 @@ class Report:
         return [{"name": name, "size": size} for name, (size, *_) in self._rows.items()]
 
     def lv_is_snapshot(self, name: str) -> bool:
-        """Return whether it is a snapshot. Only its name tells a thin one from a thin volume that was made from another."""
+        """Return whether it is a snapshot. Only its name tells a thin snapshot from a thin volume
+        that was made from another.
+        """
         return name.startswith(_SNAPSHOT) or self._rows[name][1].startswith("s")
 
     def lv_is_open(self, name: str) -> bool:
-        """Return whether somebody has its device open, or it is a pool, which is there to be used."""
+        """Return whether a process has its device open, or it is a pool, whose purpose is to be
+        used.
+        """
         return self._rows[name][1][5] == "o" or self.is_pool(name)
 
     def is_pool(self, name: str) -> bool:
@@ -60,24 +69,29 @@ class Report:
         return self._rows[name][1].startswith("t")
 
     def lv_get_origin(self, name: str) -> str | None:
-        """Return the name of what it is a snapshot of."""
+        """Return the name of the volume that it is a snapshot of."""
         return self._rows[name][2] or None
 
 
 class LVMVolumeDriver(lvm.LVMVolumeDriver):
-    """Extends a logical volume only when it is smaller than wanted, and tells its target either way; lists as of one moment."""
+    """Extends a logical volume only when it is too small, and tells its target either way; lists a
+    single moment.
+    """
 
     def _get_manageable_resource_info(self, *args: Any) -> list[dict[str, Any]]:
-        """List what can be taken over, by what there is at one moment."""
-        # The group is for all threads: what answers from the report must be a driver of this call's own.
+        """List the volumes that can be taken over, by one report."""
+        # All threads share the group, so only a driver of this call's own may answer from the
+        # report.
         at_one_moment = copy.copy(self)
         at_one_moment.vg = Report(self.vg)
         return super(LVMVolumeDriver, at_one_moment)._get_manageable_resource_info(*args)  # type: ignore[no-any-return]
 
     def manage_existing_get_size(self, volume: Any, existing_ref: Mapping[str, Any]) -> int:
-        """Return the size in GiB of what is to be taken over, which renames it; refuse what must keep its name.
+        """Return the size in GiB of a volume that will be taken over, and so renamed; refuse
+        anything that must keep its name.
 
-        :raises cinder.exception.ManageExistingInvalidReference: it is not there, or is a snapshot or a pool.
+        :raises cinder.exception.ManageExistingInvalidReference: it does not exist, or is a
+            snapshot or a pool.
         """
         size = int(super().manage_existing_get_size(volume, existing_ref))
         name = existing_ref["source-name"]
@@ -91,15 +105,15 @@ class LVMVolumeDriver(lvm.LVMVolumeDriver):
         raise exception.ManageExistingInvalidReference(existing_ref=name, reason=reason)
 
     def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
-        """Set a thick volume back; one whose snapshot was merged before only gets that again."""
+        """Set a thick volume back; after a merge that was cut off, only make the snapshot anew."""
         name, tag = self._escape_snapshot(snapshot.name), f"storage.reverting.{snapshot.id}"
         report = Report(self.vg)
         if report.has(name):
-            # Without it, a snapshot that somebody has deleted would pass for one that was merged.
+            # Without the tag, a deleted snapshot would pass for a merged one.
             self._lvm("lvchange", "--addtag", tag, volume.name)
             super().revert_to_snapshot(context, volume, snapshot)
         elif report.has_tag(volume.name, tag):
-            # What was still being merged when it was cut off goes on when the volume is activated.
+            # A merge that was cut off goes on when the volume is activated.
             self.vg.deactivate_lv(volume.name)
             self.vg.activate_lv(volume.name)
             self.create_snapshot(snapshot)
@@ -113,10 +127,11 @@ class LVMVolumeDriver(lvm.LVMVolumeDriver):
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grow the logical volume unless it has the size already, and have the target show it."""
         found = self.vg.get_volume(volume.name)
-        # In GiB with two decimals, perhaps rounded up; what is missing is about a GiB at least.
+        # In GiB with two decimals, perhaps rounded up; a volume that is too small lacks about a
+        # GiB at least.
         if found is None or float(found["size"]) < new_size:
             super().extend_volume(volume, new_size)
             return
-        # A thick one with snapshots is inactive while it is extended.
+        # A thick volume with snapshots is inactive while it is extended.
         self.vg.activate_lv(volume.name)
         self.target_driver.extend_target(volume)

@@ -1,4 +1,6 @@
-"""What is on a Cinder backend besides the provider's own: listing it, taking it over, letting it go."""
+"""Volumes of a Cinder backend besides the provider's own: listing them, taking them over, letting
+them go.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +10,59 @@ from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError
 from ...model import AVAILABLE
-from ...providers.base import Capability, Found, ProviderVolume
+from ...providers import Capability, Found, ProviderVolume
 from . import bridge, logs
-from .errors import translated
+from .errors import map_errors
 from .rows import CinderRows
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-#: Asked for at once; drivers page, but Cinder has them sort everything for each page.
+#: Entries that are asked for at once; drivers page, but Cinder has them sort everything for each
+#: page.
 _ALL = 2**31
 
 
 class CinderManage(CinderRows):
     """The part of the provider that looks beyond its own rows.
 
-    A listing comes from Cinder's ``get_manageable_volumes``, which gets all rows of the backend and answers with everything that the
-    array has (https://docs.openstack.org/cinder/latest/contributor/drivers.html#managing-existing-volumes).
+    A listing comes from Cinder's ``get_manageable_volumes``, which gets all rows of the backend
+    and answers with everything on the array
+    (https://docs.openstack.org/cinder/latest/contributor/drivers.html#managing-existing-volumes).
     """
 
     def list_volumes(self) -> list[Found]:
         """Return every volume of the backend; see the base class."""
         if Capability.LIST not in self._capabilities:
             return super().list_volumes()
-        with translated(f"list the volumes of {self.config.name!r}"):
+        with map_errors(f"list the volumes of {self.config.name!r}"):
             from cinder import objects
 
-            rows = objects.VolumeList.get_all_by_host(self._context, f"{bridge.HOST}@{self._group}")
-            return self._listed(self._driver.get_manageable_volumes, rows, "volume-")
+            rows = objects.VolumeList.get_all_by_host(self.context, f"{bridge.HOST}@{self._group}")
+            return self._list(self.driver.get_manageable_volumes, rows, "volume-")
 
     def list_snapshots(self) -> list[Found]:
-        """Return every snapshot of the backend, as far as its driver lists them; see the base class."""
-        with translated(f"list the snapshots of {self.config.name!r}"):
+        """Return every snapshot of the backend, as far as its driver lists them; see the base
+        class.
+        """
+        with map_errors(f"list the snapshots of {self.config.name!r}"):
             from cinder import objects
 
-            rows = objects.SnapshotList.get_all(self._context, filters={"host": f"{bridge.HOST}@{self._group}"})
+            rows = objects.SnapshotList.get_all(self.context, filters={"host": f"{bridge.HOST}@{self._group}"})
             try:
-                return self._listed(self._driver.get_manageable_snapshots, rows, "snapshot-")
+                return self._list(self.driver.get_manageable_snapshots, rows, "snapshot-")
             except NotImplementedError:
                 return []
 
     def manage_volume(self, volume: ProviderVolume, reference: Mapping[str, Any]) -> int:
-        """Take over a volume of the backend; see the base class. Most drivers rename it to ``volume-<id>``."""
+        """Take over a volume of the backend; see the base class. Most drivers rename it to
+        ``volume-<id>``.
+        """
         if Capability.MANAGE not in self._capabilities:
             return super().manage_volume(volume, reference)
-        with translated(f"take over {dict(reference)!r} as volume {volume.id}"):
-            row = self._find_volume(volume.id)
+        with map_errors(f"take over {dict(reference)!r} as volume {volume.id}"):
+            row = self.find_row(volume.id)
             if row is not None and row._ovo.status == AVAILABLE:
                 return int(row._ovo.size)
-            known = self._known(reference)
+            known = self._find_known(reference)
             if known and known != volume.id:
                 raise AlreadyExistsError(f"{dict(reference)!r} is volume {known} of backend {self.config.name!r} already")
             if row is None:
@@ -65,16 +73,17 @@ class CinderManage(CinderRows):
 
     def unmanage_volume(self, volume: ProviderVolume) -> str:
         """Forget a volume; see the base class."""
-        with translated(f"let go of volume {volume.id}"):
-            row = self._find_volume(volume.id)
+        with map_errors(f"let go of volume {volume.id}"):
+            row = self.find_row(volume.id)
             if row is None:
                 return ""
             if row.connections:
                 raise FailedPreconditionError(f"volume {volume.id} is connected; disconnect it first")
             name = str(row._ovo.name)
             if row._ovo.status == AVAILABLE:
-                self._driver.unmanage(row._ovo)
-            # Read before: SQLite refuses at once to write in a transaction that began with reading, when another one has written since.
+                self.driver.unmanage(row._ovo)
+            # Read before: SQLite refuses at once to write in a transaction that began with
+            # reading, when another process has written since.
             snapshots = list(row.snapshots)
             with self._transaction():
                 for snapshot in snapshots:
@@ -92,13 +101,15 @@ class CinderManage(CinderRows):
         admin_metadata: Mapping[str, str],
         snapshots: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write the rows of a volume and its snapshots that another cinderlib made on this backend: all of them, or none.
+        """Write the rows of a volume and its snapshots that another cinderlib made on this
+        backend: all of them, or none.
 
-        :param values: of the volume's row, ``id`` and ``size`` and what the driver had returned.
-        :param pool: the pool that it is in; empty when the row named none.
+        :param values: values of the volume's row: ``id`` and ``size`` and the values that the
+            driver had returned.
+        :param pool: the volume's pool; empty when the row named none.
         :param snapshots: values of the rows of its snapshots.
         """
-        with translated(f"import volume {values['id']}"), self._transaction():
+        with map_errors(f"import volume {values['id']}"), self._transaction():
             host = f"{bridge.HOST}@{self._group}#{pool or self._backend.pool_names[0]}"
             fields = {**values, "host": host, "status": AVAILABLE, "metadata": dict(metadata), "admin_metadata": dict(admin_metadata)}
             row = self._library.Volume(self._backend, **fields)
@@ -110,30 +121,31 @@ class CinderManage(CinderRows):
         from cinder import exception
 
         try:
-            size = int(self._driver.manage_existing_get_size(row._ovo, reference))
+            size = int(self.driver.manage_existing_get_size(row._ovo, reference))
         except exception.ManageExistingInvalidReference:
             # An interrupted attempt may have renamed it already.
             if "source-name" not in reference or reference["source-name"] == row._ovo.name:
                 raise
-            size = int(self._driver.manage_existing_get_size(row._ovo, {**reference, "source-name": row._ovo.name}))
+            size = int(self.driver.manage_existing_get_size(row._ovo, {**reference, "source-name": row._ovo.name}))
             self._update(row, {"size": size}, status=AVAILABLE)
             return
         row._ovo.size = size
-        changes = self._driver.manage_existing(row._ovo, reference)
+        changes = self.driver.manage_existing(row._ovo, reference)
         self._update(row, {**(changes or {}), "size": size}, status=AVAILABLE)
 
-    def _known(self, reference: Mapping[str, Any]) -> str:
+    def _find_known(self, reference: Mapping[str, Any]) -> str:
         """Return the id of the row that a reference means, or an empty text."""
         if Capability.LIST in self._capabilities:
             for found in self.list_volumes():
                 if found.known and dict(found.reference) == dict(reference):
                     return found.id
             return ""
-        # Best that can be done without a list: names have the id in them unless the driver thinks of its own.
+        # The best guess without a list: names have the id in them unless the driver has names of
+        # its own.
         ids = [match for value in reference.values() for match in _UUID.findall(str(value))]
         return next((row_id for row_id in ids if self._exists("Volume", row_id)), "")
 
-    def _listed(self, ask: Callable[..., Any], rows: Any, prefix: str) -> list[Found]:
+    def _list(self, ask: Callable[..., Any], rows: Any, prefix: str) -> list[Found]:
         known = {str(row.id) for row in rows}
         answer = ask(list(rows), None, _ALL, 0, ["size"], ["asc"])
         found = []
@@ -148,7 +160,7 @@ class CinderManage(CinderRows):
                 Found(
                     reference=reference,
                     size=size,
-                    id=row_id or _named(reference, prefix),
+                    id=row_id or _find_uuid(reference, prefix),
                     known=row_id in known,
                     obstacle="" if entry.get("safe_to_manage") else str(entry.get("reason_not_safe") or "the driver does not say why"),
                     source=entry.get("source_reference"),
@@ -157,8 +169,8 @@ class CinderManage(CinderRows):
         return sorted(found, key=lambda entry: str(sorted(entry.reference.items())))
 
 
-def _named(reference: Mapping[str, Any], prefix: str) -> str:
-    """Return the UUID in a name of the form that Cinder gives, or an empty text."""
+def _find_uuid(reference: Mapping[str, Any], prefix: str) -> str:
+    """Return the UUID in a name of Cinder's form, or an empty text."""
     for value in reference.values():
         if isinstance(value, str) and prefix in value:
             match = _UUID.search(value, value.index(prefix) + len(prefix))

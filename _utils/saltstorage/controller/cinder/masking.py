@@ -1,4 +1,4 @@
-"""Finding secrets in a text, at a cost that does not depend on how many volumes have one."""
+"""Finds secrets in a text, at a cost that does not depend on the number of secrets."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
-#: Shorter values are not masked: they would be found in ordinary words.
+#: Shorter values are not masked: ordinary words have them.
 SHORTEST = 6
 _ESCAPED = re.compile("%[0-9A-F]{2}")
 
 
 class Secrets:
-    """The secrets that must not be written: those of the configuration, few and for good, and those of volumes, which come and go.
+    """The secrets that must not be written: those of the configuration, few and for good, and
+    those of volumes, which come and go.
 
-    A secret is found wherever it stands, within a longer word too, and in the spellings of :func:`spellings`. The many of the volumes
-    are never gone through: each part of a text that is as long as some of them is looked up. There are as many look-ups as the text
-    has characters, for each length; generated passwords have one.
+    A secret is found wherever it stands, within a longer word too, and in all its
+    :func:`spellings`. The many secrets of volumes are not searched one by one: each part of a text
+    that is as long as some secret is looked up. For each length, there are as many look-ups as the
+    text has characters; generated passwords have one length.
     """
 
     def __init__(self) -> None:
-        # Those that are read without the lock are replaced as a whole, but for the large one, in which things are only looked up.
+        # Values that are read without the lock are replaced as a whole, except the large mapping,
+        # which readers only look things up in.
         self._lock = threading.Lock()
         self._configured: frozenset[str] = frozenset()
         self._of: dict[str, frozenset[str]] = {}  # spellings by volume
-        self._volumes: dict[str, int] = {}  # by spelling: how many volumes have it
-        self._sizes: Counter[int] = Counter()  # by length: how many spellings have it
+        self._volumes: dict[str, int] = {}  # number of volumes by spelling
+        self._sizes: Counter[int] = Counter()  # number of spellings by length
         self._lengths: frozenset[int] = frozenset()
 
     def add(self, value: str) -> None:
@@ -38,13 +41,15 @@ class Secrets:
             self._configured |= spellings(value)
 
     def keep(self, volume_id: str, values: Iterable[str]) -> None:
-        """Mask these values of a volume from now on, and those that it had no more; none: it has no secret any more."""
+        """Mask these values of a volume from now on, instead of its former values; none: it has no
+        secret any more.
+        """
         new = frozenset().union(*(spellings(value) for value in values))
         with self._lock:
             old = self._of.pop(volume_id, frozenset())
             if new:
                 self._of[volume_id] = new
-            # First what comes, so that what stays is not missing for a moment.
+            # The new ones first, so that no remaining secret is missing for a moment.
             for spelling in new - old:
                 self._volumes[spelling] = self._volumes.get(spelling, 0) + 1
                 if self._volumes[spelling] == 1:
@@ -55,20 +60,22 @@ class Secrets:
                 if not self._volumes[spelling]:
                     del self._volumes[spelling]
                     self._sizes[len(spelling)] -= 1
-            self._sizes += Counter()  # drops the lengths that none has any more
+            self._sizes += Counter()  # drops unused lengths
             self._lengths = frozenset(self._sizes)
 
     def mask(self, text: str, mask: str) -> str:
-        """Return ``text`` with ``mask`` in place of each secret; of those that overlap nothing is left."""
+        """Return ``text`` with ``mask`` in place of each secret; overlapping secrets are masked as
+        a whole.
+        """
         parts, end = [], 0
-        for start, stop in sorted(self._found(text)):
+        for start, stop in sorted(self._find(text)):
             if start >= end:
                 parts += [text[end:start], mask]
             end = max(end, stop)
         return "".join([*parts, text[end:]])
 
-    def _found(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yield where a secret starts and ends."""
+    def _find(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield the start and end of each secret."""
         for secret in self._configured:
             start = text.find(secret)
             while start >= 0:
@@ -82,8 +89,11 @@ class Secrets:
 
 
 def spellings(secret: str) -> frozenset[str]:
-    """Return a secret as it stands in a plain text, in a URL, and in JSON, Python, XML and a shell's quotes; one of letters and digits is
-    the same in all. None for a secret that is too short to be masked.
+    """Return a secret's spellings in a plain text, in a URL, and in JSON, Python, XML and a
+    shell's quotes.
+
+    A secret of letters and digits is the same in all. The set is empty for a secret that is too
+    short to be masked.
     """
     if len(secret) < SHORTEST:
         return frozenset()

@@ -1,4 +1,6 @@
-"""Checks the options of a Cinder driver before the driver sees them, and finds out what its module lacks."""
+"""Checks the options of a Cinder driver before the driver sees them, and finds modules that the
+driver lacks.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
 
     Values of options that the driver calls secret are masked in logs and messages from then on.
 
-    :raises InvalidArgumentError: naming the option.
-    :raises FailedPreconditionError: naming the Python package that the driver lacks.
+    :raises InvalidArgumentError: ``field`` names the option.
+    :raises FailedPreconditionError: the driver lacks a Python package, which the message names.
     """
     driver = find_driver(backend, options)
     from . import backend as cinder_backend
@@ -63,7 +65,8 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
 
 
 def _check_keyring(backend: str, path: str, user: str) -> None:
-    """Refuse a Ceph keyring that cannot be given to hosts, and have its keys masked: the driver logs the whole file at DEBUG.
+    """Refuse a Ceph keyring that cannot be given to hosts, and mask its keys: the driver logs the
+    whole file at DEBUG.
 
     The driver goes on without a keyring that it cannot read, and every host then fails to attach.
     """
@@ -88,11 +91,12 @@ def _check_keyring(backend: str, path: str, user: str) -> None:
         )
 
 
-def with_safe_defaults(driver: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with what a driver on a network file system shall do when they do not say: keep others from its files.
+def add_safe_defaults(driver: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with defaults that keep others from the files of a driver on a network
+    file system.
 
-    Cinder's ``auto`` is that for a new installation, which a driver cannot tell without Cinder's services; it would give everybody
-    access (mode 0666), and work as root.
+    Cinder's ``auto`` means that for a new installation, which a driver cannot tell without
+    Cinder's services; it would give everybody access (mode 0666), and work as root.
     """
     names = {option.dest for option in driver.get_driver_options()} & {"nas_secure_file_operations", "nas_secure_file_permissions"}
     return {**options, **{name: "true" for name in names if options.get(name, "auto") == "auto"}}
@@ -125,26 +129,28 @@ def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
     return driver
 
 
-def missing_modules(driver: type[Any]) -> list[str]:
-    """Return the Python modules that the driver's code tried to import in vain.
+def find_missing_modules(driver: type[Any]) -> list[str]:
+    """Return the Python modules that the driver's code failed to import.
 
-    Many drivers go on without the library of their vendor and fail later, with an error that does not tell.
+    Many drivers go on without the library of their vendor and fail later, with an error that does
+    not name it.
     """
     package = driver.__module__.rpartition(".")[0]
-    if package == "cinder.volume.drivers":  # drivers of one file; their siblings are of other vendors
+    # Drivers of one file: their siblings are of other vendors.
+    if package == "cinder.volume.drivers":
         package = driver.__module__
     missing = set()
     for name in [name for name in sys.modules if name == driver.__module__ or name.startswith(f"{package}.")]:
         module = sys.modules[name]
-        for variable, wanted in _tried(getattr(module, "__file__", None)):
+        for variable, wanted in _find_optional_imports(getattr(module, "__file__", None)):
             if getattr(module, variable, ...) is None:
                 missing.add(wanted.partition(".")[0])
     return sorted(missing)
 
 
 @functools.cache
-def _tried(file: str | None) -> list[tuple[str, str]]:
-    """Return (variable, module) for each attempt in the source of a module to import something that may not be there."""
+def _find_optional_imports(file: str | None) -> list[tuple[str, str]]:
+    """Return (variable, module) for each import in a module's source that may fail."""
     if not file or not file.endswith(".py"):
         return []
     try:

@@ -1,10 +1,13 @@
-"""The provider for every backend that has a Cinder driver, with cinderlib and without any OpenStack service.
+"""The provider for every backend that has a Cinder driver, with cinderlib and without any
+OpenStack service.
 
-cinderlib loads the driver and keeps the metadata that drivers need (``provider_location``, ``provider_auth``, …).  What its own
-objects do beyond that is not used: they check nothing, leave rows in ``error`` behind, and cut the other hosts off when one
-disconnects.  The steps around the driver are those of Cinder's volume manager, in an order in which each can be repeated.
+cinderlib loads the driver and keeps the metadata that drivers need (``provider_location``,
+``provider_auth``, …). The further work of its objects is not used: they check nothing, leave rows
+in ``error`` behind, and cut the other hosts off when one disconnects. The steps around the driver
+are those of Cinder's volume manager, in an order in which each can be repeated.
 
-A row is written before the driver is called and removed after, so that a row says: something of this id may be on the backend.
+A row is written before the driver is called and removed after, so a row says: the backend may have
+something of this id.
 """
 
 from __future__ import annotations
@@ -18,19 +21,18 @@ from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
 from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats
-from ...providers import initiators
-from ...providers.base import BackendConfig, Capability, ProviderSnapshot, ProviderVolume
+from ...providers import BackendConfig, Capability, ProviderSnapshot, ProviderVolume, initiator_keys, merge_connectors
 from . import bridge, logs, stats
 from . import options as driver_options
-from .errors import is_gone, translated
+from .errors import is_gone, map_errors
 from .logs import describe
 from .manage import CinderManage
 
 log = logging.getLogger(__name__)
 
 IN_USE = "in-use"
-#: Drivers of Cinder that are loaded with what they lack.
-MENDED = {
+#: Drivers of Cinder, and the subclasses that are loaded in their place.
+REPLACED = {
     "cinder.volume.drivers.lvm.LVMVolumeDriver": "saltstorage.controller.cinder.lvm.LVMVolumeDriver",
     "cinder.volume.drivers.rbd.RBDDriver": "saltstorage.controller.cinder.rbd.RBDDriver",
 }
@@ -41,12 +43,15 @@ class CinderlibProvider(CinderManage):
 
     ``options`` are those of Cinder's configuration for the driver; ``volume_driver`` is required.
 
-    >>> provider = CinderlibProvider(BackendConfig(
-    ...     name="local", state_dir="/var/lib/salt-storage/controller/backends/local",
-    ...     database="sqlite:////var/lib/salt-storage/controller/cinderlib.sqlite",
-    ...     options={"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": "/srv/volumes"},
-    ... ))
-    >>> provider.load()
+    >>> driver = {"volume_driver": "saltstorage.drivers.file.FileDriver",
+    ...           "file_driver_path": "/srv/volumes"}
+    >>> state = "/var/lib/salt-storage/controller"
+    >>> config = BackendConfig(
+    ...     name="local", options=driver, state_dir=f"{state}/backends/local",
+    ...     database=f"sqlite:///{state}/cinderlib.sqlite",
+    ... )
+    >>> CinderlibProvider(config).capabilities()  # none before it is loaded
+    frozenset()
     """
 
     def __init__(self, config: BackendConfig) -> None:
@@ -57,20 +62,20 @@ class CinderlibProvider(CinderManage):
 
     def load(self) -> None:
         """Load the driver and reach the array; see the base class."""
-        with self._load_lock, translated(f"load the backend {self.config.name!r}", default=UnavailableError):
+        with self._load_lock, map_errors(f"load the backend {self.config.name!r}", default=UnavailableError):
             if self._loaded is not None:
                 return
             options = dict(self.config.options)
-            # Where Cinder's configuration has it, the project has the name of the backend.
+            # Cinder's configuration has a name here, and the project takes the backend's.
             options.pop("volume_backend_name", None)
             driver = driver_options.check(self.config.name, options)
-            options = driver_options.with_safe_defaults(driver, options)
-            options["volume_driver"] = MENDED.get(options["volume_driver"], options["volume_driver"])
+            options = driver_options.add_safe_defaults(driver, options)
+            options["volume_driver"] = REPLACED.get(options["volume_driver"], options["volume_driver"])
             backend_class = bridge.setup(self.config.database, str(Path(self.config.state_dir).parent), self.config.root_helper)
             try:
                 loaded = backend_class(self._group, **options)
             except Exception as error:
-                missing = driver_options.missing_modules(driver)
+                missing = driver_options.find_missing_modules(driver)
                 if missing:
                     raise FailedPreconditionError(
                         f"could not load the backend {self.config.name!r}: its driver found no Python package "
@@ -90,47 +95,47 @@ class CinderlibProvider(CinderManage):
                 type(loaded).forget(self._group)
 
     def capabilities(self) -> frozenset[Capability]:
-        """Return what this backend can do."""
+        """Return the abilities of this backend."""
         return self._capabilities
 
     def stats(self) -> BackendStats:
         """Return fresh statistics from the array."""
-        with translated(f"read the statistics of {self.config.name!r}", default=UnavailableError):
+        with map_errors(f"read the statistics of {self.config.name!r}", default=UnavailableError):
             raw = self._backend.stats(refresh=True)
             from cinder.db import api
 
-            _count, allocated = api.volume_data_get_for_host(self._context, f"{bridge.HOST}@{self._group}")
+            _count, allocated = api.volume_data_get_for_host(self.context, f"{bridge.HOST}@{self._group}")
             return stats.stats(self.config.name, raw, float(allocated))
 
     # Volumes
 
     def create_volume(self, volume: ProviderVolume, *, source: ProviderVolume | ProviderSnapshot | None = None) -> int:
         """Create a volume, empty or from a source; see the base class."""
-        with translated(f"create volume {volume.id}"):
+        with map_errors(f"create volume {volume.id}"):
             if self._exists("Volume", volume.id):
                 raise AlreadyExistsError(f"volume {volume.id} exists in the metadata of backend {self.config.name!r}; delete it first")
             fields: dict[str, Any] = {}
-            call: Callable[[Any], Any] = self._driver.create_volume
+            call: Callable[[Any], Any] = self.driver.create_volume
             if isinstance(source, ProviderSnapshot):
                 snapshot = self._need_snapshot(source.id)._ovo
                 fields = {"snapshot_id": source.id, "host": snapshot.volume.host}
-                call = lambda new: self._driver.create_volume_from_snapshot(new, snapshot)  # noqa: E731
+                call = lambda new: self.driver.create_volume_from_snapshot(new, snapshot)  # noqa: E731
             elif source is not None:
-                origin = self._need_volume(source.id)._ovo
+                origin = self.need_row(source.id)._ovo
                 fields = {"source_volid": source.id, "host": origin.host}
-                call = lambda new: self._driver.create_cloned_volume(new, origin)  # noqa: E731
+                call = lambda new: self.driver.create_cloned_volume(new, origin)  # noqa: E731
             row = self._save_new(self._new_volume(volume, **fields), volume)
             try:
                 self._update(row, call(row._ovo), status=AVAILABLE)
             except Exception:
-                self._discard(row, self._driver.delete_volume, row.persistence.delete_volume)
+                self._discard(row, self.driver.delete_volume, row.persistence.delete_volume)
                 raise
             return int(row._ovo.size)
 
     def delete_volume(self, volume: ProviderVolume) -> bool:
-        """Delete a volume, or what is left of one, on the backend and in the metadata, whichever has it."""
-        with translated(f"delete volume {volume.id}"):
-            row = self._find_volume(volume.id)
+        """Delete a volume, or the remains of a volume, on the backend and in the metadata."""
+        with map_errors(f"delete volume {volume.id}"):
+            row = self.find_row(volume.id)
             known = row is not None
             if row is None:
                 row = self._new_volume(volume)
@@ -142,14 +147,15 @@ class CinderlibProvider(CinderManage):
                     raise FailedPreconditionError(f"volume {volume.id} is connected; disconnect it first")
             existed = True
             try:
-                # As Cinder does: what an interrupted disconnect left would keep some arrays from deleting.
-                self._driver.remove_export(self._context, row._ovo)
+                # As Cinder does: the export of an interrupted disconnect would keep some arrays
+                # from deleting.
+                self.driver.remove_export(self.context, row._ovo)
             except Exception as error:
-                # That the export is gone says nothing of the volume itself.
+                # A missing export says nothing of the volume itself.
                 if not is_gone(error):
                     raise
             try:
-                self._driver.delete_volume(row._ovo)
+                self.driver.delete_volume(row._ovo)
             except Exception as error:
                 if not is_gone(error):
                     raise
@@ -160,23 +166,24 @@ class CinderlibProvider(CinderManage):
             return known and existed
 
     def volume_size(self, volume: ProviderVolume) -> int | None:
-        """Return the size in the metadata, or None when there is no volume or its creation did not end.
+        """Return the size in the metadata, or None when there is no volume or its creation did not
+        end.
 
         Cinder's driver interface has no call that only looks for a volume.
         """
-        with translated(f"look for volume {volume.id}"):
-            row = self._find_volume(volume.id)
+        with map_errors(f"look for volume {volume.id}"):
+            row = self.find_row(volume.id)
             return None if row is None or row._ovo.status == CREATING else int(row._ovo.size)
 
     def extend_volume(self, volume: ProviderVolume, size: int) -> int:
         """Grow a volume; see the base class."""
-        with translated(f"extend volume {volume.id} to {size} GiB"):
-            row = self._need_volume(volume.id)
+        with map_errors(f"extend volume {volume.id} to {size} GiB"):
+            row = self.need_row(volume.id)
             if row._ovo.size < size:
                 status = IN_USE if row.connections else AVAILABLE
                 # Some drivers look at it; it is not saved, so it needs no undoing.
                 row._ovo.previous_status, row._ovo.status = status, EXTENDING
-                self._driver.extend_volume(row._ovo, size)
+                self.driver.extend_volume(row._ovo, size)
                 self._update(row, {"size": size, "previous_status": None}, status=status)
             return int(row._ovo.size)
 
@@ -184,30 +191,30 @@ class CinderlibProvider(CinderManage):
 
     def create_snapshot(self, snapshot: ProviderSnapshot) -> None:
         """Take a snapshot; see the base class."""
-        with translated(f"create snapshot {snapshot.id}"):
+        with map_errors(f"create snapshot {snapshot.id}"):
             if self._exists("Snapshot", snapshot.id):
                 raise AlreadyExistsError(f"snapshot {snapshot.id} exists in the metadata of backend {self.config.name!r}; delete it first")
-            row = self._new_snapshot(snapshot, self._need_volume(snapshot.volume_id))
+            row = self._new_snapshot(snapshot, self.need_row(snapshot.volume_id))
             row.save()
             try:
-                self._update(row, self._driver.create_snapshot(row._ovo), status=AVAILABLE)
+                self._update(row, self.driver.create_snapshot(row._ovo), status=AVAILABLE)
             except Exception:
-                self._discard(row, self._driver.delete_snapshot, row.persistence.delete_snapshot)
+                self._discard(row, self.driver.delete_snapshot, row.persistence.delete_snapshot)
                 raise
 
     def delete_snapshot(self, snapshot: ProviderSnapshot) -> bool:
-        """Delete a snapshot, or what is left of one, on the backend and in the metadata, whichever has it."""
-        with translated(f"delete snapshot {snapshot.id}"):
+        """Delete a snapshot, or the remains of a snapshot, on the backend and in the metadata."""
+        with map_errors(f"delete snapshot {snapshot.id}"):
             row = self._find_snapshot(snapshot.id)
             known = row is not None
             if row is None:
-                volume = self._find_volume(snapshot.volume_id)
+                volume = self.find_row(snapshot.volume_id)
                 if volume is None:
                     return False
                 row = self._new_snapshot(snapshot, volume)
             existed = True
             try:
-                self._driver.delete_snapshot(row._ovo)
+                self.driver.delete_snapshot(row._ovo)
             except Exception as error:
                 if not is_gone(error):
                     raise
@@ -219,33 +226,36 @@ class CinderlibProvider(CinderManage):
     def revert_volume(self, volume: ProviderVolume, snapshot: ProviderSnapshot) -> None:
         """Set a volume back to its latest snapshot; see the base class.
 
-        Cinder's manager takes a snapshot of what is about to be lost before; the caller has confirmed that it may be lost.
+        Cinder's manager first takes a snapshot of the present data; here, the caller has confirmed
+        that the data may be lost.
         """
         if Capability.REVERT not in self._capabilities:
             super().revert_volume(volume, snapshot)
-        with translated(f"set volume {volume.id} back to snapshot {snapshot.id}"):
-            row, source = self._need_volume(volume.id), self._need_snapshot(snapshot.id)
-            # Some drivers look at these; not saved, so they need no undoing.
+        with map_errors(f"set volume {volume.id} back to snapshot {snapshot.id}"):
+            row, source = self.need_row(volume.id), self._need_snapshot(snapshot.id)
+            # Some drivers look at these; they are not saved, so they need no undoing.
             row._ovo.status, source._ovo.status = REVERTING, "restoring"
-            self._driver.revert_to_snapshot(self._context, row._ovo, source._ovo)
+            self.driver.revert_to_snapshot(self.context, row._ovo, source._ovo)
 
     # Connections
 
     def connect(
         self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, read_only: bool = False
     ) -> dict[str, Any]:
-        """Map a volume to a host and return how to reach it; see the base class.
+        """Map a volume to a host and return the way to reach it; see the base class.
 
-        A repeated call asks the driver again, as Cinder's drivers allow: it mends a mapping that was lost on the array.
+        A repeated call asks the driver again, as Cinder's drivers allow: it mends a mapping that
+        was lost on the array.
         """
-        with translated(f"connect volume {volume.id} to {connector.get('host')!r}"):
-            row = self._need_volume(volume.id)
+        with map_errors(f"connect volume {volume.id} to {connector.get('host')!r}"):
+            row = self.need_row(volume.id)
             self._keep_secret(row)
-            self._driver.validate_connector(dict(connector))
+            self.driver.validate_connector(dict(connector))
             connection = self._find_connection(row, connection_id)
             new = connection is None
             if connection is not None and connection.connector_info != dict(connector):
-                # Before the driver is called: it may map what is added, and all that is mapped must be unmapped one day.
+                # Before the driver is called: it may map the new initiators, and everything mapped
+                # must be unmapped one day.
                 connection._ovo.connector = dict(connector)
                 connection._ovo.connection_info = {**connection._ovo.connection_info, "connector": dict(connector)}
                 connection.save()
@@ -265,9 +275,9 @@ class CinderlibProvider(CinderManage):
                 row.connections.append(connection)
                 row._ovo.volume_attachment.objects.append(connection._ovo)
             try:
-                self._update(row, self._driver.create_export(self._context, row._ovo, dict(connector)))
+                self._update(row, self.driver.create_export(self.context, row._ovo, dict(connector)))
                 self._keep_secret(row)
-                answer = self._driver.initialize_connection(row._ovo, dict(connector))
+                answer = self.driver.initialize_connection(row._ovo, dict(connector))
             except Exception:
                 if new:
                     self._undo_connect(row, connection)
@@ -280,25 +290,29 @@ class CinderlibProvider(CinderManage):
                 self._update(row, None, status=IN_USE)
             return answer
 
-    def joined(
+    def merge_connectors(
         self, volume: ProviderVolume, connection_id: str, before: Mapping[str, Any], connector: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
-        """Return the connector for a repeated connection; see the base class. What counts is what drivers of the protocol mask by."""
-        with translated(f"connect volume {volume.id} to {connector.get('host')!r}"):
-            # First, so that a host whose initiator cannot be read for once keeps what it has.
-            self._driver.validate_connector(dict(connector))
-            row = self._find_volume(volume.id)
+        """Return the connector for a repeated connection; see the base class.
+
+        Only the initiators by which drivers of the protocol mask count.
+        """
+        with map_errors(f"connect volume {volume.id} to {connector.get('host')!r}"):
+            # First, so that a host whose initiator cannot be read for once keeps its mapping.
+            self.driver.validate_connector(dict(connector))
+            row = self.find_row(volume.id)
             connection = self._find_connection(row, connection_id) if row is not None else None
             kind = (connection.conn_info or {}).get("driver_volume_type") if connection is not None else None
-            return initiators.joined(before, connector, initiators.masked_by(kind))
+            return merge_connectors(before, connector, initiator_keys(kind))
 
     def disconnect(self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, last: bool) -> None:
         """Unmap a volume from a host; see the base class.
 
-        The export stays while another connection is known here too, or when the driver says that the mapping is shared.
+        The export stays while the metadata has another connection, or when the driver says that
+        the mapping is shared.
         """
-        with translated(f"disconnect volume {volume.id} from {connector.get('host')!r}"):
-            row = self._find_volume(volume.id)
+        with map_errors(f"disconnect volume {volume.id} from {connector.get('host')!r}"):
+            row = self.find_row(volume.id)
             if row is None:
                 return
             self._keep_secret(row)
@@ -314,40 +328,44 @@ class CinderlibProvider(CinderManage):
                 connection.persistence.delete_connection(connection)
                 if not others:
                     self._update(row, None, status=AVAILABLE)
-            # Only now: until here an error may have the secret in its text. A driver has forgotten it, or uses it again.
+            # Only now: until here an error may have the secret in its text. Afterwards a driver
+            # has forgotten it, or uses it again.
             self._keep_secret(row)
 
     def restore(self, volume: ProviderVolume) -> None:
         """Make the export of a connected volume exist again."""
-        with translated(f"restore the export of volume {volume.id}"):
-            row = self._need_volume(volume.id)
+        with map_errors(f"restore the export of volume {volume.id}"):
+            row = self.need_row(volume.id)
             self._keep_secret(row)
-            self._update(row, self._driver.ensure_export(self._context, row._ovo))
+            self._update(row, self.driver.ensure_export(self.context, row._ovo))
             self._keep_secret(row)
 
     def exports_intact(self) -> bool | None:
         """Ask a driver that has targets of its own to look after; see the base class."""
-        intact = getattr(self._driver, "exports_intact", None)
+        intact = getattr(self.driver, "exports_intact", None)
         if intact is None:
             return None
-        with translated(f"look for the exports of backend {self.config.name!r}", default=UnavailableError):
+        with map_errors(f"look for the exports of backend {self.config.name!r}", default=UnavailableError):
             answer: bool | None = intact()
             return answer
 
     def _unmap(self, row: Any, connection: Any, *, keep_export: bool) -> None:
         try:
-            shared = self._driver.terminate_connection(row._ovo, connection.connector_info or connection._ovo.connector, force=False)
-            # Drivers answer True when the same mapping serves another attachment, and often nothing.
+            shared = self.driver.terminate_connection(row._ovo, connection.connector_info or connection._ovo.connector, force=False)
+            # Drivers answer True when the same mapping serves another attachment, and often
+            # nothing.
             if shared is not True and not keep_export:
-                self._driver.remove_export(self._context, row._ovo)
+                self.driver.remove_export(self.context, row._ovo)
         except Exception as error:
             if not is_gone(error):
                 raise
 
     def _undo_connect(self, row: Any, connection: Any) -> None:
-        """Take back what a failed attempt may have mapped, without touching other hosts; then forget the connection.
+        """Undo the mapping of a failed attempt, without touching other hosts; then forget the
+        connection.
 
-        The row stays when that fails: the host may have access, and a later :meth:`disconnect` needs the row to take it away.
+        The row stays when that fails: the host may have access, and a later :meth:`disconnect`
+        needs the row to remove it.
         """
         try:
             self._unmap(row, connection, keep_export=len(row.connections) > 1)
@@ -357,7 +375,9 @@ class CinderlibProvider(CinderManage):
         connection.persistence.delete_connection(connection)
 
     def _complete(self, row: Any, answer: Any, *, read_only: bool) -> dict[str, Any]:
-        """Add to the driver's answer what Cinder's manager adds, and make it plain data."""
+        """Add the values that Cinder's manager adds to a driver's answer, and make it
+        plain data.
+        """
         if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), Mapping):
             raise InternalError(f"the driver of backend {self.config.name!r} answered without connection information")
         plain: dict[str, Any] = json.loads(json.dumps(answer, default=str))
@@ -365,6 +385,6 @@ class CinderlibProvider(CinderManage):
         data["access_mode"] = "ro" if read_only else "rw"
         if data.get("encrypted") is None:
             data["encrypted"] = bool(row._ovo.encryption_key_id)
-        if data.get("discard") is None and self._driver.configuration.safe_get("report_discard_supported"):
+        if data.get("discard") is None and self.driver.configuration.safe_get("report_discard_supported"):
             data["discard"] = True
         return plain

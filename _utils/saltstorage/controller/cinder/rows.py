@@ -1,4 +1,6 @@
-"""The rows of cinderlib's metadata: volumes, snapshots, connections. See :mod:`.provider` for what a row means."""
+"""The rows of cinderlib's metadata: volumes, snapshots, connections. :mod:`.provider` says what a
+row means.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ...errors import NotFoundError, UnavailableError
-from ...providers.base import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
+from ...providers import BackendConfig, Capability, Provider, ProviderSnapshot, ProviderVolume
 from . import logs
 from .errors import is_gone
 
@@ -16,7 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class CinderRows(Provider):
-    """The part of the provider that reads and writes rows; cinderlib's objects wrap Cinder's, which are in ``_ovo``."""
+    """The part of the provider that reads and writes rows; cinderlib's objects wrap Cinder's,
+    which are in ``_ovo``.
+    """
 
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
@@ -32,7 +36,11 @@ class CinderRows(Provider):
         return self._loaded
 
     @property
-    def _driver(self) -> Any:
+    def driver(self) -> Any:
+        """The Cinder driver.
+
+        :raises UnavailableError: the backend is not loaded.
+        """
         return self._backend.driver
 
     @property
@@ -42,32 +50,38 @@ class CinderRows(Provider):
         return cinderlib
 
     @property
-    def _context(self) -> Any:
+    def context(self) -> Any:
+        """Cinder's context for calls of its database."""
         return self._library.objects.CONTEXT
 
     def _transaction(self) -> Any:
         """Return a context in which all writes are one transaction."""
         from cinder.db import api
 
-        return api.main_context_manager.writer.using(self._context)
+        return api.main_context_manager.writer.using(self.context)
 
     def _exists(self, model: str, row_id: str) -> bool:
         from cinder.db import api, models
 
-        return bool(api.resource_exists(self._context, getattr(models, model), row_id))
+        return bool(api.resource_exists(self.context, getattr(models, model), row_id))
 
-    def _find_volume(self, volume_id: str) -> Any:
+    def find_row(self, volume_id: str) -> Any:
+        """Return the row of a volume, or None."""
         from cinder import exception, objects
 
-        # As persistence.get_volumes(), without its two more queries for the volume type.
+        # Like persistence.get_volumes(), without its two more queries for the volume type.
         try:
-            ovo = objects.Volume.get_by_id(self._context, volume_id)
+            ovo = objects.Volume.get_by_id(self.context, volume_id)
         except exception.VolumeNotFound:
             return None
         return self._library.Volume(self._backend, __ovo=ovo)
 
-    def _need_volume(self, volume_id: str) -> Any:
-        row = self._find_volume(volume_id)
+    def need_row(self, volume_id: str) -> Any:
+        """Return the row of a volume.
+
+        :raises NotFoundError: there is none.
+        """
+        row = self.find_row(volume_id)
         if row is None:
             raise NotFoundError(f"volume {volume_id} is not in the metadata of backend {self.config.name!r}")
         return row
@@ -91,7 +105,8 @@ class CinderRows(Provider):
         return self._library.Volume(self._backend, id=volume.id, size=volume.size, name=volume.name, multiattach=shared, **fields)
 
     def _save_new(self, row: Any, volume: ProviderVolume) -> Any:
-        """Write the row of a new volume, with a volume type of its own that has its specs, and return it as it is then.
+        """Write the row of a new volume, with a volume type of its own that has its specs, and
+        return the row as written.
 
         cinderlib would write the type too, but without its QoS.
         """
@@ -105,27 +120,29 @@ class CinderRows(Provider):
             kind = {"id": volume.id, "name": volume.id, "is_public": True, "extra_specs": dict(volume.extra_specs)}
             if volume.qos_specs:
                 qos = {"name": volume.id, "consumer": "back-end", "specs": dict(volume.qos_specs)}
-                kind["qos_specs_id"] = api.qos_specs_create(self._context, qos)["id"]
-            api.volume_type_create(self._context, kind)
-            api.volume_update(self._context, volume.id, {"volume_type_id": volume.id})
-        return self._need_volume(volume.id)
+                kind["qos_specs_id"] = api.qos_specs_create(self.context, qos)["id"]
+            api.volume_type_create(self.context, kind)
+            api.volume_update(self.context, volume.id, {"volume_type_id": volume.id})
+        return self.need_row(volume.id)
 
     def _new_snapshot(self, snapshot: ProviderSnapshot, volume: Any) -> Any:
         return self._library.Snapshot(volume, id=snapshot.id, name=snapshot.name)
 
     @staticmethod
     def _update(row: Any, changes: Mapping[str, Any] | None, *, status: str | None = None) -> None:
-        """Persist what a driver returned, and a new status."""
+        """Record a driver's answer, and a new status."""
         if changes:
             row._ovo.update(changes)
         if status is not None and row._ovo.status != status:
             row._ovo.status = status
-        # Not obj_what_changed(): it follows the circle that cinderlib makes of a volume and its connections, without end.
+        # Not obj_what_changed(): it follows the circle that cinderlib makes of a volume and its
+        # connections, without end.
         changed = row.persistence.get_changed_fields(row)
         if changed and row._ovo.obj_name() == "Volume":
             from cinder.db import api
 
-            # Not save(): of a row that exists, it takes the volume's own type away, and with that its specs.
+            # Not save(): from an existing row it takes the volume's own type away, and with it the
+            # specs.
             api.volume_update(row._ovo._context, row.id, changed)
             row.persistence.reset_change_tracker(row)
         elif changed:
@@ -133,19 +150,22 @@ class CinderRows(Provider):
 
     @staticmethod
     def _discard(row: Any, delete: Callable[[Any], Any], forget: Callable[[Any], Any]) -> None:
-        """Remove what a failed creation left on the backend, and then its row.
+        """Remove the remains of a failed creation from the backend, and then its row.
 
-        The row stays when the driver could not remove it: a later deletion needs what the row says of the place.
+        The row stays when the driver could not remove them: a later deletion needs the place that
+        the row names.
         """
         try:
             delete(row._ovo)
         except Exception as error:
             if not is_gone(error):
-                log.warning("storage: what a failed creation left of %s could not be removed: %s", row.id, logs.describe(error))
+                log.warning("storage: the remains of the failed creation of %s could not be removed: %s", row.id, logs.describe(error))
                 return
         forget(row)
 
     @staticmethod
     def _keep_secret(row: Any) -> None:
-        """Have the CHAP password that a volume has now masked in every message, and one that it had no more."""
+        """Mask the volume's present CHAP password in every message, and no longer its
+        former one.
+        """
         logs.keep_secrets(row.id, (row._ovo.provider_auth or "").split()[2:])

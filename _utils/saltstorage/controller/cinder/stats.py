@@ -1,4 +1,6 @@
-"""Reads what Cinder drivers say of themselves: one flat dictionary, or one with pools, with numbers or words for numbers."""
+"""Reads the reports of Cinder drivers: one flat dictionary, or one with pools, with numbers or
+words for numbers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...model import BackendStats
-from ...providers.base import Capability
+from ...providers import Capability
 
 _SECRET = re.compile(r"passw|secret|token|credential|private_key|keyring", re.IGNORECASE)
 
@@ -16,7 +18,7 @@ _SECRET = re.compile(r"passw|secret|token|credential|private_key|keyring", re.IG
 def stats(name: str, raw: Mapping[str, Any], allocated: float) -> BackendStats:
     """Return a driver's statistics; the capacities of its pools are added up.
 
-    :param raw: what ``get_volume_stats`` returned, with the key ``pools``.
+    :param raw: the answer of ``get_volume_stats``, with the key ``pools``.
     :param allocated: sum of the sizes of the project's volumes, GiB.
     """
     pools = raw.get("pools") or [raw]
@@ -24,23 +26,23 @@ def stats(name: str, raw: Mapping[str, Any], allocated: float) -> BackendStats:
         name=name,
         vendor=str(raw.get("vendor_name") or ""),
         driver_version=str(raw.get("driver_version") or ""),
-        protocol=_protocol(raw.get("storage_protocol")),
+        protocol=_read_protocol(raw.get("storage_protocol")),
         total_gib=_sum(pool.get("total_capacity_gb") for pool in pools),
         free_gib=_sum(pool.get("free_capacity_gb") for pool in pools),
         allocated_gib=allocated,
-        thin=any(_true(pool.get("thin_provisioning_support")) for pool in pools),
-        raw=_plain(raw),
+        thin=any(_is_true(pool.get("thin_provisioning_support")) for pool in pools),
+        raw=_simplify(raw),
     )
 
 
 def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
-    """Return what a driver can do: the methods it has, and the flags in its statistics."""
+    """Return a driver's abilities: by its methods, and by the flags in its statistics."""
     pools = raw.get("pools") or [raw]
 
     def flag(name: str, default: bool) -> bool:
-        return any(_true(pool.get(name, raw.get(name, default))) for pool in pools)
+        return any(_is_true(pool.get(name, raw.get(name, default))) for pool in pools)
 
-    # Cinder hands the specs to every driver; which of them it knows, its documentation says.
+    # Cinder hands the specs to every driver; a driver's documentation says which of them it knows.
     found = {Capability.SPECS}
     if _has(driver, "create_snapshot") and _has(driver, "create_volume_from_snapshot"):
         found.add(Capability.SNAPSHOT)
@@ -63,7 +65,9 @@ def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
 
 
 def _has(driver: Any, method: str) -> bool:
-    """Return whether a driver has its own form of a method; the base class's only raises NotImplementedError."""
+    """Return whether a driver has its own form of a method; the base class's only raises
+    NotImplementedError.
+    """
     from cinder.volume import driver as base
 
     own = getattr(type(driver), method, None)
@@ -71,18 +75,20 @@ def _has(driver: Any, method: str) -> bool:
 
 
 def _is_thin_lvm(driver: Any) -> bool:
-    """Return whether this is Cinder's LVM driver, or one made of it, with thin volumes: those its method to revert refuses."""
+    """Return whether this is Cinder's LVM driver, or a subclass, with thin volumes: its method to
+    revert refuses those.
+    """
     lvm = any(cls.__module__ == "cinder.volume.drivers.lvm" for cls in type(driver).__mro__)
     return lvm and driver.configuration.lvm_type == "thin"
 
 
-def _protocol(value: Any) -> str:
+def _read_protocol(value: Any) -> str:
     # Some drivers give all spellings of one protocol.
     return str(value[0] if isinstance(value, list | tuple) and value else value or "")
 
 
 def _sum(values: Iterable[Any]) -> float | None:
-    """Add up; None when one is 'unknown', 'infinite' or missing."""
+    """Add up; None when a value is 'unknown', 'infinite' or missing."""
     total = 0.0
     for value in values:
         try:
@@ -95,16 +101,16 @@ def _sum(values: Iterable[Any]) -> float | None:
     return round(total, 2)
 
 
-def _true(value: Any) -> bool:
+def _is_true(value: Any) -> bool:
     return value is True or (isinstance(value, str) and value.strip().lower() in ("true", "<is> true"))
 
 
-def _plain(value: Any) -> Any:
-    """Return plain data without what is named like a secret."""
+def _simplify(value: Any) -> Any:
+    """Return plain data without values whose name looks like a secret's."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items() if not _SECRET.search(str(key))}
+        return {str(key): _simplify(item) for key, item in value.items() if not _SECRET.search(str(key))}
     if isinstance(value, list | tuple | set):
-        return [_plain(item) for item in value]
+        return [_simplify(item) for item in value]
     try:
         json.dumps(value)
     except (TypeError, ValueError):

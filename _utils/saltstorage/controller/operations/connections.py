@@ -221,14 +221,14 @@ class Connections:
         mounts = mounts or (mine is not None and mine.mounts)
         refuse_barred(volume, others, read_only=read_only, mounts=mounts)
         if mine is not None:
-            joined = provider.joined(as_provider_volume(volume), mine.id, mine.connector, connector)
-            if joined is None:
+            merged = provider.merge_connectors(as_provider_volume(volume), mine.id, mine.connector, connector)
+            if merged is None:
                 # As after a new installation. The old initiators go before the record of them does.
                 log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", host, volume.id)
                 self.unmap(volume, mine)
                 mine = None
             else:
-                connector = joined
+                connector = merged
         new = mine is None
         granted = mine is None or mine.mounts != mounts
         if mine is None:

@@ -6,18 +6,15 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import validate
 from ...errors import InvalidArgumentError
 from ...model import Connection, Fence, Record, Snapshot, Volume
 from ...providers.base import Capability
 from ..access.policy import Rule
-from ..catalog import paging, schema
+from ..catalog import paging
 from .core import Caller, Core
-
-if TYPE_CHECKING:
-    from sqlalchemy.sql import ColumnElement
 
 #: Most bytes of records in a page, as JSON. What else is in the answer must fit below :data:`saltstorage.bus.envelope.MAX_REPLY` too.
 PAGE = 384 * 1024
@@ -91,12 +88,9 @@ def _records(core: Core, parts: list[_Part], start: int, after: list[str]) -> It
     for number, part in enumerate(parts):
         if number < start:
             continue
-        conditions: list[ColumnElement[bool]] = []
-        if part.shared is not None:
-            # The others are left to the database: of a great many shared volumes, a minion may use few.
-            name = schema.volumes.c.name if part.cls is Volume else schema.connections.c.volume
-            conditions.append(paging.beginning(name, part.shared.shared))
-        for record, place in paging.each(core.catalog, part.cls, *conditions, after=after if number == start else (), **part.where):
+        # The database leaves the others out: of a great many shared volumes, a minion may use few.
+        names = None if part.shared is None else part.shared.shared
+        for record, place in paging.each(core.catalog, part.cls, names=names, after=after if number == start else (), **part.where):
             if part.shared is not None and not part.shared.may_share(_volume_name(record)):
                 continue
             yield part.key, record.ids if isinstance(record, Fence) else record.to_wire(), [number, *place]

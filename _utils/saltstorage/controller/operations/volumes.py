@@ -175,7 +175,7 @@ class Volumes:
     def _create(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, kind: TypeEntry | None) -> Volume:
         rule = self.core.rule(caller)
         kind = kind or self._type_of_source(owner, spec)
-        backend = self.core.config.placed(spec.backend, kind)
+        backend = self.core.config.choose_backend(spec.backend, kind)
         if caller.minion:
             rule.check_backend(caller.minion, backend)
             rule.check_type(caller.minion, kind.name if kind else None)

@@ -1,5 +1,6 @@
 """
-What the bus is compared with: answers each event of a minion with an event on that minion's bus, and does nothing else.
+Bare round trip, for comparison with the bus: answer each event of a minion with an event on that
+minion's bus, and do nothing else.
 """
 
 import salt.channel.client
@@ -31,6 +32,6 @@ def start():
             if data["channel"] == "new":
                 local.pub(job["tgt"], job["fun"], job["arg"], tgt_type="list")
             else:
-                # What LocalClient.pub does, less the channel that it makes for every job.
+                # As LocalClient.pub does it, without a new channel for every job.
                 load = {"cmd": "publish", **job, "key": local.key, "user": local.salt_user, "ret": "", "jid": ""}
                 kept.send(load, timeout=10, tries=1)

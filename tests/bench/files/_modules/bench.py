@@ -8,7 +8,7 @@ import benchtimers
 import salt.utils.event
 
 from saltstorage.bus.client import BusClient
-from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.connectors import loading
 from saltstorage.consumer.host.config import ConsumerConfig
 
 __virtualname__ = "bench"
@@ -22,12 +22,13 @@ def __virtual__():
 
 def trips(times, warm_up=5):
     """
-    Time round trips in turn: the project's, Salt's bare one, and Salt's bare one answered over a channel that is kept.
+    Time round trips in turn: the project's, Salt's bare one, and Salt's bare one answered over a
+    channel that is kept.
 
     Each round takes them in another order. Returns seconds by kind, the rounds in order.
     """
     with salt.utils.event.get_event("minion", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=True) as event:
-        bus = BusClient(__opts__, context=__context__)
+        bus = BusClient(__opts__, context=__context__, answer_timeout=ConsumerConfig.from_opts(__opts__).answer_timeout)
         kinds = [
             ("storage", lambda: bus.call("inventory", {})),
             ("bare", lambda: _bare_trip(event, "new")),
@@ -45,11 +46,12 @@ def trips(times, warm_up=5):
 
 def operations(times):
     """
-    Time what the runner is compared with, over the bus to the warm engine: create, inventory, delete.
+    Time what the runner is compared with, over the bus to the warm engine: create, inventory,
+    delete.
 
     Returns seconds by operation.
     """
-    bus = BusClient(__opts__, context=__context__)
+    bus = BusClient(__opts__, context=__context__, answer_timeout=ConsumerConfig.from_opts(__opts__).answer_timeout)
     took = {"create": [], "inventory": [], "delete": []}
     for number in range(times):
         name = f"warm-{number}"
@@ -61,13 +63,14 @@ def operations(times):
 
 def apply(sls, timers=None):
     """
-    Apply ``sls`` with os-brick imported before; with ``timers``, a path, write there what took how long.
+    Apply ``sls`` with os-brick imported before; with ``timers``, a path, write there what took
+    how long.
 
     Returns the state results, ``import_seconds`` and ``apply_seconds``.
     """
     if timers:
         benchtimers.install_consumer(timers)
-    imported = _timed(lambda: brick._load(ConsumerConfig.from_opts(__opts__).lock_path))
+    imported = _timed(lambda: loading.load(ConsumerConfig.from_opts(__opts__).lock_path))
     found = []
     applied = _timed(lambda: found.append(__salt__["state.apply"](sls)))
     benchtimers.flush()

@@ -1,8 +1,10 @@
 """
-Timers around functions of the project and of what it uses, which write one line a call: what, when, and how long.
+Timers around functions of the project and of what it uses, which write one line a call: what,
+when, and how long.
 
-A time is exclusive: less what timed functions called within took. The files are read by the benchmark, which sums what lies
-between two moments; so nothing has to be reset, and threads and processes need no agreement.
+A time is exclusive: less what timed functions called within took. The files are read by the
+benchmark, which sums what lies between two moments; so nothing has to be reset, and threads and
+processes need no agreement.
 """
 
 import atexit
@@ -25,7 +27,7 @@ def install_consumer(path):
 
     from saltstorage.bus import client, envelope, eventbus, keys
     from saltstorage.consumer import presence, steps
-    from saltstorage.consumer.connectors import brick
+    from saltstorage.consumer.connectors import brick, loading
     from saltstorage.consumer.devices import block, links, loop
     from saltstorage.consumer.host import locks, records
     from saltstorage.plans import skeleton
@@ -41,7 +43,7 @@ def install_consumer(path):
     wrap(envelope, "seal_request", "bus: sign the request")
     wrap(envelope, "open_reply", "bus: open the reply")
     wrap(keys.OwnKeys, "private", "bus: load the key")
-    wrap(brick, "_load", "os-brick: import")
+    wrap(loading, "load", "os-brick: import")
     wrap(brick.Brick, "connector_properties", "os-brick: connector properties")
     for name in ("connect", "disconnect"):
         wrap(brick.Brick, name, "os-brick: attach, detach")
@@ -133,15 +135,16 @@ def flush():
 
 def _when_loaded(provider):
     """
-    Time the driver once it is loaded: imported before the bridge has prepared for that, Cinder would load otherwise.
+    Time the driver once it is loaded: imported before the bridge has prepared for that, Cinder
+    would load otherwise.
     """
     load = provider.load
 
     def loaded(self):
         load(self)
         for name in ("create_volume", "delete_volume", "create_export", "initialize_connection", "terminate_connection", "remove_export"):
-            if not hasattr(getattr(type(self._driver), name), "__wrapped__"):
-                wrap(type(self._driver), name, "driver")
+            if not hasattr(getattr(type(self.driver), name), "__wrapped__"):
+                wrap(type(self.driver), name, "driver")
 
     provider.load = loaded
 

@@ -9,13 +9,14 @@ import time
 import salt.channel.client
 import salt.utils.event
 
-from saltstorage.bus import client
+from saltstorage.bus.client import BusClient
+from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.errors import StorageError
 
 
 def call(op, args=None, limit=None, times=1):
     """Call an operation ``times`` times and return the last result, or the error as data, and how long each took."""
-    bus = client.BusClient(__opts__, context=__context__)
+    bus = _client()
     took = []
     result = None
     for _ in range(times):
@@ -30,18 +31,18 @@ def call(op, args=None, limit=None, times=1):
 
 def secret_digest():
     """Return the digest of the secret that the operation ``secret`` returns; the secret itself must not be seen in the job."""
-    data = client.BusClient(__opts__, context=__context__).call("secret", {})
+    data = _client().call("secret", {})
     return hashlib.sha256(data["auth_password"].encode()).hexdigest()
 
 
 def forked():
     """Call in this process, in a child that inherits the context, and in this one again; return the callers."""
-    bus = client.BusClient(__opts__, context=__context__)
+    bus = _client()
     found = [bus.call("echo", {})["caller"]]
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, client.BusClient(__opts__, context=__context__).call("echo", {})["caller"].encode())
+        os.write(writing, _client().call("echo", {})["caller"].encode())
         os._exit(0)
     os.close(writing)
     found.append(os.read(reading, 100).decode())
@@ -77,3 +78,7 @@ def flood(times):
     for _ in range(times):
         send(events)
     return len(events) * times
+
+
+def _client():
+    return BusClient(__opts__, context=__context__, answer_timeout=ConsumerConfig.from_opts(__opts__).answer_timeout)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltstorage.consumer.connectors import brick
-from saltstorage.consumer.connectors.brick import Brick, secrets_of, translated
+from saltstorage.consumer.connectors import brick, loading
+from saltstorage.consumer.connectors.brick import Brick
+from saltstorage.consumer.connectors.connection_info import secrets_of
+from saltstorage.consumer.connectors.translation import translated
+from saltstorage.consumer.host import commands
 from saltstorage.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -51,16 +53,21 @@ def test_properties_of_this_host(adapter):
     assert adapter.connector_properties()["host"] == "db1"
 
 
+@pytest.fixture
+def no_programs(tmp_path, monkeypatch):
+    """A host on which nothing is installed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(commands, "SEARCH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_programs")
 def test_g8_enforced_multipath_without_multipathd(config):
-    if shutil.which("multipathd"):
-        pytest.skip("multipathd is installed")
     with pytest.raises(FailedPreconditionError, match="multipathd"):
         Brick(dataclasses.replace(config, multipath=True, enforce_multipath=True)).connector_properties()
 
 
+@pytest.mark.usefixtures("no_programs")
 def test_multipath_without_multipathd_is_a_single_path(config):
-    if shutil.which("multipathd"):
-        pytest.skip("multipathd is installed")
     assert Brick(dataclasses.replace(config, multipath=True)).connector_properties()["multipath"] is False
 
 
@@ -68,7 +75,7 @@ def test_r22_the_lock_path_is_set(adapter, config):
     from oslo_config import cfg
 
     adapter.connector_properties()
-    brick._load(config.lock_path)
+    loading.load(config.lock_path)
     assert cfg.CONF.os_brick.lock_path == config.lock_path
     assert os.path.isdir(config.lock_path)
 
@@ -144,9 +151,8 @@ def test_no_privilege_daemon(adapter):
     assert not privileged.default.client_mode
 
 
+@pytest.mark.usefixtures("no_programs")
 def test_g8_g9_a_missing_iscsiadm_is_named_and_no_secret_shown(adapter, caplog, config):
-    if shutil.which("iscsiadm"):
-        pytest.skip("iscsiadm is installed")
     os.makedirs(config.lock_path, exist_ok=True)
     with caplog.at_level("DEBUG"), pytest.raises(FailedPreconditionError, match="iscsiadm is missing") as caught:
         adapter.connect(ISCSI, use_multipath=False)

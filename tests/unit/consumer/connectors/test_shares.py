@@ -12,11 +12,13 @@ import threading
 
 import pytest
 
-from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.connectors import connection_info
+from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.consumer.connectors.shares import Shares
 from saltstorage.consumer.devices import loop, mounts
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.errors import AbortedError, UnimplementedError
+from tests import needs
 from tests.loops import let_go
 
 TAG = "salt-storage:test-shares"
@@ -29,8 +31,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def mount_point(config):
-    if os.geteuid():
-        pytest.skip("needs root")
+    needs.root()
     path = os.path.join(Shares(config).mount_base, "0123")
     os.makedirs(path)
     subprocess.run(["mount", "-t", "tmpfs", "share", path], check=True)
@@ -92,11 +93,11 @@ def test_other_protocols_have_no_share(config, mount_point):
 
 
 def test_only_raw_files_are_attached():
-    assert brick.check_connection_info(info(format="raw"))
+    assert connection_info.check(info(format="raw"))
     with pytest.raises(UnimplementedError, match="nfs_qcow2_volumes"):
-        brick.check_connection_info(info(format="qcow2"))
+        connection_info.check(info(format="qcow2"))
 
 
 def test_os_brick_mounts_under_the_consumers_own_directory(config):
-    connector = brick.Brick(config)._connector({**info(), "mount_point_base": "/var/lib/cinder/mnt"}, False)
+    connector = Brick(config)._connector({**info(), "mount_point_base": "/var/lib/cinder/mnt"}, False)
     assert connector.get_search_path() == os.path.join(config.state_dir, "mnt")

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from saltstorage.consumer.devices import holders
+from tests import needs
 from tests.loops import let_go
 
 
@@ -85,10 +86,13 @@ def test_a_mount_is_named(device, folder, name):
 @pytest.mark.alone  # its namespace has a copy of each mount of the machine, which keeps their devices
 def test_a_mount_in_another_namespace_is_named(device, folder):
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    subprocess.run(["mount", "--make-private", str(folder)], check=True)
     point = folder / "mnt"
     point.mkdir()
-    script = f"mount --make-rprivate / && mount {device} {point} && echo ready && exec sleep infinity"
-    process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE)
+    # The namespace's other mounts are left as they are: in a chroot, the root is no mount, and unshare could not change it.
+    script = f"mount {device} {point} && echo ready && exec sleep infinity"
+    process = subprocess.Popen(["unshare", "-m", "--propagation", "unchanged", "sh", "-c", script], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"
         (holder,) = find(device)
@@ -99,6 +103,7 @@ def test_a_mount_in_another_namespace_is_named(device, folder):
         process.kill()
         process.wait()
         process.stdout.close()
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.alone  # as above
@@ -111,8 +116,8 @@ def test_a_copy_of_a_mount_that_goes_with_it_is_no_second_holder(device, folder,
     point = folder / "mnt"
     point.mkdir()
     subprocess.run(["mount", device, str(point)], check=True)
-    command = ["unshare", "-m", "--propagation", propagation, "sh", "-c", "echo ready && exec sleep infinity"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    script = f"mount --make-r{propagation} {folder} && echo ready && exec sleep infinity"
+    process = subprocess.Popen(["unshare", "-m", "--propagation", "unchanged", "sh", "-c", script], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"
         assert len(find(device)) == count
@@ -141,7 +146,7 @@ def test_a_lazily_unmounted_file_system_still_holds_it(device, folder):
 def test_swap_is_named(device):
     subprocess.run(["mkswap", device], check=True, capture_output=True)
     if subprocess.run(["swapon", device], check=False, capture_output=True).returncode:
-        pytest.skip("this kernel allows no swap here")
+        pytest.skip(needs.NO_SWAP)
     try:
         assert kinds(device) == ["swap"]
     finally:

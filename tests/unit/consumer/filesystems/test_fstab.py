@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from saltstorage.consumer.filesystems.fstab import Entry, Fstab, boot_options, is_own, parse
 from saltstorage.errors import FailedPreconditionError
+from tests import needs
 
 SYSTEM = "# <file system> <mount point>\nUUID=1-2 / ext4 errors=remount-ro 0 1\n\n/dev/sr0\t/media/cdrom0 udf,iso9660 user,noauto\n"
 
@@ -128,8 +129,7 @@ def test_boot_options_are_added_once():
 def test_systemd_mounts_after_the_unit_and_without_requiring_it(tmp_path):
     """A volume that cannot be attached lets the unit fail, and must not keep the file systems on the others from being mounted."""
     generator = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")
-    if not generator.exists():
-        pytest.skip("needs systemd-fstab-generator")
+    needs.programs(str(generator))
     table, out = Fstab(str(tmp_path / "fstab")), tmp_path / "out"
     table.set(entry(options=boot_options("defaults")))
     out.mkdir()

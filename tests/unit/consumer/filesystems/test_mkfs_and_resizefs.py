@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
 import pytest
@@ -18,15 +17,12 @@ from saltstorage.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
+from tests import needs
 from tests.unit.consumer.helpers import GIB
 
 
 def available(fstype: str) -> str:
-    if shutil.which(f"mkfs.{fstype}", path=commands.SEARCH) is None:
-        pytest.skip(f"mkfs.{fstype} is not installed")
-    with open("/proc/filesystems", encoding="ascii") as file:
-        if fstype not in file.read().split():
-            pytest.skip(f"this kernel has no {fstype}")
+    needs.filesystem(fstype)
     return fstype
 
 
@@ -214,11 +210,11 @@ def test_bad_arguments(device, arguments, field):
     assert probe(device).empty
 
 
-def test_g8_a_missing_mkfs_is_named_with_its_package(device):
-    if shutil.which("mkfs.btrfs", path=commands.SEARCH):
-        pytest.skip("mkfs.btrfs is installed")
-    with pytest.raises(FailedPreconditionError, match="btrfs-progs"):
-        mkfs.make(device, "btrfs")
+def test_g8_a_missing_mkfs_is_named_with_its_package(device, tmp_path, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr(commands, "SEARCH", str(tmp_path))
+        with pytest.raises(FailedPreconditionError, match="btrfs-progs"):
+            mkfs.make(device, "btrfs")
     assert probe(device).empty
 
 

@@ -244,7 +244,7 @@ def test_g11_a_flush_that_takes_long_is_told_of(tmp_path, consumer, soon, told, 
                 told.wait("flush", 2)
                 held.close()
         assert results == [None]
-        assert told.of("flush")[0]["step"] == f"write what is cached of {upper}"
+        assert told.of("flush")[0]["step"] == f"write the cached data of {upper}"
         assert told.of("flush")[-1]["state"] == "done"
     finally:
         freeze.thaw([str(below)])

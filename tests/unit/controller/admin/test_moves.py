@@ -250,7 +250,7 @@ def test_a_move_on_a_controller_that_is_gone_is_undone_once_that_is_fenced(two, 
         assert (service.catalog.moves(), listed(tmp_path)) == ([], [[f"volume-{volume.id}"], []])
         assert devices(tmp_path) == left, "what another machine has is not detached here"
         # Nothing of it is mapped any more.
-        row = service.core.provider("local")._need_volume(volume.id)
+        row = service.core.provider("local").need_row(volume.id)
         assert (list(row.connections), row._ovo.status) == ([], "available")
         copy = move(service)["volume"]["id"]
 

@@ -15,7 +15,7 @@ import pytest
 from saltstorage import model
 from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.controller.service import Service
-from saltstorage.providers.base import Provider
+from saltstorage.providers import Provider
 from tests.unit.controller.killing import killed
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}

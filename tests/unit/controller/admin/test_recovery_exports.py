@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import UnavailableError
 from saltstorage.spec import VolumeSpec
+from tests import needs
 from tests.tgtd import Host, Tgtd
 
 pytestmark = pytest.mark.root
@@ -24,8 +24,7 @@ TIMEOUT = 60
 
 def test_r16_targets_come_back_after_tgtd_alone_was_restarted(opts, tmp_path, short_dir, free_port, monkeypatch):
     """R16: on demand, while the controller runs; also when tgtd was down for a while."""
-    if not shutil.which("tgtd") or not shutil.which("iscsi-inq"):
-        pytest.skip("needs tgt and libiscsi-bin")
+    needs.programs("tgtd", "iscsi-inq")
     tgtd, host = Tgtd(short_dir, free_port), Host("db1", free_port)
     monkeypatch.setenv("TGT_IPC_SOCKET", tgtd.socket)
     opts["storage"]["retry_interval"] = 1

@@ -14,7 +14,7 @@ from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, InternalError, InvalidArgumentError, UnavailableError
 from saltstorage.model import Volume
 
-DATABASES = ("sqlite", "postgresql")
+DATABASES = ("sqlite", "postgresql", "mysql")
 LOOKUPS = (
     "storage_volumes WHERE owner='a' AND name='b'",
     "storage_volumes WHERE owner='a'",

@@ -9,7 +9,7 @@ from saltstorage.controller.catalog import journal as journals
 from saltstorage.controller.catalog.schema import requests
 from saltstorage.controller.service import Service
 
-DATABASES = ("sqlite", "postgresql")
+DATABASES = ("sqlite", "postgresql", "mysql")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, ser
     dead, other = Service(opts), Service(opts)
     begin(dead.journal)
     dead.close()
-    real = service.journal._engine
+    real = service.journal.engine
 
     class Between:
         """A connection whose update finds that another engine was faster."""
@@ -85,7 +85,7 @@ def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, ser
 
         def execute(self, statement):
             if statement.is_update:
-                self.connection.execute(requests.update().values(engine=other.journal._instance))
+                self.connection.execute(requests.update().values(engine=other.journal.instance))
             return self.connection.execute(statement)
 
     class Engine:
@@ -94,7 +94,7 @@ def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, ser
             with real.begin() as connection:
                 yield Between(connection)
 
-    monkeypatch.setattr(service.journal, "_engine", Engine())
+    monkeypatch.setattr(service.journal, "engine", Engine())
     assert service.journal._known("r1").state == "running"
     other.close()
 

@@ -1,4 +1,6 @@
-"""Cinder drivers for tests: the file driver with an export, CHAP, and faults on demand; and drivers that lack a package."""
+"""Cinder drivers for tests: the file driver with an export, CHAP, and faults on demand; and
+drivers that lack a package.
+"""
 
 from __future__ import annotations
 

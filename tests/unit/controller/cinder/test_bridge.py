@@ -1,4 +1,5 @@
-"""The bridge between cinderlib and Cinder: what it relies on, and that the process around it stays as it was.
+"""The bridge between cinderlib and Cinder: what it relies on, and that the process around it stays
+as it was.
 
 What changes a process once is run in a process of its own.
 """
@@ -64,7 +65,9 @@ def test_the_parts_of_cinderlib_that_are_replaced():
 
 
 def test_a_thread_that_has_loaded_it_ends():
-    """eventlet takes over what tells that the thread has ended in which it is imported; who joins that would wait for ever."""
+    """eventlet takes over what tells that the thread has ended in which it is imported; who joins
+    that would wait for ever.
+    """
     code = """
         import json, threading
         from saltstorage.controller.cinder import bridge
@@ -199,7 +202,9 @@ def test_tls_warnings_stay_on(tmp_path):
 
 @pytest.fixture
 def record_of():
-    """Return a function that logs to a library's logger and returns the text as a handler writes it."""
+    """Return a function that logs to a library's logger and returns the text as a handler writes
+    it.
+    """
     lines: list[str] = []
 
     class Keep(logging.Handler):

@@ -1,4 +1,5 @@
-"""Extensions of LVM volumes that are cut off or fail half-way, with Cinder's code for them over a simulated volume group.
+"""Extensions of LVM volumes that are cut off or fail half-way, with Cinder's code for them over a
+simulated volume group.
 
 There is no device mapper here: the lab has the real one.
 """
@@ -23,7 +24,8 @@ class Killed(BaseException):
 
 
 class SimulatedGroup:
-    """A simulated volume group: answers as ``lvs``, ``lvextend`` and ``lvchange`` do, for one logical volume.
+    """A simulated volume group: answers as ``lvs``, ``lvextend`` and ``lvchange`` do, for one
+    logical volume.
 
     :param extent: size of an extent, GiB; sizes are rounded up to it.
     """
@@ -76,17 +78,19 @@ class Target:
 
 @pytest.fixture(params=DRIVERS)
 def extending(request, service, monkeypatch):
-    """A function that makes a volume on a simulated group, which the driver extends; returns the group and the target."""
+    """A function that makes a volume on a simulated group, which the driver extends; returns the
+    group and the target.
+    """
 
     def make(**given):
         volume = service.execute("create", {"name": "data", "size": 1}, "web1")["volume"]
         group = SimulatedGroup(f"volume-{volume['id']}", 1, **given)
         target = Target(group)
-        module, _, name = provider.MENDED.get(request.param, request.param).rpartition(".")
+        module, _, name = provider.REPLACED.get(request.param, request.param).rpartition(".")
         cls = getattr(importlib.import_module(module), name)
         driver = cls.__new__(cls)
         driver.vg, driver.target_driver = group, target
-        monkeypatch.setattr(service.core.provider("local")._driver, "extend_volume", driver.extend_volume)
+        monkeypatch.setattr(service.core.provider("local").driver, "extend_volume", driver.extend_volume)
         return group, target
 
     return make
@@ -140,6 +144,6 @@ def test_what_is_not_there_is_not_taken_for_extended(service, extending):
 
 
 def test_cinders_own_class_is_loaded_mended(service):
-    module, _, name = provider.MENDED[STOCK].rpartition(".")
+    module, _, name = provider.REPLACED[STOCK].rpartition(".")
     stock_module, _, stock = STOCK.rpartition(".")
     assert issubclass(getattr(importlib.import_module(module), name), getattr(importlib.import_module(stock_module), stock))

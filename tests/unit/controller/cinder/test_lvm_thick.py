@@ -1,24 +1,21 @@
-"""Thick volumes of LVM that are set back to a snapshot, on real LVM, where the kernel has a device mapper: a guest of the lab has."""
+"""Thick volumes of LVM that are set back to a snapshot, on real LVM, where the kernel has a device
+mapper: a guest of the lab has.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import uuid
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-
-def has_snapshots() -> bool:
-    subprocess.run(["modprobe", "-a", "dm_mod", "dm-snapshot"], capture_output=True, check=False)
-    return "device-mapper" in Path("/proc/misc").read_text()
-
+from tests import needs
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(not has_snapshots(), reason="this kernel has no device mapper; the lab's guests have"),
+    pytest.mark.skipif(not needs.has_mapper("dm_mod", "dm-snapshot"), reason=needs.NO_MAPPER),
 ]
 
 GROUP = "storageunit"

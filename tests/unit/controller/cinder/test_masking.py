@@ -1,4 +1,6 @@
-"""Secrets are masked wherever they stand, as long as they are of use, at the same cost for any number of volumes (row R26)."""
+"""Secrets are masked wherever they stand, as long as they are of use, at the same cost for any
+number of volumes (row R26).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from cinder.volume import volume_utils
 from saltstorage.controller.cinder.masking import Secrets
 
 MASK = "***"
-#: As Cinder generates them; always the same, since the workers of the tests must find the same tests.
+#: As Cinder generates them; always the same, since the workers of the tests must find the same
+#: tests.
 GENERATED = "Tq7Wn3kZpQh2RtYb"
 AWKWARD = "p/w%d\"q'uö&<+ \\$x"
 FORMS = {

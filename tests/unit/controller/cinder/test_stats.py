@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from saltstorage.controller.cinder import stats
-from saltstorage.providers.base import Capability
+from saltstorage.providers import Capability
 
 
 class LVM:
-    """Stands for Cinder's LVM driver, which needs all of Cinder; the lab runs the conformance suite with it."""
+    """Stands for Cinder's LVM driver, which needs all of Cinder; the lab runs the conformance
+    suite with it.
+    """
 
     __module__ = "cinder.volume.drivers.lvm"
 

@@ -15,7 +15,7 @@ from saltstorage.errors import (
     PermissionDeniedError,
     ResourceExhaustedError,
 )
-from saltstorage.providers.base import Capability
+from saltstorage.providers import Capability
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False, "wwpns": ["50014380186b3f65"]}
 

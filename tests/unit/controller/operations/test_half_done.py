@@ -20,7 +20,7 @@ def run(service, op, **args):
 @pytest.fixture
 def driver(service):
     """The loaded Cinder driver of the backend."""
-    return service.core.provider("local")._driver
+    return service.core.provider("local").driver
 
 
 def failing(monkeypatch, driver, name, *, after=False):

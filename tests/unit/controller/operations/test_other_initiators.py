@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import signal
 
 import pytest
@@ -14,6 +13,7 @@ from saltstorage.controller.cinder.provider import CinderlibProvider
 from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
 from saltstorage.errors import StorageError
+from tests import needs
 from tests.tgtd import Host, Tgtd
 from tests.unit.controller.killing import killed
 from tests.unit.controller.masking_driver import MaskingDriver
@@ -175,8 +175,7 @@ def test_r17_c9_killed_at_each_step(opts, tmp_path, mapped, case, then):
 @pytest.mark.root
 def test_r17_a_target_is_open_to_the_new_initiator_alone(opts, tmp_path, short_dir, free_port, monkeypatch):
     """R17: also after the target was restored, and never to the old one again."""
-    if not shutil.which("tgtd") or not shutil.which("iscsi-inq"):
-        pytest.skip("needs tgt and libiscsi-bin")
+    needs.programs("tgtd", "iscsi-inq")
     tgtd, old, new = Tgtd(short_dir, free_port), Host("old", free_port), Host("new", free_port)
     monkeypatch.setenv("TGT_IPC_SOCKET", tgtd.socket)
     opts["storage"]["backends"]["local"] = {

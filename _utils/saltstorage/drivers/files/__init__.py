@@ -1,0 +1,1 @@
+"""Private: the sparse files that the file drivers keep volumes in."""
