@@ -17,7 +17,7 @@ import yaml
 
 import saltstorage
 from saltstorage.bus import envelope
-from saltstorage.consumer.attach import Consumer
+from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.consumer.host.records import STATES
 from saltstorage.controller.access import locks

@@ -11,6 +11,7 @@ from saltstorage.consumer.devices import block
 from saltstorage.consumer.filesystems import resizefs
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
+from saltstorage.flow import growth
 from tests import needs
 from tests.unit.plans.minion import check_result, load
 
@@ -116,7 +117,7 @@ def test_x6_who_followed_and_could_not_say_so_says_it_with_the_next_run(host, ow
     done(host.state("mounted", owner=owner, fstype="xfs"))
     grow(host, owner)
     with monkeypatch.context() as patch:
-        patch.setattr(type(host.flow), "followed", unanswered)
+        patch.setattr(growth, "report", unanswered)
         assert host.state("mounted", owner=owner, fstype="xfs")["comment"].startswith("UNAVAILABLE")
     assert fs_size(host) > 1.8 * GIB
     assert behind(host) == ["web1"]
@@ -274,7 +275,7 @@ def test_c4_with_resize_false_the_file_system_stays(host, owner):
     assert (device_size(host), fs_size(host) < GIB) == (2 * GIB, True)
 
 
-@pytest.mark.parametrize("given", [{"read_only": True}, {"options": "ro"}])
+@pytest.mark.parametrize("given", [{"read_only": True}, {"mount_options": "ro"}])
 def test_c4_what_is_only_read_stays(host, owner, given):
     done(host.state("mounted", owner=owner))
     done(host.state("disconnected", owner=owner))
