@@ -19,18 +19,20 @@ class EncryptedVolumes:
         self._encryption = encryption
 
     def needs_encryption(self, name: str) -> bool:
-        """Return whether an attached volume that is to be used encrypted is still empty, or only half encrypted."""
-        record, _, device = self._host.attached(name)
+        """Return whether an attached volume is still empty, or only half encrypted."""
+        record, _, device = self._host.load_attached(name)
         return self._encryption.needs_making(record, device)
 
     def encrypt(self, name: str, *, resume: bool) -> None:
-        """Encrypt an attached volume that is empty; between :meth:`.Marks.begin_encryption` and :meth:`open`.
+        """Encrypt an attached volume that is empty.
+
+        The call comes between :meth:`.Marks.begin_encryption` and :meth:`open`.
 
         :param resume: the remains of an interrupted call may be overwritten.
         :raises AlreadyExistsError: it is not empty.
         """
         with self._host.lock(name):
-            record, _, device = self._host.attached(name)
+            record, _, device = self._host.load_attached(name)
             self._encryption.make(record, device, resume=resume)
 
     def open(self, name: str) -> Attachment:
@@ -40,5 +42,5 @@ class EncryptedVolumes:
         :raises FailedPreconditionError: the passphrase is missing or wrong.
         """
         with self._host.lock(name):
-            record, _, device = self._host.attached(name)
+            record, _, device = self._host.load_attached(name)
             return self._host.attachment(self._encryption.open(record, device))

@@ -48,8 +48,10 @@ class LocalHost:
         with self._locks.hold(name), heartbeat.of_volume(name, self.config.host, self._tell, self._owner_and_id):
             yield
 
-    def attached(self, name: str) -> tuple[AttachmentRecord, Identity, str]:
-        """Return the record, identity and device of an attached volume, once the device proved to be the right one.
+    def load_attached(self, name: str) -> tuple[AttachmentRecord, Identity, str]:
+        """Return the record, identity and device of an attached volume.
+
+        The device has proved to be the right one.
 
         :raises NotFoundError: the volume is not attached, or its device is gone.
         :raises DataLossError: another device is there.

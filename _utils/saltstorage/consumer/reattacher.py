@@ -33,9 +33,9 @@ class Reattacher:
         self._steps = steps
 
     def reattach(self) -> list[Reattached]:
-        """Attach every recorded volume whose device is gone, such as after a boot; no controller is needed.
+        """Attach every recorded volume whose device is gone, such as after a boot.
 
-        An error stops only its own volume.
+        No controller is needed. An error stops only its own volume.
         """
         found, errors = self._host.records.all()
         result = [Reattached(name="", state="failed", error=error) for error in errors]
@@ -65,7 +65,7 @@ class Reattacher:
 
     def _open(self, name: str, state: str) -> Reattached:
         """Open an encrypted volume, if its passphrase can be read here without a master."""
-        record, _, device = self._host.attached(name)
+        record, _, device = self._host.load_attached(name)
         if record.encrypted and (record.encrypting or not self._encryption.is_open(record, device)):
             try:
                 self._encryption.open(record, device)

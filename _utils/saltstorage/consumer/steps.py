@@ -1,6 +1,7 @@
-"""The steps of attaching and detaching one volume. Each is recorded before it is done, so that a crash at any point is resumed.
+"""The steps of attaching and detaching one volume.
 
-The caller holds the volume's lock.
+Each step is recorded before it is done, so that a crash at any point is resumed.  The caller holds
+the volume's lock.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Steps:
         self._encryption = encryption
 
     def attach(self, record: AttachmentRecord) -> AttachmentRecord:
-        """Attach by a record, which has all that is needed, check the device, link it, and return the new record."""
+        """Attach by a record, check the device, link it, and return the new record."""
         self._step("record attaching")
         record = self._records.save(record, durable=False)
-        with self._brick.shares.held(record.connection_info):
+        with self._brick.shares.hold(record.connection_info):
             record, device = self._connect(record)
         if not record.file:
             self._settle()  # Else its links in /dev/disk/by-id might not be there yet.
@@ -56,7 +57,8 @@ class Steps:
             raise
         block.set_read_only(record.device, record.read_only)
         if not record.encrypted:
-            # An encrypted volume gets its link when it is open: nobody shall write past the encryption.
+            # An encrypted volume gets its link when it is open: nobody shall write past the
+            # encryption.
             self._step("link")
             self._links.make(record.name, record.path)
         self._step("record attached")
@@ -96,8 +98,8 @@ class Steps:
                 "it was not linked. Look for a stale device of the same LUN on this host"
             )
         if record.identity is not None and not record.file:
-            # The disk may have been there all the time, while the volume grew unmapped: os-brick does not
-            # rescan such a disk.
+            # The disk may have been there all the time, while the volume grew unmapped: os-brick
+            # does not rescan such a disk.
             least = block.least(record.size, adopted=record.adopted)
             if block.size(record.device) < least:
                 self.extend(record, record.device, least)
@@ -126,11 +128,12 @@ class Steps:
                 self._disconnect(record.replace(identity=None), force=False)
 
     def detach(self, record: AttachmentRecord, force: bool) -> list[str]:
-        """Detach a record's device unless it is in use, and return warnings about the losses that ``force`` accepted."""
-        # Detaching a loop device tells whether it is open; only then its processes are worth a search.
+        """Detach a record's device unless it is in use, and return warnings about lost data."""
+        # Detaching a loop device tells whether it is open; only then its processes are worth a
+        # search.
         used = self.holders(record, processes=not record.file) or self._holders_of_other_device(record)
         if used:
-            raise _in_use(record, used)
+            raise _in_use_error(record, used)
         warnings = self._flush(record, force)
         self._step("record detaching")
         former, record = record, self._records.save(record.replace(state=DETACHING), durable=False)
@@ -143,7 +146,7 @@ class Steps:
             if former.state == ATTACHED and (mapping or not record.encrypted):
                 self._links.make(record.name, mapping.path if mapping else record.path)
                 self._records.save(former, durable=False)
-            raise _in_use(record, used)
+            raise _in_use_error(record, used)
         self._disconnect(record, force=force)
         self._step("record detached")
         self._records.save(record.replace(state=DETACHED, device="", path=""))
@@ -164,7 +167,7 @@ class Steps:
         self._links.remove(record.name)
         used = self._encryption.close(record) or self._detach_loops(record)
         if used:
-            raise _in_use(record, used)
+            raise _in_use_error(record, used)
         self._disconnect(record, force=True)
         self._step("record detached")
         self._records.save(record.replace(state=DETACHED, device="", path=""))
@@ -184,7 +187,7 @@ class Steps:
         return warnings
 
     def _detach_loops(self, record: AttachmentRecord) -> list[Holder]:
-        """Detach the loop devices of a volume and return no holders; a device in use stays, and its holders are returned."""
+        """Detach the loop devices of a volume, and return the holders that prevent it, if any."""
         for device in presence.current(record, self._tag) if record.file else []:
             self._step("detach loop")
             for _ in range(TRIES):
@@ -230,9 +233,10 @@ class Steps:
         return lasting(look)
 
     def _holders_of_other_device(self, record: AttachmentRecord) -> list[Holder]:
-        """Return the users of the device that os-brick would remove, when the volume's own device is gone.
+        """Return the users of another device that os-brick would remove.
 
-        os-brick removes the device at the recorded address, which may by now be another volume in use.
+        When the volume's own device is gone, os-brick removes the device at the recorded address,
+        which may by now be another volume in use.
         """
         if record.file or not record.device_info or presence.current(record, self._tag):
             return []
@@ -246,7 +250,7 @@ class Steps:
             commands.run("wait for udev", ["udevadm", "settle", "--timeout=30"], timeout=60, ok=(0, 1))
 
 
-def _in_use(record: AttachmentRecord, used: list[Holder]) -> FailedPreconditionError:
+def _in_use_error(record: AttachmentRecord, used: list[Holder]) -> FailedPreconditionError:
     return FailedPreconditionError(
         f"the volume {record.name!r} is in use: {describe(used)}; stop that first", details={"holders": [str(holder) for holder in used]}
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .. import validate
-from ..errors import DeadlineExceededError, InternalError, StorageError, UnavailableError, from_wire
+from ..errors import StorageError, from_wire
 
 _CONTEXT_KEY = "saltstorage.answers"
 
@@ -162,11 +162,6 @@ def of_run(context: MutableMapping[str, Any], run: str | None, key: str, make: C
     if kept is None or kept[0] != run:
         kept = context[key] = (run, make())
     return kept[1]
-
-
-def is_uncertain(error: StorageError) -> bool:
-    """Return whether the controller may have done what it was asked for, in spite of an error."""
-    return isinstance(error, UnavailableError | DeadlineExceededError | InternalError)
 
 
 def _result(reply: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from ..errors import FailedPreconditionError, StorageError
 from ..model import Connection, Volume
 from ..spec import VolumeSpec
 from . import fencing, formatting, growth
-from .batch import Ask, is_uncertain
+from .batch import Ask
 from .flow import Flow
 
 
@@ -165,7 +165,7 @@ def _forget_intent(flow: Flow, name: str, error: StorageError) -> None:
 
     When the outcome is not known, it stays: the volume may be mapped.
     """
-    if is_uncertain(error):
+    if not error.final:
         return
     now = flow.attachment(name)
     if now is not None and now.state == records.INTENT and not now.volume_id:

@@ -13,7 +13,6 @@ from ..consumer.attachment import Attachment
 from ..consumer.filesystems import mkfs
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, StorageError
 from ..model import Volume
-from .batch import is_uncertain
 from .flow import Flow
 
 
@@ -95,7 +94,7 @@ def _mark(flow: Flow, owner: str, name: str, begun: bool, end: Callable[[str], N
     try:
         was = flow.ask("mark_formatted", {"name": name, **args, **flow.owner_args(owner)})["was"]
     except StorageError as error:
-        if not begun and not is_uncertain(error):
+        if not begun and error.final:
             end(name)
         raise
     # On a shared volume, the content may be what another host made meanwhile.

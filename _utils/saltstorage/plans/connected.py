@@ -18,7 +18,7 @@ from ..flow.batch import Ask
 from ..flow.connecting import Connected
 from ..flow.flow import Flow, check_usable
 from ..model import Connection, Volume
-from ..rules import refuse_barred, refuse_other_encryption
+from ..rules import refuse_barred, refuse_different, refuse_other_encryption
 from . import dependencies, stale
 from .request import Request
 from .run import Run
@@ -97,7 +97,7 @@ def look(flow: Flow, run: Run, request: Request) -> Look:
             raise _discard_stale(flow, request, fenced, run.test, f"{owner} has no volume {name!r} any more")
         return _look_at_missing(flow, run, request, attached)
     if wanted is not None:
-        wanted.check(volume, source_now(inventory, owner, wanted))
+        refuse_different(wanted, volume, source_now(inventory, owner, wanted))
     refuse_other_encryption(volume, bool(request.passphrase))
     connections = inventory.connections_of(volume)
     mine = next((c for c in connections if c.host == flow.minion), None)

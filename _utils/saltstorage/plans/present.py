@@ -9,6 +9,7 @@ from ..flow import growth
 from ..flow.flow import Flow
 from ..flow.volumes import ask_create, create
 from ..model import Volume
+from ..rules import refuse_different
 from ..spec import VolumeSpec
 from .run import Run
 from .skeleton import Changes, Plan, change
@@ -28,7 +29,7 @@ def present(flow: Flow, run: Run, name: Any, owner: Any, wanted: VolumeSpec) -> 
     if volume is None:
         changes = creation_changes(flow, run, owner, name, wanted)
         return Plan(f"Volume {name!r} would be created.", changes, apply, lambda: ask_create(flow, owner, name, wanted))
-    wanted.check(volume, source_now(inventory, owner, wanted))
+    refuse_different(wanted, volume, source_now(inventory, owner, wanted))
     if volume.size < wanted.size or volume.state == model.EXTENDING:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
         growth.check_can_follow(flow, volume)

@@ -12,6 +12,7 @@ from ..flow import growth
 from ..flow.flow import Flow, check_usable
 from ..flow.inventory import Inventory
 from ..model import Snapshot, Volume
+from ..rules import refuse_smaller
 from ..spec import ATTRIBUTES, VolumeSpec, attributes_of, differing
 from . import dependencies
 from .run import Run
@@ -49,7 +50,7 @@ def creation_changes(flow: Flow, run: Run, owner: str, name: str, wanted: Volume
         foretold = dependencies.check_source(flow, run, wanted.source)
         source = source_now(inventory, owner, wanted)
         if source is not None:
-            wanted.check_source(source)
+            refuse_smaller(wanted, source)
         elif not foretold:
             raise NotFoundError(
                 f"the source {wanted.source['kind']} {wanted.source['name']!r} of {owner} does not exist; make it first", field="source"

@@ -1,4 +1,4 @@
-"""Real files, loop devices and mounts in the test's own folder, and a check that none is left behind."""
+"""Real files, loop devices and mounts in the test's own folder, with a check for leftovers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import pytest
 from salt._logging import impl as salt_logging
 
 from saltstorage.consumer.consumer import Consumer
-from saltstorage.consumer.devices import loop
+from saltstorage.consumer.devices import loop, mounts
 from saltstorage.consumer.host.config import ConsumerConfig
 from tests.loops import let_go
 from tests.unit.consumer.helpers import GIB, devices_below, mounts_below, needs_root
 
-# Salt keeps early log records for a console that the tests never set up, and would print them at the end.
+# Salt keeps early log records for a console that the tests never set up, and would print them at
+# the end.
 salt_logging.shutdown_temp_handler()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder that must be free of devices and mounts at the end; what is left is removed and fails the test."""
+    """A folder without devices and mounts at the end: a leftover is removed, and fails the test."""
     needs_root()
     yield tmp_path
     left = []
@@ -68,3 +69,20 @@ def device(file: Path) -> Iterator[str]:
     path = loop.attach(str(file), "test")
     yield path
     let_go(path)
+
+
+@pytest.fixture
+def formatted(device: str) -> str:
+    """The device with an ext4 file system on it."""
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    return device
+
+
+@pytest.fixture
+def point(folder: Path, device: str) -> Iterator[str]:
+    """A mount point whose name needs escapes; the end of the test unmounts it."""
+    path = folder / "a b\tc\\d ä"
+    path.mkdir()
+    yield str(path)
+    while mounts.state(str(path)).mounted:
+        subprocess.run(["umount", str(path)], check=True)

@@ -16,7 +16,7 @@ _PREFERENCE = ("dm-uuid-mpath-", "wwn-", "nvme-eui.", "nvme-uuid.", "nvme-nvme."
 
 
 def stable_path(device: str) -> str:
-    """Return the path under ``/dev/disk/by-id`` that names the device best; the device itself when udev made none."""
+    """Return the device's best path under ``/dev/disk/by-id``, or the device itself without one."""
     device = os.path.realpath(device)
     try:
         names = os.listdir(_BY_ID)
@@ -53,7 +53,8 @@ class DeviceLinks:
     def check(self, name: str) -> None:
         """Refuse when something else than our link is in the way.
 
-        :raises FailedPreconditionError: the path is a file, a directory or a link to something that is no device.
+        :raises FailedPreconditionError: the path is a file, a directory or a link to something
+            that is no device.
         """
         path = self.path(name)
         try:
@@ -75,7 +76,10 @@ class DeviceLinks:
         if self.target(name) == target:
             udev.announce(target, path)
             return path
-        os.makedirs(self.directory, mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(self.directory)
+            # Other users find devices by their links too, whatever umask the minion has.
+            os.chmod(self.directory, 0o755)  # noqa: S103
         temporary = self._temporary(name)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -85,7 +89,7 @@ class DeviceLinks:
         return path
 
     def remove(self, name: str) -> None:
-        """Remove the link of a volume; a missing link is fine, and anything else at its path stays."""
+        """Remove the link of a volume; a missing link is fine, and anything else there stays."""
         try:
             self.check(name)
         except FailedPreconditionError:
@@ -96,6 +100,6 @@ class DeviceLinks:
                 os.unlink(path)
 
     def _temporary(self, name: str) -> str:
-        # This name is longer than a volume's may be, so it is never a volume's; each try uses the same, so a crash
-        # leaves at most one.
+        # This name is longer than a volume's may be, so it is never a volume's; each try uses the
+        # same, so a crash leaves at most one.
         return os.path.join(self.directory, "." + hashlib.sha512(name.encode()).hexdigest() + ".new")

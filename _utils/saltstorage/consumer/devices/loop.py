@@ -1,12 +1,13 @@
 """Loop devices: the block device over a volume that is a file.
 
-This module uses the kernel's own interface and not ``losetup``, which can neither mark the owner of a device nor
-tell whether it attached or found a device.  The backing file of a device is known by its device number and
-inode, never by its path.
+This module uses the kernel's own interface and not ``losetup``, which can neither mark the owner
+of a device nor tell whether it attached or found a device.  The backing file of a device is known
+by its device number and inode, never by its path.
 
-Each device carries the tag of the consumer that made it.  Two consumers on one machine (two minions, or tests
-beside a real minion) then get a device each for a shared file, as two hosts would, and each detaches only its
-own; and a consumer that died half way finds its own device again.
+Each device carries the tag of the consumer that made it.  Two consumers on one machine (two
+minions, or tests beside a real minion) then get a device each for a shared file, as two hosts
+would, and each detaches only its own; and a consumer that died half way finds its own device
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _MAJOR = 7
 #: Sets whether a device refuses writes; linux/fs.h.
 BLKROSET = 0x125D
-#: A fixed sector size: a file system made with one must find the same after the file has moved to another disk.
+#: A fixed sector size: a file system made with one must find the same after the file has moved to
+#: another disk.
 _SECTOR = 512
 _TRIES = 64
 
@@ -85,7 +87,7 @@ def tag(state_dir: str) -> str:
 
 
 def status(path: str) -> LoopStatus | None:
-    """Return the status of a loop device; None when it has no backing file, or is no loop device."""
+    """Return the status of a loop device; None without a backing file, or for other devices."""
     try:
         facts = os.stat(path)
         if not stat.S_ISBLK(facts.st_mode) or os.major(facts.st_rdev) != _MAJOR:
@@ -101,24 +103,26 @@ def status(path: str) -> LoopStatus | None:
 def find(file: str, owner_tag: str) -> list[LoopStatus]:
     """Return the loop devices over a file that carry this consumer's tag, or no consumer's tag."""
     facts = os.stat(file)
-    return _usable(facts.st_dev, facts.st_ino, owner_tag)
+    return _find_usable(facts.st_dev, facts.st_ino, owner_tag)
 
 
 def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
-    """Return the path of the loop device over a file; an earlier device of the same consumer is used again.
+    """Return the path of the loop device over a file.
+
+    An earlier device of the same consumer is used again.
 
     :param file: a regular file.
     :param owner_tag: the consumer's tag; see :func:`tag`.
     :raises NotFoundError: there is no such file.
-    :raises FailedPreconditionError: the file has a loop device of another kind, or the kernel has no loop
-        devices.
+    :raises FailedPreconditionError: the file has a loop device of another kind, or the kernel has
+        no loop devices.
     :raises ResourceExhaustedError: the kernel makes no more loop devices.
     """
     try:
         # Opened before the lock is taken: the file may be on a server that does not answer.
-        with _open(file, os.O_RDONLY if read_only else os.O_RDWR) as backing, _alone():
+        with _open(file, os.O_RDONLY if read_only else os.O_RDWR) as backing, _lock():
             facts = os.fstat(backing)
-            for found in _usable(facts.st_dev, facts.st_ino, owner_tag):
+            for found in _find_usable(facts.st_dev, facts.st_ino, owner_tag):
                 if not found.plain or found.read_only != read_only:
                     kind = "for reading only" if found.read_only else "for writing"
                     part = "" if found.plain else " over a part of it"
@@ -134,8 +138,8 @@ def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
 def detach(path: str) -> bool:
     """Detach a loop device from its file and return whether that was possible.
 
-    For a device that is open, the kernel reports success, and detaches when the device is closed.  Then the
-    request is undone and the result is False.
+    For a device that is open, the kernel reports success, and detaches when the device is closed.
+    Then the request is undone and the result is False.
     """
     if status(path) is None:
         return True
@@ -148,8 +152,9 @@ def detach(path: str) -> bool:
                 return False
             if error.errno != errno.ENXIO:
                 raise
-        if not _bound(fd):
-            # The kernel keeps this setting with the number, and the next user of the number could not write.
+        if not _has_file(fd):
+            # The kernel keeps this setting with the number, and the next user of the number could
+            # not write.
             fcntl.ioctl(fd, BLKROSET, struct.pack("i", 0))
             return True
         info = _Info()
@@ -167,7 +172,7 @@ def refresh_size(path: str) -> None:
 
 def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
     for _ in range(_TRIES):
-        path = _free()
+        path = _find_free()
         try:
             with _open(path, os.O_RDONLY if read_only else os.O_RDWR) as fd:
                 info = _Info(flags=_DIRECT_IO | (_READ_ONLY if read_only else 0), file_name=owner_tag.encode())
@@ -176,7 +181,8 @@ def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
                 except OSError as error:
                     if error.errno not in (errno.EINVAL, errno.ENOTTY):
                         raise
-                    # Before Linux 5.8. The device has no tag between the two calls; `find` returns it all the same.
+                    # Before Linux 5.8. The device has no tag between the two calls; `find` returns
+                    # it all the same.
                     fcntl.ioctl(fd, _SET_FD, backing)
                     fcntl.ioctl(fd, _SET_STATUS64, _Info(file_name=owner_tag.encode()))
                 return path
@@ -187,24 +193,24 @@ def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
     raise ResourceExhaustedError("no free loop device was found; detach unused ones (losetup -a)")
 
 
-def _usable(device: int, inode: int, owner_tag: str) -> list[LoopStatus]:
-    return [s for s in _over(device, inode) if s.tag == owner_tag or not s.tag.startswith("salt-storage:")]
+def _find_usable(device: int, inode: int, owner_tag: str) -> list[LoopStatus]:
+    return [s for s in _find_over(device, inode) if s.tag == owner_tag or not s.tag.startswith("salt-storage:")]
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _lock() -> Iterator[None]:
     """Keep other processes from making a second device over the same file.
 
-    The lock is on a device of this host and not on the file: NFS asks its server for a lock, and demands that
-    the file is open for writing.
+    The lock is on a device of this host and not on the file: NFS asks its server for a lock, and
+    demands that the file is open for writing.
     """
-    with _control() as control:
+    with _open_control() as control:
         fcntl.flock(control, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
-def _control() -> Iterator[int]:
+def _open_control() -> Iterator[int]:
     try:
         file = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -226,8 +232,8 @@ def _mark(path: str, owner_tag: str) -> None:
         fcntl.ioctl(fd, _SET_STATUS64, info)
 
 
-def _free() -> str:
-    with _control() as control:
+def _find_free() -> str:
+    with _open_control() as control:
         try:
             minor = fcntl.ioctl(control, _CTL_GET_FREE)
         except OSError as error:
@@ -241,14 +247,14 @@ def _free() -> str:
 
 
 def backing_files() -> Iterator[tuple[str, str]]:
-    """Yield the path of each loop device in use and of its backing file, as the kernel shows them."""
+    """Yield the paths of each loop device in use and of its backing file."""
     for name in os.listdir("/sys/block"):
         if name.startswith("loop"):
             with contextlib.suppress(OSError), open(f"/sys/block/{name}/loop/backing_file", errors="surrogateescape") as file:
                 yield f"/dev/{name}", file.read().rstrip("\n")
 
 
-def _over(device: int, inode: int) -> Iterator[LoopStatus]:
+def _find_over(device: int, inode: int) -> Iterator[LoopStatus]:
     for path, _ in backing_files():
         found = status(path)
         if found is not None and (found.file_device, found.inode) == (device, inode):
@@ -274,7 +280,7 @@ def _status(fd: int, path: str, rdev: int) -> LoopStatus:
     )
 
 
-def _bound(fd: int) -> bool:
+def _has_file(fd: int) -> bool:
     """Return whether a loop device, given by its descriptor, has a backing file."""
     try:
         fcntl.ioctl(fd, _GET_STATUS64, _Info())

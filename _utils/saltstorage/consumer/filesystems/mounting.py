@@ -1,7 +1,8 @@
-"""Mounting and unmounting. Each argument reaches the command unchanged: mount points may have quotes and spaces.
+"""Mounting and unmounting.
 
-Salt's ``mount`` module puts its arguments between single quotes in a command line and splits the line again,
-so a quote in a name breaks it, or worse.
+Each argument reaches the command unchanged: mount points may have quotes and spaces.  Salt's
+``mount`` module puts its arguments between single quotes in a command line and splits the line
+again, so a quote in a name breaks it, or worse.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from ..host import commands, heartbeat
 _FAILED = 32
 #: Matches the message of mount(8) for a device that is mounted, or is being mounted.
 _BUSY = re.compile("already mounted|busy")
-#: Seconds to wait for a mount that another process began; it may have to read the log of the file system.
+#: Seconds to wait for a mount that another process began; it may have to read the log of the file
+#: system.
 _MEANWHILE = 20
-#: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS adopted; and its flag that leaves the log unwritten too.
+#: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS adopted; and its flag that leaves the log
+#: unwritten too.
 _GOING_DOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 
@@ -38,19 +41,19 @@ def mount(device: str, mount_point: str, fstype: str, options: str, *, timeout: 
     """
     command = ["mount", "-t", fstype, "-o", options, "--", device, mount_point]
     code, _, err = commands.run(f"mount {device} on {mount_point}", command, timeout=timeout, ok=(0, _FAILED))
-    if code and not (_BUSY.search(err) and _mounted_meanwhile(device, mount_point)):
+    if code and not (_BUSY.search(err) and _wait_for_other_mount(device, mount_point)):
         raise FailedPreconditionError(f"{device} could not be mounted on {mount_point}: {err.strip() or 'the kernel log says why'}")
     if not mounts.state(mount_point, device).right:
         raise InternalError(f"mount ended well, and {device} is not what is mounted on {mount_point}")
 
 
-def _mounted_meanwhile(device: str, mount_point: str) -> bool:
+def _wait_for_other_mount(device: str, mount_point: str) -> bool:
     """Return whether another process mounts the device there at this moment.
 
     systemd does: since boot it waits for the device of each entry in the table of file systems.
     """
     deadline = time.monotonic() + _MEANWHILE
-    with heartbeat.watched("mount", f"wait until {device} is mounted on {mount_point}"):
+    with heartbeat.watch("mount", f"wait until {device} is mounted on {mount_point}"):
         while not mounts.state(mount_point, device).right:
             if time.monotonic() > deadline:
                 return False
@@ -71,9 +74,10 @@ def unmount(mount_point: str, *, timeout: float) -> None:
 
 
 def detach(mount_point: str, *, timeout: float) -> None:
-    """Stop a file system without further writes, and take its mount away even if it is in use; its users get errors.
+    """Stop a file system without further writes, and take its mount away even if it is in use.
 
-    Types other than XFS, ext4 and F2FS cannot be stopped; the kernel may still try to write their cache.
+    Its users get errors.  Types other than XFS, ext4 and F2FS cannot be stopped; the kernel may
+    still try to write their cache.
 
     :param timeout: seconds.
     :raises FailedPreconditionError: the kernel refused.
@@ -90,7 +94,7 @@ def detach(mount_point: str, *, timeout: float) -> None:
 
 
 def users(mount_point: str) -> list[str]:
-    """Return the processes with open files, or their working directory, on a mounted file system, for a message."""
+    """Return the processes that use a mounted file system, in words for a message."""
     try:
         device = os.stat(mount_point).st_dev
     except OSError:
@@ -98,13 +102,13 @@ def users(mount_point: str) -> list[str]:
     found = []
     for process in glob.glob("/proc/[0-9]*"):
         links = [f"{process}/cwd", f"{process}/root", f"{process}/exe", *glob.glob(f"{process}/fd/*")]
-        if any(_on(link, device) for link in links):
+        if any(_is_on(link, device) for link in links):
             with contextlib.suppress(OSError), open(f"{process}/comm", encoding="utf-8", errors="replace") as file:
                 found.append(f"{file.read().strip()} (process {os.path.basename(process)})")
     return found
 
 
-def _on(path: str, device: int) -> bool:
+def _is_on(path: str, device: int) -> bool:
     try:
         return os.stat(path).st_dev == device
     except OSError:

@@ -1,43 +1,18 @@
 from __future__ import annotations
 
-import os
 import subprocess
 
-import pytest
-
 from saltstorage.consumer.devices import loop, mounts
-from saltstorage.consumer.filesystems import mounting
-from saltstorage.consumer.host import commands
-from saltstorage.errors import FailedPreconditionError
 from tests.loops import let_go
-from tests.unit.consumer.helpers import GIB
+from tests.unit.consumer.helpers import GIB, mount
 
 
-@pytest.fixture
-def formatted(device):
-    subprocess.run(["mkfs.ext4", "-q", device], check=True)
-    return device
-
-
-@pytest.fixture
-def point(folder, device):
-    path = folder / "a b\tc\\d ä"
-    path.mkdir()
-    yield str(path)
-    while mounts.state(str(path)).mounted:
-        subprocess.run(["umount", str(path)], check=True)
-
-
-def mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True)
-
-
-def test_nothing(point, formatted):
+def test_an_empty_directory_has_no_mount(point, formatted):
     state = mounts.state(point, formatted)
     assert (state.mounted, state.right, state.stacked, state.top) == (False, False, False, None)
 
 
-def test_the_right_device(point, formatted, folder):
+def test_a_mount_of_the_wanted_device_is_right(point, formatted, folder):
     mount("-o", "noatime", formatted, point)
     state = mounts.state(point, formatted)
     assert (state.mounted, state.right, state.stacked) == (True, True, False)
@@ -48,30 +23,6 @@ def test_the_right_device(point, formatted, folder):
     assert [found.path for found in mounts.of_device(formatted)] == [point]
 
 
-def test_systemd_mounts_it_at_the_same_moment(point, formatted, monkeypatch):
-    """It has waited for the device since the host has booted; that is no error, whoever was first."""
-    ours = commands.run
-
-    def run(*arguments, **options):
-        mount(formatted, point)
-        return ours(*arguments, **options)
-
-    monkeypatch.setattr(mounting.commands, "run", run)
-    mounting.mount(formatted, point, "ext4", "defaults", timeout=30)
-    assert mounts.state(point, formatted).right
-    assert not mounts.state(point, formatted).stacked
-
-
-def test_a_device_that_is_in_use_is_not_mounted(point, formatted, monkeypatch):
-    monkeypatch.setattr(mounting, "_MEANWHILE", 0)
-    fd = os.open(formatted, os.O_RDONLY | os.O_EXCL)
-    try:
-        with pytest.raises(FailedPreconditionError, match="could not be mounted"):
-            mounting.mount(formatted, point, "ext4", "defaults", timeout=30)
-    finally:
-        os.close(fd)
-
-
 def test_r27_the_name_of_the_device_does_not_matter(point, formatted, folder):
     (folder / "by-id").symlink_to(formatted)
     mount(str(folder / "by-id"), point)
@@ -79,7 +30,7 @@ def test_r27_the_name_of_the_device_does_not_matter(point, formatted, folder):
     assert mounts.state(point, str(folder / "by-id")).right
 
 
-def test_another_device(point, formatted, make_file):
+def test_a_mount_of_another_device_is_wrong(point, formatted, make_file):
     other = loop.attach(str(make_file("other", GIB)), "test")
     try:
         mount(formatted, point)
@@ -90,7 +41,7 @@ def test_another_device(point, formatted, make_file):
         let_go(other)
 
 
-def test_r23_stacked_mounts(point, formatted):
+def test_r23_a_mount_over_ours_hides_it(point, formatted):
     mount(formatted, point)
     mount("-t", "tmpfs", "tmpfs", point)
     state = mounts.state(point, formatted)
