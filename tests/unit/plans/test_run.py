@@ -18,7 +18,7 @@ def names(chunks, low=0, running=(), failhard=False):
     return [parameters["name"] for parameters in found]
 
 
-def test_what_comes_after_until_another_state():
+def test_the_next_states_until_another_state():
     chunks = [chunk("a"), chunk("b", size=1), chunk("c", size=2), chunk("f", state="file", fun="managed"), chunk("d")]
     assert names(chunks) == ["b", "c"]
     assert names(chunks, low=1) == ["c"]
@@ -44,7 +44,7 @@ def test_another_function_ends_it():
         {"backend": "__slot__:salt:x.y()"},
     ],
 )
-def test_what_may_not_run_or_runs_otherwise_ends_it(more):
+def test_a_state_that_may_not_run_ends_it(more):
     assert names([chunk("a"), chunk("b", **more), chunk("c")]) == []
 
 
@@ -61,7 +61,7 @@ def test_with_failhard_nothing_is_sure_to_run():
     assert names([chunk("a"), chunk("b")], failhard=True) == []
 
 
-def test_what_ran_is_not_asked_for_again():
+def test_a_state_that_ran_is_not_asked_for_again():
     chunks = [chunk("a"), chunk("b"), chunk("c")]
     assert names(chunks, running=["storage_volume_|-id-b_|-b_|-present"]) == []
 
