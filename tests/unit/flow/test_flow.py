@@ -38,7 +38,7 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize("code", errors.BY_CODE)
-def test_g10_only_what_may_succeed_later_is_asked_for_again(asked, code):
+def test_g10_only_a_temporary_error_is_asked_for_again(asked, code):
     error = errors.from_wire({"code": code, "message": "no"})
     again = code in ("ABORTED", "UNAVAILABLE", "RESOURCE_EXHAUSTED")
     assert asked(error, 1) == ((2, True) if again else (1, False))

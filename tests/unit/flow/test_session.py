@@ -1,4 +1,4 @@
-"""Which way to the controller is taken, and the settings of the client."""
+"""The choice of the way to the controller, and the settings of the client."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_d4_d11_without_disconnect_a_connected_volume_is_refused(host):
     assert host.state("absent", disconnect=True)["changes"].keys() == {"path", "data"}
 
 
-def test_u4_what_is_attached_of_a_volume_that_is_gone_is_detached(host):
+def test_u4_a_device_of_a_volume_that_is_gone_is_detached(host):
     host.state("connected", size=1)
     catalog = host.service.catalog
     for record in (*catalog.connections(), *catalog.volumes()):
@@ -140,7 +140,7 @@ def test_g6_d10_a_backend_that_cannot_let_go_is_refused_before_anything_changes(
     assert is_mounted(host)
 
 
-def test_d10_who_has_a_quota_is_refused_before_anything_changes(host):
+def test_d10_a_minion_with_a_quota_is_refused_before_anything_changes(host):
     host.opts["storage"]["policy"] = {"*": {"max_gib": 10}}
     host.mounted(retain=True)
     refused(host, "PERMISSION_DENIED: the policy limits", "salt-run storage.delete", disconnect=True)
@@ -155,7 +155,7 @@ def test_d1_wrong_parameters(host, given):
     refused(host, "INVALID_ARGUMENT", next(iter(given)) if "series" not in given else "name", **given)
 
 
-def test_a_deletion_that_fails_says_what_was_done_before(host, monkeypatch):
+def test_a_failed_deletion_names_the_steps_that_were_done(host, monkeypatch):
     """The state shows no changes when it fails, so its comment does."""
 
     def fail(*args):

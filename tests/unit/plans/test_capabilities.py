@@ -30,7 +30,7 @@ def bare(host):
         ("snapshot_rotated", "daily", {}),
     ],
 )
-def test_g6_what_the_backend_cannot_do(bare, function, name, given):
+def test_g6_a_state_that_the_backend_cannot_carry_out(bare, function, name, given):
     before = [volume.to_wire() for volume in bare.service.catalog.volumes()]
     done = bare.state(function, name, **given)
     assert (done["result"], done["changes"]) == (False, {}), done
@@ -41,7 +41,7 @@ def test_g6_what_the_backend_cannot_do(bare, function, name, given):
     assert bare.service.catalog.connections() == []
 
 
-def test_g6_what_the_administrator_asks_for(bare):
+def test_g6_an_operation_that_the_backend_cannot_carry_out(bare):
     for call in (
         lambda: bare.service.adoption.manageable("local"),
         lambda: bare.service.adoption.unmanage(name="data", owner="web1"),

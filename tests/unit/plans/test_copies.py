@@ -202,7 +202,7 @@ def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(hos
     assert (refused["result"], "source" in refused["comment"]) == (False, True), refused
 
 
-def test_p10_a_copy_of_what_was_renamed(host):
+def test_p10_a_copy_of_a_renamed_source(host):
     """Row P10: it is a copy of the same source under its new name.
 
     By the former name, which now means another volume, it is not.

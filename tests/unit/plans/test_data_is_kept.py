@@ -133,7 +133,7 @@ def _admin():
     return Caller()
 
 
-def test_what_somebody_else_mounted_over_ours_stays(host):
+def test_a_mount_of_somebody_else_over_ours_stays(host):
     ok(host.mounted())
     subprocess.run(["mount", "-t", "tmpfs", "none", host.mount_point], check=True)
     Path(host.mount_point, "theirs").write_text("kept")

@@ -121,7 +121,7 @@ def test_g1_a_passphrase_that_cannot_be_used_is_refused_before_anything_is_done(
     assert host.flow.consumer.attachments() == ([], [])
 
 
-def test_what_is_read_from_where(tmp_path, monkeypatch):
+def test_the_places_of_passphrases(tmp_path, monkeypatch):
     monkeypatch.setenv("STORAGE_TEST", SECRET + "\n")
     pillar = {"storage": {"passphrases": {"a:b": "one", "c": "sdb://osenv/STORAGE_TEST"}}, "deep": {"er": "two"}}
     opts = {**salt.config.minion_config(None), "cachedir": str(tmp_path), "osenv": {"driver": "env"}, "pillar": pillar}
@@ -364,7 +364,7 @@ def kill(*args, **kwargs):
 
 
 @needs_mapper
-def test_u7_who_uses_what_is_open_keeps_it(host):
+def test_u7_users_of_the_opened_device_keep_it(host):
     ok(mounted(host))
     ok(host.state("unmounted"))
     with open(opened(host), "rb") as device, subprocess.Popen(["sleep", "600"], stdin=device) as process:

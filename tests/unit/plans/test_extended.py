@@ -187,7 +187,7 @@ def test_g8_a_program_that_growing_needs_is_named_before_the_volume_grows(host, 
 
 
 @pytest.mark.root
-def test_x8_what_others_mounted_grows_and_read_only_mounts_do_not(host):
+def test_x8_mounts_of_others_grow_and_read_only_mounts_do_not(host):
     ok(host.state("connected", size=1))
     device = os.path.realpath(host.folder / "dev" / "data")
     subprocess.run(["mkfs.xfs", "-q", device], check=True)

@@ -157,7 +157,7 @@ def test_c14_a_mount_point_that_was_there_stays(two, ours):
     assert os.path.isdir(dead.mount_point) is not ours
 
 
-def test_r18_what_was_not_written_never_is(two):
+def test_r18_unwritten_data_is_never_written(two):
     dead, heir = two
     ok(dead.state("disconnected", owner="shared"))
     ok(mounted(heir))
@@ -191,7 +191,7 @@ def test_a_process_that_has_files_open_does_not_keep_it(two):
     assert sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 
-def test_a_host_whose_device_went_with_its_kernel_says_so_of_a_volume_that_was_deleted(two):
+def test_a_host_without_a_device_lifts_the_fence_of_a_deleted_volume(two):
     dead, _ = two
     device = os.path.realpath(dead.folder / "dev" / "data")
     subprocess.run(["umount", dead.mount_point], check=True)
@@ -324,7 +324,7 @@ def test_r18_taken_over_again_by_the_host_itself(own, elsewhere, name):
 
 
 @pytest.mark.parametrize("function", ["disconnected", "unmounted", "mounted"])
-def test_r18_deleted_nothing_is_written_to_what_comes_after_it(own, elsewhere, tmp_path, function):
+def test_r18_nothing_is_written_to_the_successor_of_a_deleted_volume(own, elsewhere, tmp_path, function):
     """As on an array that gives the number of its LUN to another volume.
 
     The file has another name, and stays.
@@ -347,7 +347,7 @@ def test_r18_deleted_nothing_is_written_to_what_comes_after_it(own, elsewhere, t
     ok(own.mounted(fstype="ext4"))
 
 
-def test_r18_the_administrator_sees_the_fence_of_what_is_gone_and_removes_it(own, elsewhere):
+def test_r18_the_administrator_sees_the_fence_of_a_gone_volume_and_removes_it(own, elsewhere):
     service = controller(own)
     assert [(f.what, f.owner, f.name, f.host, f.backend, f.named) for f in service.check().findings(kinds="fenced_host")] == [
         ("fence", "web1", "data", "web1", "local", True)
@@ -416,7 +416,7 @@ def test_r18_another_owner_s_volume_of_the_name_is_left_alone(two):
     assert fenced_hosts(dead) == ["web1"]
 
 
-def test_r18_what_is_stale_is_not_frozen_grown_or_deleted(own):
+def test_r18_a_stale_device_is_not_frozen_grown_or_deleted(own):
     flow = own.flow
     with pytest.raises(FailedPreconditionError, match="it is not frozen"):
         snapshots.take(flow, "cut", "data", freezing=True)

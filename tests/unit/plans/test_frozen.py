@@ -95,7 +95,7 @@ def test_the_backend_is_loaded_before_writers_wait(mounted, monkeypatch):
     assert loaded == [True]
 
 
-def test_g6_what_the_backend_cannot_do_is_refused_before_writers_wait(mounted, monkeypatch):
+def test_g6_a_backend_without_snapshots_is_refused_before_writers_wait(mounted, monkeypatch):
     monkeypatch.setattr(mounted.service.core.provider("local"), "capabilities", frozenset)
     monkeypatch.setattr(freeze, "frozen", lambda *args, **given: pytest.fail("it was frozen"))
     refused(cut(mounted), "UNIMPLEMENTED")
@@ -242,7 +242,7 @@ def test_one_that_was_taken_otherwise_is_refused(mounted):
     nothing(mounted.state("snapshot_present", "cut"))
 
 
-def test_rotated_removes_what_was_never_confirmed(mounted):
+def test_rotated_removes_snapshots_that_were_never_confirmed(mounted):
     done(mounted.state("snapshot_rotated", "daily", freeze=True))
     catalog = mounted.service.catalog
     [broken] = catalog.snapshots()

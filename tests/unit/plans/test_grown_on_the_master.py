@@ -112,7 +112,7 @@ def test_x6_the_hosts_that_have_not_followed_are_named(two, given):
     "given", [("mounted", {"fstype": "xfs"}), ("connected", {}), ("extended", {"size": 2})], ids=lambda given: given[0]
 )
 @pytest.mark.parametrize("owner", ["shared"], indirect=True)
-def test_x6_who_followed_and_could_not_say_so_says_it_with_the_next_run(host, owner, monkeypatch, given):
+def test_x6_the_next_run_reports_an_unreported_growth(host, owner, monkeypatch, given):
     function, parameters = given
     done(host.state("mounted", owner=owner, fstype="xfs"))
     grow(host, owner)
@@ -182,7 +182,7 @@ def test_x6_a_host_whose_file_system_is_mounted_by_others_and_did_not_grow_has_n
     assert known(by_hand) == [2]
 
 
-def test_x6_what_is_mounted_read_only_by_others_needs_not_follow(by_hand, owner):
+def test_x6_a_read_only_mount_of_others_need_not_follow(by_hand, owner):
     subprocess.run(["mount", "-o", "remount,ro", by_hand.mount_point], check=True)
     assert foretold(by_hand, "connected", owner=owner) == {"size": SIZE}
     assert known(by_hand) == [2]
@@ -276,7 +276,7 @@ def test_c4_with_resize_false_the_file_system_stays(host, owner):
 
 
 @pytest.mark.parametrize("given", [{"read_only": True}, {"mount_options": "ro"}])
-def test_c4_what_is_only_read_stays(host, owner, given):
+def test_c4_a_file_system_that_is_only_read_stays(host, owner, given):
     done(host.state("mounted", owner=owner))
     done(host.state("disconnected", owner=owner))
     done(host.state("mounted", owner=owner, **given))
@@ -285,7 +285,7 @@ def test_c4_what_is_only_read_stays(host, owner, given):
     assert (device_size(host), fs_size(host) < GIB) == (2 * GIB, True)
 
 
-def test_c4_what_somebody_made_read_only_stays_until_it_is_written_again(host, owner):
+def test_c4_a_mount_that_was_made_read_only_stays_until_it_is_written_again(host, owner):
     done(host.state("mounted", owner=owner))
     subprocess.run(["mount", "-o", "remount,ro", host.mount_point], check=True)
     grow(host, owner)
@@ -325,7 +325,7 @@ def test_c4_a_device_that_became_larger_by_itself(host, owner):
 
 
 @pytest.mark.parametrize("owner", ["web1"], indirect=True)
-def test_c4_the_state_grows_what_was_grown_before(host, owner):
+def test_c4_the_state_grows_further_after_the_administrator(host, owner):
     """The administrator grew it to 2 GiB, the state wants 3: told is what the volume did."""
     done(host.state("connected", size=1))
     grow(host, owner)

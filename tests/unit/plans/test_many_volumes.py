@@ -41,7 +41,7 @@ def test_one_request_for_an_ordinary_minion(host, asked):
     assert asked == ["inventory"]
 
 
-def test_a_run_of_states_knows_what_it_changed_whatever_the_pages(host, monkeypatch):
+def test_a_run_of_states_knows_its_own_changes_on_all_pages(host, monkeypatch):
     monkeypatch.setattr(inventory, "PAGE", 1)
     for name in ("a", "b"):
         assert ok(host.state("present", name, size=1))["changes"]

@@ -94,7 +94,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_u6_r2_r6_what_cannot_be_detached_stays_mapped(small_disk, hosts, steps):
+def test_u6_r2_r6_a_device_that_cannot_be_detached_stays_mapped(small_disk, hosts, steps):
     """The storage is full, so cached data cannot be flushed: nothing is detached or unmapped."""
     host = hosts(volumes=small_disk / "volumes")
     ok(host.state("connected", size=1))

@@ -72,7 +72,7 @@ def test_c5_all_read_and_u9_one_goes(two):
     ok(mounted(second))
 
 
-def test_connected_for_writing_on_two_for_what_knows_of_both(two):
+def test_connected_for_writing_on_two_hosts_without_a_mount(two):
     """A cluster file system or database looks after itself; no host may mount another one then."""
     for host in two:
         ok(host.state("connected", owner="shared"))

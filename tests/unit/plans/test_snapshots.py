@@ -330,7 +330,7 @@ def test_rotated_of_a_volume_that_is_gone(volume):
     refused(volume.state("snapshot_rotated", "daily", volume="gone"), "NOT_FOUND")
 
 
-def test_rotated_skips_what_is_in_use(faulty, hooks):
+def test_rotated_skips_snapshots_in_use(faulty, hooks):
     done(faulty.state("present", size=1))
     names = aged(faulty, 2)
     done(faulty.state("present", "copy", size=1, source={"snapshot": names[0]}))
@@ -476,7 +476,7 @@ def test_revert_only_to_the_latest(volume):
     snapshots.revert(volume.flow, "one", confirm=True)
 
 
-def test_revert_of_what_has_grown(volume):
+def test_revert_of_a_volume_that_has_grown(volume):
     """Ceph would give it its former size, against the records."""
     done(volume.state("snapshot_present", "one"))
     done(volume.state("extended", size=2))

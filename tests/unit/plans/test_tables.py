@@ -1,4 +1,4 @@
-"""Plans as tables: a controller's inventory and a state on one side, the dry run's answer on the other.
+"""Plans as tables: a controller's inventory, a state, and the answer of its dry run.
 
 They need neither root nor a controller, since a plan only reads.
 """
@@ -48,7 +48,7 @@ def foretell(tmp_path):
     return run
 
 
-#: The records that the controller has; the state; its parameters; the keys of the changes, none when there is nothing to do.
+#: The records of the controller, the state function, its parameters, and the changes.
 DONE = [
     ([], "present", {"size": 1}, {"data": NEW}),
     ([], "present", {"size": 1, "type": "gold"}, {"data": {"old": None, "new": {"size": 1, "backend": "other", "type": "gold"}}}),
@@ -84,6 +84,7 @@ def test_a_dry_run_foretells_the_changes(foretell, records, function, given, cha
     assert (answer["result"], answer["changes"]) == (None if changes else True, changes), answer
 
 
+#: The same, with the error's code and words instead of the changes.
 REFUSED = [
     ([], "present", {}, "INVALID_ARGUMENT", "size is missing"),
     ([], "present", {"size": 1, "backend": "third"}, "INVALID_ARGUMENT", "'third'"),
