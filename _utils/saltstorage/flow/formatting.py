@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..consumer.attachment import Attachment
+from ..consumer.devices import probe
 from ..consumer.filesystems import mkfs
 from ..errors import AlreadyExistsError, DataLossError, FailedPreconditionError, StorageError
 from ..model import Volume
@@ -40,6 +41,16 @@ def make_file_system(flow: Flow, owner: str, name: str, fstype: str, options: li
             consumer.end_format(name)
             raise
         consumer.end_format(name)
+
+
+def probe_device(flow: Flow, device: str) -> probe.Probe:
+    """Read a device, and return the kind of its content."""
+    return probe.probe(device, timeout=flow.consumer.config.step_timeout)
+
+
+def end(flow: Flow, name: str) -> None:
+    """Record that the file system of an attached volume is finished, by whomever it was made."""
+    flow.consumer.end_format(name)
 
 
 def open_encrypted(flow: Flow, volume: Volume, attachment: Attachment) -> bool:

@@ -113,7 +113,7 @@ def _mount(flow: Flow, request: Request, wanted: Mount, device: str, volume: Vol
     """
     state = _checked_state(flow, request.name, wanted, device)
     if state.top is not None:
-        flow.consumer.end_format(request.name)
+        formatting.end(flow, request.name)
         return state.top.fstype
     fstype = _file_system(flow, request, wanted, device, changes)
     if _may_grow(request, wanted):
@@ -129,7 +129,7 @@ def _file_system(flow: Flow, request: Request, wanted: Mount, device: str, chang
 
     One is made when the device was read and is empty.
     """
-    found = probe.probe(device, timeout=flow.consumer.config.step_timeout)
+    found = formatting.probe_device(flow, device)
     attached = flow.attachment(request.name)
     cut_off = attached is not None and attached.formatting
     if found.kind == probe.FILESYSTEM and not (cut_off and mkfs.unfinished(device, found)):
@@ -137,7 +137,7 @@ def _file_system(flow: Flow, request: Request, wanted: Mount, device: str, chang
             raise _other_fstype(request.name, found.fstype, str(wanted.fstype))
         if cut_off:
             # The file system was finished, here or by hand, and may hold data since.
-            flow.consumer.end_format(request.name)
+            formatting.end(flow, request.name)
         return found.fstype
     if not found.empty and not cut_off:
         raise AlreadyExistsError(f"volume {request.name!r} holds {found}, and is not formatted; empty it by hand if it is not needed")
@@ -179,7 +179,7 @@ def _compare(flow: Flow, request: Request, wanted: Mount, seen: Look) -> Changes
 
 
 def _compare_unmounted(flow: Flow, request: Request, wanted: Mount, device: str, seen: Look) -> Changes:
-    found = probe.probe(device, timeout=flow.consumer.config.step_timeout)
+    found = formatting.probe_device(flow, device)
     if found.kind == probe.FILESYSTEM and wanted.fstype not in (None, found.fstype):
         raise _other_fstype(request.name, found.fstype, str(wanted.fstype))
     changes: Changes = {"mount": change(None, wanted.path)}
