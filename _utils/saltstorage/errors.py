@@ -1,12 +1,14 @@
 """The errors of the project: one tree, one stable code each, the same on both ends of the bus.
 
-The codes are those of the Container Storage Interface (CSI) specification, which took them from gRPC:
-https://github.com/container-storage-interface/spec/blob/master/spec.md#error-scheme.  A class says what
-the operator does next; the message says it in words.  Nothing in the project decides by the text of a message.
+The codes are those of the Container Storage Interface (CSI) specification, which took them from
+gRPC: https://github.com/container-storage-interface/spec/blob/master/spec.md#error-scheme.  A
+class stands for the operator's next step; the message says it in words.  Nothing in the project
+decides by the text of a message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from salt.exceptions import CommandExecutionError
@@ -15,9 +17,11 @@ from salt.exceptions import CommandExecutionError
 class StorageError(CommandExecutionError):
     """Base of every error that the project raises on purpose.
 
-    :param message: what went wrong and what to do next, without secrets.
+    :param message: the fault and the next step, without secrets.
     :param field: the parameter that is wrong, where one is.
     :param details: further facts as plain data (names, sizes); they cross the bus.
+    :param answered: whether the controller answered with this error. False: it was found here,
+        such as that no controller answers.
 
     >>> str(NotFoundError("volume 'db' does not exist"))
     "NOT_FOUND: volume 'db' does not exist"
@@ -26,17 +30,23 @@ class StorageError(CommandExecutionError):
     code: ClassVar[str] = "INTERNAL"
     #: Whether the same call may succeed later with nothing changed by the operator.
     retryable: ClassVar[bool] = False
-    #: Whether the controller answered with this error; False when it was found here, such as that nobody answers.
-    answered: bool = False
+    #: Whether the outcome is known: the operation was refused or undone. False: it may have been
+    #: carried out, or may still be.
+    final: ClassVar[bool] = True
 
-    def __init__(self, message: str = "", *, field: str | None = None, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, field: str | None = None, details: Mapping[str, Any] | None = None, answered: bool = False
+    ) -> None:
         super().__init__(f"{self.code}: {message}")
         self.message = message
         self.field = field
         self.details = dict(details or {})
+        self.answered = answered
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the error as plain data: ``code``, ``message``, ``field`` (or None) and ``details``."""
+        """Return the error as plain data: ``code``, ``message``, ``field`` (or None) and
+        ``details``.
+        """
         return {"code": self.code, "message": self.message, "field": self.field, "details": self.details}
 
 
@@ -95,12 +105,14 @@ class UnavailableError(StorageError):
 
     code = "UNAVAILABLE"
     retryable = True
+    final = False
 
 
 class DeadlineExceededError(StorageError):
     """The operation did not end in time; it may still end later."""
 
     code = "DEADLINE_EXCEEDED"
+    final = False
 
 
 class UnimplementedError(StorageError):
@@ -119,6 +131,7 @@ class InternalError(StorageError):
     """A fault in the project or in a library below it; the log has the traceback."""
 
     code = "INTERNAL"
+    final = False
 
 
 BY_CODE: dict[str, type[StorageError]] = {
@@ -141,10 +154,12 @@ BY_CODE: dict[str, type[StorageError]] = {
 }
 
 
-def from_wire(data: dict[str, Any]) -> StorageError:
-    """Return the typed error for what :meth:`StorageError.to_wire` returned at the other end.
+def from_wire(data: Mapping[str, Any]) -> StorageError:
+    """Return the typed error that the controller answered with, from what
+    :meth:`StorageError.to_wire` returned there.
 
-    An unknown code, as a newer controller may send, becomes :class:`InternalError` with the code in its message.
+    An unknown code, as a newer controller may send, becomes :class:`InternalError` with the code
+    in its message.
     """
     code = str(data.get("code", ""))
     message = str(data.get("message", ""))
@@ -153,6 +168,9 @@ def from_wire(data: dict[str, Any]) -> StorageError:
     cls = BY_CODE.get(code)
     if cls is None:
         cls, message = InternalError, f"{code or 'no code'}: {message}"
-    error = cls(message, field=field if isinstance(field, str) else None, details=details if isinstance(details, dict) else None)
-    error.answered = True
-    return error
+    return cls(
+        message,
+        field=field if isinstance(field, str) else None,
+        details=details if isinstance(details, dict) else None,
+        answered=True,
+    )

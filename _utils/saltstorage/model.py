@@ -1,4 +1,5 @@
-"""The nouns of the project as they cross the bus and leave the runner: frozen, typed, plain data inside.
+"""The nouns of the project as they cross the bus and leave the runner: frozen, typed, plain data
+inside.
 
 Sizes are in GiB unless the name says otherwise; times are seconds since the epoch, UTC, as a float.
 """
@@ -12,30 +13,30 @@ from typing import Any, ClassVar, Self
 
 from .spec import Attributes
 
-# What a volume or snapshot is doing, in the words that Cinder uses.
+# States of volumes and snapshots, in the words of Cinder.
 CREATING = "creating"
 AVAILABLE = "available"
 EXTENDING = "extending"
 DELETING = "deleting"
 REVERTING = "reverting"
 ERROR = "error"
-# What only the administrator's operations do.
+# States that only the administrator's operations give a volume.
 ADOPTING = "adopting"
 RELEASING = "releasing"
 MIGRATING = "migrating"
 VOLUME_STATES = (CREATING, AVAILABLE, EXTENDING, DELETING, REVERTING, ADOPTING, RELEASING, MIGRATING, ERROR)
 
-# Where a volume comes from that was not created here: from a backend, or from the database of another cinderlib.
+# Sources of adopted volumes: a backend, or the database of another cinderlib.
 ARRAY = "array"
 IMPORTED = "cinderlib"
 
-# What a connection is doing.
+# States of connections.
 CONNECTING = "connecting"
 CONNECTED = "connected"
 DISCONNECTING = "disconnecting"
 
 
-# What a move to another backend is doing.
+# States of moves to another backend.
 COPYING = "copying"
 MOVED = "moved"
 REMOVING = "removing"
@@ -45,7 +46,7 @@ REMOVING = "removing"
 class Record:
     """Base of the nouns: to and from plain data."""
 
-    #: Fields that `to_wire` leaves out, since the other end must not see them.
+    #: Fields that `to_wire` leaves out: the other end must not see them.
     private: ClassVar[frozenset[str]] = frozenset()
 
     def to_wire(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class Record:
 
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> Self:
-        """Return the noun for what :meth:`to_wire` returned; keys of a newer release are ignored."""
+        """Return the noun from :meth:`to_wire`; keys of a newer release are ignored."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in data.items() if key in known})
 
@@ -63,24 +64,32 @@ class Record:
 class Volume(Attributes, Record):
     """A block volume, known by ``(owner, name)``, with its attributes; see :class:`.Attributes`."""
 
-    id: str  #: UUID, chosen by the controller before the backend is asked; on the array usually ``volume-<id>``.
+    #: UUID, chosen by the controller before the backend is asked; on the array usually
+    #: ``volume-<id>``.
+    id: str
     owner: str  #: Minion that the volume belongs to, or ``shared``.
     name: str  #: Name that the owner gave; unique for the owner.
     backend: str  #: Name of the backend in the controller's configuration.
     size: int  #: Size that the backend delivers, GiB.
-    state: str = AVAILABLE  #: creating, available, extending, reverting, deleting, adopting, releasing, migrating or error.
+    #: creating, available, extending, reverting, deleting, adopting, releasing, migrating or
+    #: error.
+    state: str = AVAILABLE
     source: Mapping[str, str] | None = None
-    """``{"kind": "volume" | "snapshot", "id": UUID, "name": …}`` it was made from; kind ``array`` or ``cinderlib``: adopted."""
-    type: str | None = None  #: Type in the controller's configuration that it was created with; None for none.
+    """``{"kind": "volume" | "snapshot", "id": UUID, "name": …}``; an adopted volume has the kind
+    ``array`` or ``cinderlib``.
+    """
+    #: Type in the controller's configuration that it was created with; None for none.
+    type: str | None = None
     formatted: bool = False  #: Whether a consumer was ever allowed to make a file system on it.
-    encrypted: bool | None = False  #: Whether a consumer was ever allowed to encrypt it, or its source is encrypted; None: not known yet of
-    #: one that was adopted, or its copy.
-    created: float = 0.0  #: When it was created.
-    error: str = ""  #: Why the state is ``error``.
+    #: Whether a consumer was ever allowed to encrypt it, or its source is encrypted. None: not
+    #: known yet, after an adoption or a copy of an adopted volume.
+    encrypted: bool | None = False
+    created: float = 0.0  #: Time of its creation.
+    error: str = ""  #: Reason for the state ``error``.
 
     @property
     def adopted(self) -> bool:
-        """Whether others made it, so that its size in GiB may be rounded up."""
+        """Whether the volume was made by others, so that its size in GiB may be rounded up."""
         return (self.source or {}).get("kind") in (ARRAY, IMPORTED)
 
 
@@ -94,61 +103,78 @@ class Snapshot(Record):
     volume_id: str  #: UUID of the volume it was taken of.
     volume: str  #: Name of that volume.
     backend: str  #: Backend of that volume.
-    size: int  #: Size of the volume when it was taken, GiB.
-    encrypted: bool | None = False  #: Whether the volume was encrypted when it was taken; None as with the volume.
-    state: str = AVAILABLE  #: creating, available, reverting (its volume is being set back to it), deleting or error.
-    created: float = 0.0  #: When it was taken.
-    error: str = ""  #: Why the state is ``error``.
-    frozen: bool | None = False  #: Whether a host held the file system still meanwhile; None while that is asked for and not confirmed.
-    series: str = ""  #: Name of the series that it was taken for and that may delete it; empty for a single one.
+    size: int  #: Size of the volume at that moment, GiB.
+    #: Whether the volume was encrypted then; None as with the volume.
+    encrypted: bool | None = False
+    #: creating, available, reverting (the volume is being set back to it), deleting or error.
+    state: str = AVAILABLE
+    created: float = 0.0  #: Time when it was taken.
+    error: str = ""  #: Reason for the state ``error``.
+    #: Whether a host held the file system still meanwhile; None: asked for and not confirmed.
+    frozen: bool | None = False
+    #: Name of the series that it belongs to, which may delete it; empty for a single one.
+    series: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection(Record):
-    """A volume mapped to one host. How to reach it travels beside this record, never in it: that holds secrets."""
+    """A volume mapped to one host. The way to reach it holds secrets, so it travels beside this
+    record, never in it.
+    """
 
     id: str  #: UUID.
     volume_id: str  #: UUID of the volume.
     owner: str  #: Owner of the volume.
     volume: str  #: Name of the volume.
     host: str  #: Minion that the volume is mapped to.
-    size: int  #: GiB that it has on the host: what it was mapped with, or what the host said after it had followed the volume.
+    #: GiB that the volume has on the host: its size when it was mapped, or the size that the host
+    #: reported since.
+    size: int
     state: str = CONNECTED  #: connecting, connected or disconnecting.
     read_only: bool = False  #: Whether the host may only read.
-    mounts: bool = False  #: Whether the host may mount a file system of it; recorded of shared volumes only.
-    created: float = 0.0  #: When it was mapped.
-    connector: Mapping[str, Any] = field(default_factory=dict)  #: What os-brick said of the host when it was mapped.
+    #: Whether the host may mount a file system of it; recorded for shared volumes only.
+    mounts: bool = False
+    created: float = 0.0  #: Time when it was mapped.
+    #: The host's properties when it was mapped, as os-brick returned them.
+    connector: Mapping[str, Any] = field(default_factory=dict)
 
     private: ClassVar[frozenset[str]] = frozenset({"connector"})
 
     def behind(self, volume: Volume) -> bool:
-        """Return whether the volume has grown, and the host has not said yet that it has followed."""
+        """Return whether there is unreported growth: the volume grew, and the controller was not
+        told that the host's device followed.
+        """
         return self.state == CONNECTED and self.size < volume.size
 
     def bars(self, *, read_only: bool, mounts: bool) -> bool:
-        """Return whether another host must not connect the volume in this way while this connection is there.
+        """Return whether another host must not connect the volume in this way while this
+        connection is there.
 
-        A file system that is no cluster file system knows of one host alone: where one mounts it, either no other host is connected, or
-        all of them can only read.
+        An ordinary file system expects one host alone. Where a host mounts it, either no other
+        host is connected, or all of them can only read.
         """
         return (self.mounts or mounts) and not (self.read_only and read_only)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fence(Record):
-    """That a volume was taken from a host on the administrator's word, and that the host may still have a stale device of it.
+    """A host from which the controller took a volume, on the administrator's word that the host
+    is dead. It may have a stale device.
 
-    The host is given the volume again only after it has removed that: what it had not written yet must never reach the volume. So it
-    outlives the volume's record, with which the data need not go, nor the number of its LUN, which the next volume may get.
+    The host gets the volume again only after it has removed the stale device: data that it had
+    not written yet must never reach the volume. A fence outlives the volume's record, since the
+    data may stay without the record, and the next volume may get the same LUN.
     """
 
     id: str  #: UUID.
-    volume_id: str  #: UUID that the volume has by now, or had when it left the catalog.
-    attached_id: str  #: UUID that it had when it was taken, as the host recorded it: moved, or taken over again, it has another.
-    owner: str  #: Owner that it had then.
-    volume: str  #: Name that it had then, and has on the host.
-    host: str  #: Minion that was cut off.
-    created: float = 0.0  #: When.
+    volume_id: str  #: Present UUID of the volume, or its last in the catalog.
+    #: UUID at the time of the fence, as the host recorded it. A move, or a new adoption, gives
+    #: the volume another.
+    attached_id: str
+    owner: str  #: Owner at that time.
+    volume: str  #: Name at that time, which it still has on the host.
+    host: str  #: Minion from which the volume was taken.
+    created: float = 0.0  #: Time of the fence.
 
     @property
     def ids(self) -> list[str]:
@@ -158,35 +184,41 @@ class Fence(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Move(Record):
-    """A volume on its way to another backend. It accounts for the copy that the volume's own record does not name."""
+    """A volume on its way to another backend. It accounts for the copy that the volume's own
+    record does not name.
+    """
 
     id: str  #: UUID.
     owner: str  #: Owner of the volume.
     name: str  #: Name of the volume.
-    state: str = COPYING  #: copying (the record names the source), moved (it names the target), or removing (so is the old one).
-    source_id: str  #: UUID of the volume on the backend that it comes from.
-    source_backend: str  #: Backend that it comes from.
+    #: copying (the record names the source), moved (it names the target), or removing (the old
+    #: volume is being deleted).
+    state: str = COPYING
+    source_id: str  #: UUID of the volume on the backend that it leaves.
+    source_backend: str  #: Backend that it leaves.
     target_id: str  #: UUID of the volume on the backend that it goes to.
     target_backend: str  #: Backend that it goes to.
     size: int  #: Size of the volume, GiB.
     host: str  #: Controller on which both are attached while they are copied.
-    created: float = 0.0  #: When it was begun.
-    error: str = ""  #: Why it could not be undone or finished.
-    connector: Mapping[str, Any] = field(default_factory=dict)  #: What os-brick said of that controller.
+    created: float = 0.0  #: Time of its begin.
+    error: str = ""  #: Reason why it could not be undone or finished.
+    #: That controller's properties, as os-brick returned them.
+    connector: Mapping[str, Any] = field(default_factory=dict)
 
     private: ClassVar[frozenset[str]] = frozenset({"connector"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackendStats(Record):
-    """What a backend says of itself."""
+    """A backend's own statistics."""
 
     name: str  #: Name of the backend.
-    vendor: str = ""  #: Vendor, as the driver says.
+    vendor: str = ""  #: Vendor, from the driver.
     driver_version: str = ""  #: Version of the driver.
     protocol: str = ""  #: Storage protocol, such as ``iSCSI``, ``FC``, ``ceph``, ``file``.
     total_gib: float | None = None  #: Capacity; None when the backend does not say or has no limit.
     free_gib: float | None = None  #: Free capacity; None as above.
     allocated_gib: float | None = None  #: Sum of the sizes of the project's volumes on it.
     thin: bool = False  #: Whether volumes take only the space that was written.
-    raw: Mapping[str, Any] = field(default_factory=dict)  #: All that the driver said, secrets removed.
+    #: All that the driver said, secrets removed.
+    raw: Mapping[str, Any] = field(default_factory=dict)

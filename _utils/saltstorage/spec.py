@@ -1,7 +1,9 @@
-"""The one definition of a volume's attributes, and of what a state, a minion's request or the runner can ask of a volume.
+"""The one definition of a volume's attributes, and of what a state, a minion's request or the
+runner can ask of a volume.
 
-A new attribute is a field here, a column in the catalog's schema, a parameter of the states and of the runner, and a line in the docs.
-Records, requests, ``changes``, reports and pillar follow from the fields.
+A new attribute is a field here, a column in the catalog's schema, a parameter of the states and
+of the runner, and a line in the docs. Records, requests, ``changes``, reports and pillar follow
+from the fields.
 """
 
 from __future__ import annotations
@@ -9,13 +11,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from . import validate
-from .errors import AlreadyExistsError, InvalidArgumentError, OutOfRangeError
-
-if TYPE_CHECKING:
-    from .model import Snapshot, Volume
+from .errors import InvalidArgumentError
 
 #: Returns the checked value of the named parameter, or raises :class:`InvalidArgumentError` for it.
 Check = Callable[[Any, str], Any]
@@ -24,19 +23,26 @@ Check = Callable[[Any, str], Any]
 def _checked(check: Check, *, fixed: bool = False) -> dict[str, Any]:
     """Return the metadata of a field.
 
-    :param fixed: whether an existing volume must have the value already; otherwise it gets the value.
+    :param fixed: whether an existing volume must have the value already; otherwise it gets the
+        value.
     """
     return {"check": check, "fixed": fixed}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attributes:
-    """The owner's notes and wishes for a volume, which are recorded with it. Each can be changed at any time."""
+    """The owner's notes and wishes for a volume, which are recorded with it. Each can be changed
+    at any time.
+    """
 
-    labels: Mapping[str, str] = field(default_factory=dict, metadata=_checked(validate.labels))  #: Texts for people and for filters.
-    description: str = field(default="", metadata=_checked(validate.description))  #: A text about the volume.
-    protected: bool = field(default=False, metadata=_checked(validate.boolean))  #: Whether the volume must not be deleted.
-    retain: bool = field(default=False, metadata=_checked(validate.boolean))  #: Whether a deletion leaves the data on the backend.
+    #: Texts for people and for filters.
+    labels: Mapping[str, str] = field(default_factory=dict, metadata=_checked(validate.labels))
+    #: A text about the volume.
+    description: str = field(default="", metadata=_checked(validate.description))
+    #: Whether the volume must not be deleted.
+    protected: bool = field(default=False, metadata=_checked(validate.boolean))
+    #: Whether a deletion leaves the data on the backend.
+    retain: bool = field(default=False, metadata=_checked(validate.boolean))
 
 
 #: Names of the attributes.
@@ -44,9 +50,10 @@ ATTRIBUTES = tuple(f.name for f in dataclasses.fields(Attributes))
 
 
 def decode_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes in ``given``, checked; an attribute that is missing or None stays as it is and is left out.
+    """Return the attributes in ``given``, checked. An attribute that is missing or None stays as
+    it is, and is left out.
 
-    :param given: parameters by name; those that are no attributes are ignored.
+    :param given: parameters by name; others than attributes are ignored.
     :raises InvalidArgumentError: a value is wrong; ``field`` says which.
 
     >>> decode_attributes({"labels": {"env": "prod"}, "retain": None})
@@ -66,7 +73,7 @@ def attributes_of(volume: Attributes) -> dict[str, Any]:
 
 
 def differing(volume: Attributes, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some checked attributes that a volume does not have yet.
+    """Return the part of some checked attributes that a volume does not have yet.
 
     >>> differing(Attributes(protected=True), {"protected": True, "retain": True})
     {'retain': True}
@@ -91,14 +98,17 @@ class VolumeSpec:
     It is decoded once, where a request comes in, and handed down as it is.
 
     :ivar size: GiB.
-    :ivar backend: name of a backend. None: the type's or the default one; an existing volume may be on any.
-    :ivar type: name of a type in the controller's configuration. None: no type, or the source's; an existing volume may have any.
-    :ivar source: ``kind`` (``volume`` or ``snapshot``) and ``name`` of the same owner's volume or snapshot to copy. None: an empty volume.
+    :ivar backend: name of a backend. None: the type's or the default one; an existing volume may
+        be on any.
+    :ivar type: name of a type in the controller's configuration. None: no type, or the source's;
+        an existing volume may have any.
+    :ivar source: ``kind`` (``volume`` or ``snapshot``) and ``name`` of the same owner's volume or
+        snapshot to copy. None: an empty volume.
     :ivar resize: whether an existing, smaller volume is grown.
-    :ivar attributes: those of :class:`Attributes` that were given.
+    :ivar attributes: the given values of :class:`Attributes`, by name.
 
-    >>> VolumeSpec.decode({"size": "20GiB", "protected": True})
-    VolumeSpec(size=20, backend=None, type=None, source=None, resize=True, attributes={'protected': True})
+    >>> VolumeSpec.decode({"size": "20GiB", "protected": True}).to_wire()
+    {'size': 20, 'resize': True, 'protected': True}
     """
 
     size: int = field(metadata=_checked(validate.size_gib))
@@ -112,92 +122,33 @@ class VolumeSpec:
     def decode(cls, given: Mapping[str, Any]) -> Self:
         """Return the specification that a user, or :meth:`to_wire` at the other end, wrote.
 
-        :param given: parameters by name. Those that are not in :data:`PARAMETERS` are ignored; the caller refuses them where it must.
-        :raises InvalidArgumentError: a value is wrong or ``size`` is missing; ``field`` says which.
+        :param given: parameters by name. Others than :data:`PARAMETERS` are ignored; the caller
+            refuses them where it must.
+        :raises InvalidArgumentError: a value is wrong or ``size`` is missing; ``field`` says
+            which.
         """
         if given.get("size") is None:
             raise InvalidArgumentError("size is missing", field="size")
-        # None is no value for a parameter that has another default: an empty line in a state is no decision.
+        # None is no value for a parameter that has another default: an empty line in a state is
+        # no decision.
         named = [f for f in _decoded(cls) if f.name in given and not (given[f.name] is None and f.default is None)]
         return cls(**_decode(named, given), attributes=decode_attributes(given))
 
     @classmethod
     def decode_optional(cls, given: Mapping[str, Any]) -> Self | None:
-        """Return the specification as :meth:`decode` does; None when nothing but ``resize`` is given: the volume is used as it is."""
+        """Return the specification as :meth:`decode` does; None when nothing but ``resize`` is
+        given: the volume is used as it is.
+        """
         if all(given.get(name) is None for name in PARAMETERS if name != "resize"):
             return None
         return cls.decode(given)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the parameters from which :meth:`decode` makes the same specification; those that were not given are left out."""
+        """Return the given parameters, from which :meth:`decode` makes the same specification."""
         given = {f.name: getattr(self, f.name) for f in _decoded(VolumeSpec)}
         if self.source is not None:
             given["source"] = {self.source["kind"]: self.source["name"]}
         return {name: value for name, value in given.items() if value is not None} | dict(self.attributes)
-
-    def check(self, volume: Volume, source: Volume | Snapshot | None) -> None:
-        """Refuse a specification that an existing volume cannot fulfil, naming every difference. A volume can grow and never shrinks.
-
-        :param source: the volume or snapshot that has the name of the wanted source now; None when there is none any more.
-        :raises AlreadyExistsError: backend, type or source differ, or the volume is smaller and may not be grown.
-        :raises OutOfRangeError: the volume is larger than asked for.
-        """
-        differs: dict[str, Any] = {}
-        for name in (f.name for f in _decoded(VolumeSpec) if f.metadata["fixed"]):
-            asked, has = getattr(self, name), getattr(volume, name)
-            if asked is not None and asked != has:
-                differs[name] = [has, asked]
-        if self.source is not None:
-            have = volume.source or {}
-            # A source is known by its id, since it may have been renamed. Where nothing has the name any more, only the name is left.
-            by = "name" if source is None else "id"
-            wanted = (self.source["kind"], self.source["name"] if source is None else source.id)
-            if (have.get("kind"), have.get(by)) != wanted:
-                differs["source"] = [dict(have) or None, self.source]
-        if self.size > volume.size and not self.resize:
-            differs["size"] = [volume.size, self.size]
-        if differs:
-            texts = {key: f"{key} is {old!r}, asked for is {new!r}" for key, (old, new) in differs.items()}
-            if "source" in differs and self.source is not None:
-                texts["source"] = _other_source(volume, self.source, source)
-            listed = "; ".join(texts.values())
-            text = f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}"
-            raise AlreadyExistsError(text, field=next(iter(differs)), details=differs)
-        if self.size < volume.size:
-            raise OutOfRangeError(
-                f"volume {volume.name!r} of {volume.owner} has {volume.size} GiB and cannot shrink to {self.size} GiB;"
-                " ask for at least its size, or make a new volume and copy",
-                field="size",
-                details={"size": [volume.size, self.size]},
-            )
-
-    def check_source(self, source: Volume | Snapshot) -> None:
-        """Refuse a size below that of the source.
-
-        :raises OutOfRangeError: the new volume would be smaller.
-        """
-        if self.size < source.size:
-            raise OutOfRangeError(f"the source {source.name!r} has {source.size} GiB; the new volume needs at least that", field="size")
-
-
-def _other_source(volume: Volume, asked: Mapping[str, str], source: Volume | Snapshot | None) -> str:
-    """Return how the source of an existing volume differs from the one that is asked for.
-
-    :param asked: ``kind`` and ``name``.
-    :param source: what that name means now.
-    """
-    have = volume.source or {}
-    kind, name = asked["kind"], asked["name"]
-    if not have:
-        return f"it was made empty, asked for is a copy of {kind} {name!r}"
-    if volume.adopted:
-        return f"it was adopted from the backend, asked for is a copy of {kind} {name!r}"
-    if source is not None and (have.get("kind"), have.get("name")) == (kind, name):
-        return (
-            f"source is an earlier {kind} of the name {name!r} (id {have.get('id')}), and the {kind} that has the name now (id {source.id})"
-            " is another one; leave source out to keep the copy as it is"
-        )
-    return f"it is a copy of {have.get('kind')} {have.get('name')!r}, asked for is a copy of {kind} {name!r}"
 
 
 def _decoded(cls: type[Attributes | VolumeSpec]) -> list[dataclasses.Field[Any]]:
@@ -209,5 +160,7 @@ def _decode(fields: Iterable[dataclasses.Field[Any]], given: Mapping[str, Any]) 
     return {f.name: f.metadata["check"](given[f.name], f.name) for f in fields}
 
 
+#: Names of the parameters whose value an existing volume must have already.
+FIXED = tuple(f.name for f in _decoded(VolumeSpec) if f.metadata["fixed"])
 #: Names of all parameters that make a specification.
 PARAMETERS = (*(f.name for f in _decoded(VolumeSpec)), *ATTRIBUTES)

@@ -1,7 +1,8 @@
 """Checks of what users and minions write, done before anything is changed.
 
-Names follow the rule of the CSI specification ("Size Limits" and "Field Requirements": at most 128 bytes, no
-control characters, any other Unicode), and may not be a path, since a name is a file name in ``/dev/storage``.
+Names follow the rule of the CSI specification ("Size Limits" and "Field Requirements": at most
+128 bytes, no control characters, any other Unicode), and may not be a path, since a name is a
+file name in ``/dev/storage``.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from typing import Any
 from .errors import InvalidArgumentError
 
 MAX_NAME_BYTES = 128
-#: 16 PiB in GiB; no driver of Cinder takes a larger volume, and a mistyped size is refused before any work.
+#: 16 PiB in GiB; no driver of Cinder takes a larger volume, and a mistyped size is refused before
+#: any work.
 MAX_SIZE_GIB = 16 * 1024 * 1024
 MAX_LABELS = 64
 MAX_LABEL_KEY_BYTES = 63
 MAX_LABEL_VALUE_BYTES = 128
 MAX_DESCRIPTION_BYTES = 255
 SHARED_OWNER = "shared"
-#: Most requests that travel as one: one worker does them in a row, and the replies, each of some KiB, must stay below what the bus takes.
+#: Most requests that travel as one: one worker does them in a row, and the replies, each of some
+#: KiB, must stay below what the bus takes.
 MAX_TOGETHER = 32
 
 _SIZE = re.compile(r"(?P<number>[0-9]{1,20})\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -34,8 +37,8 @@ _UNIT_BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 def name(value: Any, field: str = "name") -> str:
     """Return ``value`` when it is a valid name of a volume or snapshot.
 
-    :raises InvalidArgumentError: not a string; empty; over 128 bytes of UTF-8; has ``/`` or a control
-        character; is ``.`` or ``..``.
+    :raises InvalidArgumentError: not a string; empty; over 128 bytes of UTF-8; has ``/`` or a
+        control character; is ``.`` or ``..``.
 
     >>> name("pg data")
     'pg data'
@@ -55,7 +58,8 @@ def name(value: Any, field: str = "name") -> str:
         raise InvalidArgumentError(f"{field} may not be {value!r}: it is a file name in /dev/storage", field=field)
     if "/" in value:
         raise InvalidArgumentError(f"{field} {value!r} has a '/'; it is a file name in /dev/storage", field=field)
-    # Cc: controls. Zl/Zp: line and paragraph separators, which break lists and logs like a newline does.
+    # Cc: controls. Zl/Zp: line and paragraph separators, which break lists and logs like a
+    # newline does.
     if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in value):
         raise InvalidArgumentError(f"{field} {value!r} has a control character", field=field)
     return value
@@ -64,9 +68,11 @@ def name(value: Any, field: str = "name") -> str:
 def size_gib(value: Any, field: str = "size") -> int:
     """Return a size in whole GiB, rounded up.
 
-    :param value: a whole number of GiB, or a string of a whole number and a binary unit: ``20``, ``"20"``,
-        ``"20G"``, ``"20GiB"``, ``"512 MiB"``, ``"1TiB"``. ``G``, ``GB`` and ``GiB`` all mean 2**30 bytes, as for LVM.
-    :raises InvalidArgumentError: anything else, 0, a negative or a fractional number, over 16 PiB.
+    :param value: a whole number of GiB, or a string of a whole number and a binary unit: ``20``,
+        ``"20"``, ``"20G"``, ``"20GiB"``, ``"512 MiB"``, ``"1TiB"``. ``G``, ``GB`` and ``GiB`` all
+        mean 2**30 bytes, as for LVM.
+    :raises InvalidArgumentError: anything else, 0, a negative or a fractional number, over 16
+        PiB.
 
     >>> size_gib("1536 MiB")
     2
@@ -94,7 +100,8 @@ def size_gib(value: Any, field: str = "size") -> int:
 def seconds(value: Any, field: str) -> float:
     """Return a length of time in seconds.
 
-    :param value: a number of seconds, or a string of a whole number and a unit: ``"90s"``, ``"30m"``, ``"6h"``, ``"1d"``, ``"1w"``.
+    :param value: a number of seconds, or a string of a whole number and a unit: ``"90s"``,
+        ``"30m"``, ``"6h"``, ``"1d"``, ``"1w"``.
     :raises InvalidArgumentError: anything else, or nothing above 0.
 
     >>> seconds("6h", "every")
@@ -114,7 +121,9 @@ def seconds(value: Any, field: str) -> float:
 
 
 def boolean(value: Any, field: str) -> bool:
-    """Return ``value`` when it is True or False; a string such as ``"no"`` is refused, since Python reads it as true."""
+    """Return ``value`` when it is True or False; a string such as ``"no"`` is refused, since
+    Python reads it as true.
+    """
     if not isinstance(value, bool):
         raise InvalidArgumentError(f"{field} must be True or False, not {value!r}", field=field)
     return value
@@ -123,8 +132,9 @@ def boolean(value: Any, field: str) -> bool:
 def labels(value: Any, field: str = "labels") -> dict[str, str]:
     """Return ``value`` when it is a mapping of valid labels.
 
-    At most 64. A key has 1 to 63 bytes of UTF-8, and no ``=`` or ``,``, which separate labels in a filter, nor blanks at its ends. A
-    value has at most 128 bytes. Both are text without control characters.
+    At most 64. A key has 1 to 63 bytes of UTF-8, and no ``=`` or ``,``, which separate labels in
+    a filter, nor blanks at its ends. A value has at most 128 bytes. Both are text without control
+    characters.
 
     :raises InvalidArgumentError: otherwise; ``field`` names the label.
 
@@ -145,7 +155,9 @@ def labels(value: Any, field: str = "labels") -> dict[str, str]:
 
 
 def description(value: Any, field: str = "description") -> str:
-    """Return ``value`` when it is a description: at most 255 bytes of UTF-8 without control characters; it may be empty."""
+    """Return ``value`` when it is a description: at most 255 bytes of UTF-8 without control
+    characters; it may be empty.
+    """
     return _text(value, field, MAX_DESCRIPTION_BYTES, field)
 
 
@@ -170,14 +182,16 @@ def mapping(value: Any, field: str) -> dict[str, Any]:
     for key in value:
         if not isinstance(key, str):
             raise InvalidArgumentError(f"{field} has the key {key!r}, which is not a string; quote it", field=field)
-    # Not dict(value): Salt's proxies of its options subclass dict and answer only when asked key by key.
+    # Not dict(value): Salt's proxies of its options subclass dict and answer only when asked key
+    # by key.
     return {key: value[key] for key in value}
 
 
 def no_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
     """Refuse names in ``given`` that are not in ``known``, before anything is done with the others.
 
-    :raises InvalidArgumentError: with the first unknown name as its field and the nearest known one as a hint.
+    :raises InvalidArgumentError: with the first unknown name as its field and the nearest known
+        one as a hint.
     """
     import difflib
 

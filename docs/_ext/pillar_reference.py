@@ -110,7 +110,7 @@ def text(page: str) -> str:
 def _kinds() -> dict[str, dict[str, Any]]:
     """Return the schema of each kind of value that the page names."""
     from saltstorage import validate
-    from saltstorage.consumer.filesystems.filesystem import FSTYPES
+    from saltstorage.consumer.filesystems.mkfs import FSTYPES
     from saltstorage.pillar import rendering
 
     texts = {"type": "object", "additionalProperties": {"type": "string"}}

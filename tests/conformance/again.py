@@ -1,6 +1,8 @@
-"""Another process with the same backend, as after a restart of the controller: says what it knows of a volume.
+"""Another process with the same backend, as after a restart of the controller: it reports a
+volume's size and connection.
 
-Reads ``{"provider": …, "config": …, "volume": …, "connection": …, "connector": …}`` and writes ``{"size": …, "info": …}``, as JSON.
+Reads ``{"provider": …, "config": …, "volume": …, "connection": …, "connector": …}`` and writes
+``{"size": …, "info": …}``, as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ def main() -> None:
     provider.restore(volume)
     answer = {"size": provider.volume_size(volume), "info": provider.connect(volume, given["connection"], given["connector"])}
     provider.close()
-    # Drivers may have written to it before.
+    # Drivers may have written to standard output before.
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
 
 

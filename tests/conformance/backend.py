@@ -1,4 +1,4 @@
-"""Which backend the suite runs against: one in a file, or one of the master's configuration."""
+"""The backend that the suite runs against: from a file, or from the master's configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from saltstorage.providers import StorageError
 class Backend:
     """A backend: its provider's name, and its options, which may be secret and so are not shown.
 
-    :ivar types: extra specs and QoS specs to try: what they may be, only who knows the backend can say.
+    :ivar types: extra specs and QoS specs to try; only a person who knows the backend can name
+        them.
     :ivar refused: specs that it must refuse.
     """
 
@@ -29,12 +30,13 @@ class Backend:
     refused: Sequence[TypeEntry] = ()
 
 
-def chosen(value: str, master_config: str) -> Backend:
+def choose(value: str, master_config: str) -> Backend:
     """Return the backend that ``--backend`` means.
 
-    :param value: a YAML or JSON file with what stands under the backend's name in the master's configuration, or that name. A file may
-        also have ``conformance``, with ``types`` and ``refused``, each in the form of the configuration's ``types``; of a name, those
-        types are tried that have specs and whose volumes are on that backend.
+    :param value: a YAML or JSON file with the backend's entry of the master's configuration, or
+        the backend's name there. A file may also have ``conformance``, with ``types`` and
+        ``refused``, each in the form of the configuration's ``types``. With a name, the suite
+        tries the types that have specs and whose volumes are on that backend.
     :param master_config: the master's configuration file.
     """
     path = Path(value)
@@ -45,7 +47,7 @@ def chosen(value: str, master_config: str) -> Backend:
         specs = given.pop("conformance", None) or {}
         if not isinstance(specs, dict) or not specs.keys() <= {"types", "refused"}:
             raise pytest.UsageError(f"{value}: conformance must be a mapping with types, refused or both")
-        found = {key: _types(value, entries) for key, entries in specs.items()}
+        found = {key: _read_types(value, entries) for key, entries in specs.items()}
         return Backend(str(given.pop("provider", DEFAULT_PROVIDER)), given, **found)
     if "/" in value or path.suffix:
         raise pytest.UsageError(f"there is no file {value}")
@@ -62,8 +64,8 @@ def chosen(value: str, master_config: str) -> Backend:
     return Backend(entry.provider, entry.options, config.root_helper, types)
 
 
-def _types(file: str, entries: Any) -> list[TypeEntry]:
-    """Return types in the form of the configuration, once they are right."""
+def _read_types(file: str, entries: Any) -> list[TypeEntry]:
+    """Return types in the form of the configuration, after a check."""
     try:
         found = ControllerConfig.from_opts({"storage": {"types": entries}}).types.values()
     except StorageError as error:

@@ -1,9 +1,10 @@
-"""What the conformance suite runs against: the backend that ``--backend`` means, or the two file drivers through cinderlib.
+"""The backend for the conformance suite: the one of ``--backend``, or the two file drivers through
+cinderlib.
 
 ::
 
-    make conformance BACKEND=acme.yaml     # a file: provider: …, and its options, as under the backend's name in the configuration
-    make conformance BACKEND=acme1         # a backend of the master's configuration
+    make conformance BACKEND=acme.yaml   # a file: the entry of a backend in the configuration
+    make conformance BACKEND=acme1       # a backend of the master's configuration
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from tests.conftest import free_tcp_port
 from tests.tgtd import Tgtd
 
 from . import world as worlds
-from .backend import Backend, chosen
+from .backend import Backend, choose
 from .world import World
 
-#: The file drivers know no specs, and so must take any; each kind comes alone too, since the provider keeps them in different places.
+#: The file drivers know no specs, and so must accept any; each kind comes alone too, since the
+#: provider keeps them in different places.
 TYPES = (
     TypeEntry(name="both", extra_specs={"conformance:tier": "gold", "ü": "<is> True"}, qos_specs={"maxIOPS": "500"}),
     TypeEntry(name="extra", extra_specs={"conformance:tier": "gold"}),
@@ -47,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     if request.param == "given":
-        yield chosen(request.config.getoption("--backend"), request.config.getoption("--master-config"))
+        yield choose(request.config.getoption("--backend"), request.config.getoption("--master-config"))
         return
     options = {"file_driver_path": str(tmp_path_factory.mktemp("volumes"))}
     if request.param == "file":
@@ -118,7 +120,9 @@ def needs(provider: Provider, backend: Backend) -> Callable[..., None]:
 
 @pytest.fixture
 def data() -> Callable[[dict[str, Any]], Path]:
-    """Return a function that gives the file or device behind connection information, where this machine can open it."""
+    """Return a function that gives the file or device behind connection information, where this
+    machine can open it.
+    """
 
     def path(info: dict[str, Any]) -> Path:
         if info["driver_volume_type"] != "local":

@@ -1,4 +1,4 @@
-"""Connecting and disconnecting hosts."""
+"""Connections of hosts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_answer_is_connection_information(world):
     assert info["data"]["access_mode"] == "rw"
 
 
-def test_read_only(world):
+def test_a_read_only_connection_says_so(world):
     _id, info = world.connect(world.volume(), "host1", read_only=True)
     assert info["data"]["access_mode"] == "ro"
 
@@ -48,7 +48,7 @@ def test_disconnect_can_be_repeated(world, connector):
     world.provider.disconnect(world.new(), str(uuid.uuid4()), connector("host2"), last=True)
 
 
-def test_volume_that_is_not_there(world, connector):
+def test_a_missing_volume_is_not_connected(world, connector):
     """C2."""
     with pytest.raises(NotFoundError):
         world.provider.connect(world.new(), str(uuid.uuid4()), connector("host1"))
@@ -65,7 +65,7 @@ def test_connected_volume_is_not_deleted(world):
 
 
 def test_two_hosts(world, needs, connector):
-    """U9, R14: one leaves, the other stays connected."""
+    """U9, R14: the first leaves, the second stays connected."""
     needs(Capability.MULTIATTACH)
     volume = world.volume()
     first, _info = world.connect(volume, "host1")
@@ -76,8 +76,8 @@ def test_two_hosts(world, needs, connector):
     world.provider.disconnect(volume, second, connector("host2"), last=True)
 
 
-def test_restore(world):
-    """R16: can be called at any time, for a volume that is connected."""
+def test_restore_can_be_called_at_any_time(world):
+    """R16: for a connected volume."""
     volume = world.volume()
     connection_id, info = world.connect(volume, "host1")
     assert world.provider.exports_intact() in (None, True)
@@ -86,7 +86,7 @@ def test_restore(world):
 
 
 def test_r16_another_controller_process_knows_the_connection(world, backend, backend_config, connector):
-    """All that the provider must remember is in its metadata or on the array."""
+    """Everything that the provider must remember is in its metadata or on the array."""
     volume = world.volume()
     connection_id, info = world.connect(volume, "host1")
     asked = {

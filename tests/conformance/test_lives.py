@@ -1,4 +1,6 @@
-"""Whole lives of volumes, snapshots and connections, as far as the backend can: once, ten times over, and several at once."""
+"""Whole lives of volumes, snapshots and connections, as far as the backend can: once, ten times
+over, and several at once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ PARALLEL = 4
 
 @dataclass(frozen=True)
 class Life:
-    """One life: what the backend must be able to do for it, and how it goes."""
+    """One life: the abilities that the backend needs for it, and its course."""
 
     needs: tuple[Capability, ...]
     live: Callable[[World], None]
@@ -102,7 +104,7 @@ def let_go_and_taken_over(world: World) -> None:
 
 
 def with_specs(world: World) -> None:
-    """The specs are said when a volume is created, also when it is a copy, and never again."""
+    """The specs come when a volume is created, also when it is a copy, and never again."""
     kind = world.types[0]
     volume = world.volume(kind=kind)
     assert world.provider.volume_size(volume) == volume.size
@@ -154,8 +156,10 @@ LIVES = {
 }
 
 
-def test_what_is_left_is_seen(world):
-    """Of a backend that cannot list, only its own deletion could say so; with Cinder's drivers, the metadata do that, and say nothing."""
+def test_leftovers_are_seen(world):
+    """Without a list, only the backend's deletion could report leftovers; with Cinder's drivers,
+    the metadata answer instead, and report none.
+    """
     volume = world.volume()
     if Capability.LIST not in world.provider.capabilities() and isinstance(world.provider, find_provider("cinderlib")):
         pytest.skip("the driver cannot list what is on the backend: what tests leave there is not seen, look for it there")
@@ -166,14 +170,14 @@ def test_what_is_left_is_seen(world):
 
 @pytest.mark.parametrize("times", [1, 10])
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES.keys())
-def test_life(world, needs, life, times):
+def test_a_life_leaves_nothing(world, needs, life, times):
     needs(*life.needs)
     for _ in range(times):
         life.live(world)
 
 
 def test_lives_at_the_same_time(world):
-    """Every caller lives all lives, each beginning with another one, so that different ones meet.
+    """Every caller lives all lives, each in another order, so that different lives meet.
 
     Each has volumes of its own: the service never calls for one volume twice at once.
     """

@@ -1,4 +1,6 @@
-"""Extra specs and QoS specs, with which a volume is created. Which may be tried, the backend's file or the configuration says."""
+"""Extra specs and QoS specs, with which a volume is created. The backend's file or the
+configuration names those to try.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import pytest
 from saltstorage.providers import AlreadyExistsError, Capability, StorageError
 
 
-def test_what_a_cut_off_creation_left_is_removed_and_created_again(world, needs):
+def test_the_remains_of_an_interrupted_creation_are_removed_and_created_again(world, needs):
     """As the service does it: under the same id, with the same specs."""
     needs(Capability.SPECS)
     for kind in world.types:
@@ -23,7 +25,9 @@ def test_what_a_cut_off_creation_left_is_removed_and_created_again(world, needs)
 
 
 def test_volumes_of_different_specs_do_not_mix(world, needs):
-    """Each goes alone, and leaves the others as they are; so do those without any."""
+    """Each volume is deleted alone and leaves the others as they are, those without specs
+    included.
+    """
     needs(Capability.SPECS)
     volumes = [world.volume(kind=kind) for kind in (*world.types, None, *world.types)]
     for volume in volumes:

@@ -1,4 +1,4 @@
-"""Life of volumes and snapshots. Rows of the semantics table are named where one is shown."""
+"""Life of volumes and snapshots, with the rows of the semantics table that each test shows."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_create_again_is_refused_and_harmless(world, data):
     assert world.provider.volume_size(volume) == volume.size
 
 
-def test_source_that_is_not_there(world, needs):
-    """P7: nothing is created."""
+def test_a_missing_source_creates_nothing(world, needs):
+    """P7."""
     needs(Capability.SNAPSHOT)
     for source in (ProviderSnapshot(id="7" * 8 + "-0000-4000-8000-" + "7" * 12, volume_id="x", size=1), world.new()):
         volume = world.new()
@@ -74,7 +74,9 @@ def test_extend_keeps_data_while_connected(world, needs, data):
 
 
 def test_snapshot_is_a_moment(world, needs, data):
-    """P6, N2, N8: what is written after the snapshot is not in it; both can be deleted in the right order."""
+    """P6, N2, N8: later writes are not in the snapshot; volume and snapshot can be deleted in the
+    right order.
+    """
     needs(Capability.SNAPSHOT)
     provider = world.provider
     volume = world.volume()
@@ -133,8 +135,10 @@ def test_clone_is_independent(world, needs, data):
         assert read(data(info), 777, 6) == b"origin"
 
 
-def test_stats(world, provider):
-    """What is allocated is what the provider made; it may not say, nor how large the backend is."""
+def test_stats_count_the_volumes_of_the_provider(world, provider):
+    """Allocated space is the provider's own; a provider may leave it out, and the backend's size
+    too.
+    """
     before = provider.stats()
     assert before.name == "conformance"
     assert before.protocol
@@ -155,7 +159,8 @@ def test_p16_the_list_shows_what_is_there(world, needs, provider):
     if Capability.SNAPSHOT in provider.capabilities():
         snapshot = world.snapshot(volume)
         listed = [f.id for f in provider.list_snapshots()]
-        # Many drivers cannot list snapshots, and answer with none; as a volume it must not be offered by any.
+        # Many drivers cannot list snapshots, and answer with none; as a volume it must not be
+        # offered by any.
         assert not listed or snapshot.id in listed
         assert not [f.reference for f in provider.list_volumes() if snapshot.id in reference_text(f.reference)]
         provider.delete_snapshot(snapshot)
@@ -163,8 +168,8 @@ def test_p16_the_list_shows_what_is_there(world, needs, provider):
     assert volume.id not in [f.id for f in provider.list_volumes()]
 
 
-def test_g6_what_is_not_declared_is_unimplemented(world, provider):
-    """Only of what a provider need not have at all."""
+def test_g6_an_undeclared_ability_is_unimplemented(world, provider):
+    """Only abilities that a provider need not have at all."""
     volume, can = world.volume(), provider.capabilities()
     calls = {
         Capability.REVERT: lambda: provider.revert_volume(volume, ProviderSnapshot(id=volume.id, volume_id=volume.id, size=1)),

@@ -1,4 +1,4 @@
-"""What a test makes on the backend, and how all of it goes away again."""
+"""The things that a test makes on the backend, and their removal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class World:
     def volume(
         self, size: int = 1, source: ProviderVolume | ProviderSnapshot | None = None, kind: TypeEntry | None = None
     ) -> ProviderVolume:
-        """Create a volume and return it with the size that was delivered, GiB, and as the service names it from then on: without specs."""
+        """Create a volume, and return it as the service names it from then on: with the delivered
+        size, GiB, and without specs.
+        """
         volume = self.new(size, kind)
         delivered = self.provider.create_volume(volume, source=source)
         assert delivered >= size
@@ -55,7 +57,7 @@ class World:
         return snapshot
 
     def connect(self, volume: ProviderVolume, host: str, *, read_only: bool = False, connection_id: str = "") -> tuple[str, dict[str, Any]]:
-        """Connect a host, and return the connection's id and what the provider answered."""
+        """Connect a host, and return the connection's id and the provider's answer."""
         connection_id = connection_id or str(uuid.uuid4())
         self.undo.append(lambda: self.provider.disconnect(volume, connection_id, connector(host), last=True))
         return connection_id, self.provider.connect(volume, connection_id, connector(host), read_only=read_only)
@@ -65,7 +67,7 @@ class World:
         self.provider.disconnect(volume, connection_id, connector(host), last=last)
 
     def clean(self) -> None:
-        """Undo everything, latest first, also when something of it fails; then nothing may be left."""
+        """Undo everything, latest first, also after a failure; then nothing may be left."""
         problems = []
         for action in reversed(self.undo):
             try:
@@ -76,7 +78,7 @@ class World:
         assert not problems, "; ".join(problems)
 
     def left(self) -> list[str]:
-        """Return what of this world is on the backend still, as far as that can be seen."""
+        """Return the things of this world that are still on the backend, as far as it shows."""
         found = [f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.volume_size(volume) is not None]
         if Capability.LIST in self.provider.capabilities():
             ids = {volume.id for volume in self.volumes} | {snapshot.id for snapshot in self.snapshots}
@@ -84,14 +86,15 @@ class World:
                 text = reference_text(listed.reference)
                 found += [f"{text} is left on the backend" for each in ids if listed.id == each or each in text]
         else:
-            # Deleting may say what the backend has, whatever the provider's metadata know.
+            # A deletion may report the backend's own state, which the provider's metadata do not
+            # show.
             found += [f"volume {volume.id} is left on the backend" for volume in self.volumes if self.provider.delete_volume(volume)]
             found += [f"snapshot {each.id} is left on the backend" for each in self.snapshots if self.provider.delete_snapshot(each)]
         return found
 
 
 class Open:
-    """A volume connected to a host while in the block."""
+    """A volume that is connected to a host inside the block."""
 
     def __init__(self, world: World, volume: ProviderVolume) -> None:
         self.world = world
@@ -106,7 +109,7 @@ class Open:
 
 
 def connector(host: str) -> dict[str, Any]:
-    """Return what os-brick says of a host, with every kind of initiator."""
+    """Return os-brick's description of a host, with every kind of initiator."""
     number = sum(host.encode()) % 100
     return {
         "platform": "x86_64",

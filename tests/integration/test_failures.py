@@ -110,8 +110,9 @@ def test_runners_in_parallel(cluster: Cluster) -> None:
     # No runner works in the threads of this state (https://github.com/saltstack/salt/issues/66022), so all else of it is tried in one.
     opts = {**salt.config.master_config(cluster.master.config["conf_file"]), "file_client": "local"}
     modules = salt.loader.minion_mods(opts)
-    saltmod.__opts__, saltmod.__salt__, saltmod.__env__ = opts, modules, "base"
     with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("__opts__", opts), ("__salt__", modules), ("__env__", "base")):
+            patch.setattr(saltmod, name, value, raising=False)
         patch.setattr(saltmod, "_parallel_map", lambda function, inputs: list(map(function, inputs)))
         done = saltmod.parallel_runners("both", {"one": list(good), "other": list(good)})
         failed = saltmod.parallel_runners("both", {"good": list(good), "bad": list(bad)})

@@ -1,4 +1,4 @@
-"""A provider of files that can do no more than it must; its volumes can be attached by nobody."""
+"""A provider of files with the required abilities only; no host can attach its volumes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from saltstorage.providers import (
 
 
 class ScratchProvider(Provider):
-    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: those that it knows;
-    ``careless``: it looks at them too late.
+    """Options: ``folder``; ``leak``: nothing is ever deleted; ``specs``: the known specs;
+    ``careless``: it checks specs too late.
     """
 
     def load(self) -> None:

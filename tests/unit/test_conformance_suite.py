@@ -1,4 +1,4 @@
-"""The conformance suite itself: it runs against any provider, asks only for what that declares,
+"""The conformance suite itself: it runs against any provider, asks only for declared abilities,
 and finds a leak.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.providers import BackendConfig, Capability
-from tests.conformance.backend import chosen
+from tests.conformance.backend import choose
 from tests.conformance.world import World
 from tests.conftest import CHECKOUT
 from tests.unit.scratch_provider import ScratchProvider
@@ -30,12 +30,12 @@ def scratch(folder: Path, **options: object) -> ScratchProvider:
 
 
 @pytest.mark.parametrize("leak", [False, True])
-def test_one_command(tmp_path, leak):
+def test_the_suite_runs_with_one_command_and_finds_a_leak(tmp_path, leak):
     (tmp_path / "volumes").mkdir()
     file = tmp_path / "backend.json"
     file.write_text(json.dumps({"provider": NAME, "folder": str(tmp_path / "volumes"), "leak": leak}))
     command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "temp")]
-    only = ["-k", "test_life and volume or test_two_hosts"] if leak else []
+    only = ["-k", "test_a_life_leaves_nothing and volume or test_two_hosts"] if leak else []
     done = subprocess.run(
         [*command, *only, "tests/conformance", "--backend", str(file)], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
@@ -68,7 +68,7 @@ def test_specs_are_those_of_the_backends_file(tmp_path, options, passed, text):
     file = tmp_path / "backend.yaml"
     file.write_text(json.dumps({"provider": NAME, "folder": str(tmp_path / "volumes"), "specs": ["tier"], **options}))
     command = [sys.executable, "-m", "pytest", "-q", "--tb=line", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "temp"), "-rs"]
-    command += ["-k", "specs or same_time or test_stats or test_what_a_cut_off", "tests/conformance", "--backend", str(file)]
+    command += ["-k", "specs or same_time or test_stats or test_the_remains", "tests/conformance", "--backend", str(file)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) == passed, done.stdout
     assert text in done.stdout
@@ -85,28 +85,26 @@ def test_specs_are_those_of_the_backends_file(tmp_path, options, passed, text):
         ("conformance: {refused: {gold: {}}}", "gold have no extra_specs or qos_specs"),
     ],
 )
-def test_specs_in_a_wrong_form(tmp_path, given, text):
+def test_specs_in_a_wrong_form_are_refused(tmp_path, given, text):
     file = tmp_path / "acme.yaml"
     file.write_text(f"volume_driver: x.Y\n{given}\n")
     with pytest.raises(pytest.UsageError, match=text):
-        chosen(str(file), "")
+        choose(str(file), "")
 
 
-def test_specs_of_the_masters_types(tmp_path):
-    """Those whose volumes come to the backend; a type without specs has nothing to try."""
+def test_specs_are_those_of_the_masters_types(tmp_path):
+    """The types whose volumes come to the backend; a type without specs has nothing to try."""
     types = (
         "{gold: {backend: acme1, extra_specs: {a: b}}, any: {qos_specs: {c: 1}}, other: {backend: acme2, extra_specs: {a: b}}, none: {}}"
     )
     backends = "backends: {acme1: {volume_driver: x.Y}, acme2: {volume_driver: x.Y}}"
     (tmp_path / "master").write_text(f"storage: {{default_backend: acme1, {backends}, types: {types}}}\n")
-    assert [kind.name for kind in chosen("acme1", str(tmp_path / "master")).types] == ["gold", "any"]
-    assert [kind.name for kind in chosen("acme2", str(tmp_path / "master")).types] == ["other"]
+    assert [kind.name for kind in choose("acme1", str(tmp_path / "master")).types] == ["gold", "any"]
+    assert [kind.name for kind in choose("acme2", str(tmp_path / "master")).types] == ["other"]
 
 
 def test_every_capability_is_tried():
-    """A test or a life needs it: to look whether it is there, or to say that it is not, does not
-    count.
-    """
+    """A test or a life needs it; a mere look whether it is declared does not count."""
     needed = set()
     for file in (CHECKOUT / "tests" / "conformance").glob("test_*.py"):
         for call in ast.walk(ast.parse(file.read_text())):
@@ -130,7 +128,7 @@ def test_everything_is_undone_latest_first_whatever_fails(tmp_path):
     assert world.provider.volume_size(volume) is None
 
 
-def test_what_is_left_is_named(tmp_path):
+def test_a_leftover_is_named(tmp_path):
     world = World(scratch(tmp_path / "volumes", leak=True))
     volume = world.volume()
     with pytest.raises(AssertionError, match=f"volume {volume.id} is left"):
@@ -139,11 +137,11 @@ def test_what_is_left_is_named(tmp_path):
 
 def test_a_backend_in_a_file_or_by_its_name(tmp_path):
     (tmp_path / "acme.yaml").write_text("provider: acme_salt.AcmeProvider\ntoken: s3cret\n")
-    found = chosen(str(tmp_path / "acme.yaml"), "")
+    found = choose(str(tmp_path / "acme.yaml"), "")
     assert (found.provider, found.options) == ("acme_salt.AcmeProvider", {"token": "s3cret"})
     assert "s3cret" not in repr(found)
     (tmp_path / "master").write_text("storage: {root_helper: sudo, backends: {acme1: {volume_driver: x.Y, san_ip: 192.0.2.1}}}\n")
-    found = chosen("acme1", str(tmp_path / "master"))
+    found = choose("acme1", str(tmp_path / "master"))
     assert (found.provider, found.options, found.root_helper) == ("cinderlib", {"volume_driver": "x.Y", "san_ip": "192.0.2.1"}, "sudo")
 
 
@@ -156,9 +154,9 @@ def test_a_backend_in_a_file_or_by_its_name(tmp_path):
         ("acme2", "storage: {backends: {acme1: {}}}", "known: acme1"),
     ],
 )
-def test_no_such_backend(tmp_path, value, master, text):
+def test_a_backend_that_does_not_exist_is_refused(tmp_path, value, master, text):
     path = tmp_path / "master"
     if master:
         path.write_text(master)
     with pytest.raises(pytest.UsageError, match=text):
-        chosen(value, str(path))
+        choose(value, str(path))

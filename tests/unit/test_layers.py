@@ -103,7 +103,7 @@ def test_no_ring_of_files(layers):
 @pytest.mark.parametrize(
     ("path", "source", "expected"),
     [
-        ("_utils/saltstorage/flow/flow.py", "from ..consumer.attach import Consumer", "saltstorage.consumer.attach.Consumer"),
+        ("_utils/saltstorage/flow/flow.py", "from ..consumer.consumer import Consumer", "saltstorage.consumer.consumer.Consumer"),
         ("_utils/saltstorage/flow/flow.py", "def f():\n    from .batch import Batch", "saltstorage.flow.batch.Batch"),
         ("_utils/saltstorage/bus/__init__.py", "from . import keys", "saltstorage.bus.keys"),
         ("_utils/saltstorage/model.py", "from . import errors", "saltstorage.errors"),
@@ -132,7 +132,7 @@ def test_the_figure_and_the_table_show_every_room(layers, rooms):
 
 
 def test_loading_a_loader_file_loads_no_walled_library(layers):
-    """A minion needs no Cinder, a read loads no driver, and Salt loads these files at every start of a process."""
+    """Without the controller's packages, a master still has a runner, which says that they are missing."""
     code = """
 import runpy, sys
 for path in sys.argv[2:]:

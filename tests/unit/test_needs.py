@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.filesystems import mkfs
 from saltstorage.consumer.host import commands
 from tests import needs
 
@@ -62,7 +62,7 @@ def test_packages_that_messages_name_are_those_of_the_table():
 
 def test_file_systems_are_made_by_what_tests_install():
     names = {name for names in needs.packages("tests").values() for name in names}
-    assert {f"mkfs.{fstype}" for fstype in filesystem.FSTYPES} <= names
+    assert {f"mkfs.{fstype}" for fstype in mkfs.FSTYPES} <= names
 
 
 def test_packages_of_all_protocols_are_installed_for_tests_or_the_lab(checkout):

@@ -1,4 +1,6 @@
-"""A new attribute of a volume touches five files: the specification, the schema, the states, the runner and the docs."""
+"""A new attribute of a volume touches five files: the specification, the schema, the states, the
+runner and the docs.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ ACTS = {
 
 
 def uses(path: Path) -> Iterator[str]:
-    """Yield the attributes that a file names: as a parameter, a field, an attribute of an object, or a text such as a key."""
+    """Yield the attributes that a file names: as a parameter, a field, an attribute of an object,
+    or a text such as a key.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute):
             name = node.attr

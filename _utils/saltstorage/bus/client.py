@@ -18,7 +18,6 @@ from ..errors import (
     UnavailableError,
     from_wire,
 )
-from ..progress import Tell
 from . import envelope
 from .eventbus import BusLostError, EventBus
 from .keys import OwnKeys
@@ -234,23 +233,6 @@ class _Exchange:
             self._link.bus.fire_master(envelope.REQUEST_TAG + self._request.id, dict(self._request.data))
         except BusLostError:
             return
-
-
-def progress_reports(opts: Mapping[str, Any]) -> Tell:
-    """Return what tells the master how far a long step of this host has come, for its event ``storage/progress/<id>``.
-
-    Signed as a request is, and not answered: whether anybody hears of it is not known.
-
-    :param opts: the minion's options.
-    """
-    bus, keys = EventBus("minion", opts), OwnKeys(opts)
-
-    def tell(data: dict[str, Any]) -> None:
-        log.info("storage: %s", data["text"])
-        report = envelope.seal_request(keys.private(), opts["id"], envelope.PROGRESS, data)
-        bus.pass_on(envelope.REQUEST_TAG + report.id, dict(report.data))
-
-    return tell
 
 
 _ABSENT = (

@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 
 from ..errors import FailedPreconditionError, StorageError, UnavailableError
 from ..faults import as_storage_error, describe
+from . import stacks
+from .execution import Execute
+from .journal import Journal
 from .server import Server
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,12 @@ def run(opts: Mapping[str, Any], make_service: Callable[[], Any]) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    with stacks.on_signal(opts):
+        _serve(opts, make_service, ending, servers)
+
+
+def _serve(opts: Mapping[str, Any], make_service: Callable[[], Any], ending: threading.Event, servers: list[Server]) -> None:
+    """Serve until ``ending`` is set; ``servers`` always has the server that serves now."""
     told, fault = "", StorageError()
     retry: threading.Timer | None
     while not ending.is_set():
@@ -92,7 +101,7 @@ def run(opts: Mapping[str, Any], make_service: Callable[[], Any]) -> None:
                 service.close()
 
 
-def _server(opts: Mapping[str, Any], execute: Callable[[str, dict[str, Any], str], dict[str, Any]], journal: Any) -> Server:
+def _server(opts: Mapping[str, Any], execute: Execute, journal: Journal) -> Server:
     section = opts.get("storage")
     given = section if isinstance(section, Mapping) else {}
     settings: dict[str, Any] = {}

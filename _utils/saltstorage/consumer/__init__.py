@@ -1,1 +1,1 @@
-"""The consumer: what runs on the minion and turns a connection into a block device."""
+"""The consumer: the minion's side, which turns connections into block devices of this host."""

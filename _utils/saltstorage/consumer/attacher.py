@@ -34,12 +34,14 @@ class Attacher:
         self._steps = steps
 
     def intend(self, owner: str, name: str, *, read_only: bool = False, passphrase: str = "") -> Attachment:
-        """Record that a volume is about to be mapped to this host, and refuse a volume that could not be attached anyway.
+        """Record that a volume is about to be mapped to this host.
 
-        An earlier record is kept, so the call may be repeated.
+        A volume that could not be attached anyway is refused. An earlier record is kept, so the
+        call may be repeated.
 
         :param passphrase: where the passphrase is, of a volume that is to be used encrypted.
-        :raises AlreadyExistsError: another owner's volume of this name is attached, or this one for reading instead of writing.
+        :raises AlreadyExistsError: another owner's volume of this name is attached, or this one
+            for reading instead of writing.
         :raises FailedPreconditionError: something is in the way of the link.
         """
         validate.name(name)
@@ -63,20 +65,23 @@ class Attacher:
         read_only: bool = False,
         passphrase: str = "",
     ) -> Attachment:
-        """Attach a volume, check that the device is it, link it, and record all that detaching needs.
+        """Attach a volume, check its device, link it, and record all that detaching needs.
 
-        A volume that is attached already is checked and left as it is.  After a crash or an error the call
-        resumes.
+        A volume that is attached already is checked and left as it is.  After a crash or an error
+        the call resumes.
 
-        :param volume: the volume as the controller returned it (``id``, ``owner``, ``name``, ``size`` in GiB).
+        :param volume: the volume as the controller returned it (``id``, ``owner``, ``name``,
+            ``size`` in GiB).
         :param connection_id: UUID of the connection.
-        :param connection_info: as Cinder's drivers return it; :func:`.connection_info.check` has examples.
+        :param connection_info: as Cinder's drivers return it; :func:`.connection_info.check` has
+            examples.
         :param connector: properties of this host with which the mapping was asked for; see
             :meth:`.brick.Brick.connector_properties`.
         :param read_only: attach for reading only.
-        :param passphrase: where the passphrase is, of a volume that is used encrypted. The volume is not
-            opened or linked yet: see :meth:`.encrypted.EncryptedVolumes.open`.
-        :raises DataLossError: the device is not the volume; it gets no link, and is detached unless in use.
+        :param passphrase: where the passphrase is, of a volume that is used encrypted. The volume
+            is not opened or linked yet: see :meth:`.encrypted.EncryptedVolumes.open`.
+        :raises DataLossError: the device is not the volume; it gets no link, and is detached
+            unless in use.
         :raises UnavailableError: the storage cannot be reached, or the device cannot be read.
         :raises AlreadyExistsError: see :meth:`intend`.
         """
@@ -115,7 +120,7 @@ class Attacher:
             return self._host.attachment(self._steps.attach(record))
 
     def _is_usable(self, volume: Volume) -> bool:
-        """Check a volume that is recorded as attached, let its device grow, and return whether it is usable as it is."""
+        """Check an attached volume, let its device grow, and return whether it is usable."""
         status = self._inspection.check(volume.name, size=volume.size)
         if status.refused:
             raise status.error(volume.name)

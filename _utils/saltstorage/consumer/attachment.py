@@ -20,7 +20,8 @@ class Attachment:
     connection_id: str  #: UUID of the connection; empty as above.
     size: int  #: Size of the volume, GiB; 0 as above.
     path: str  #: Link to the device, such as ``/dev/storage/data``; empty unless attached.
-    #: Most stable path of the device, such as ``/dev/disk/by-id/wwn-0x6001…``; empty unless attached.
+    #: Most stable path of the device, such as ``/dev/disk/by-id/wwn-0x6001…``; empty unless
+    #: attached.
     device: str
     protocol: str  #: Protocol, in Cinder's words, such as ``iscsi`` or ``local``; empty as above.
     read_only: bool  #: Whether it is attached for reading only.
@@ -78,8 +79,8 @@ class Reattached:
     """The result of attaching one volume again after a boot."""
 
     name: str  #: Name of the volume; empty when its record is damaged.
-    #: ``ok`` (was there), ``attached``, ``skipped`` (nothing to attach), ``locked`` (attached, and could
-    #: not be opened) or ``failed``.
+    #: ``ok`` (was there), ``attached``, ``skipped`` (nothing to attach), ``locked`` (attached, and
+    #: could not be opened) or ``failed``.
     state: str
     path: str = ""  #: Link to the device.
     error: StorageError | None = None  #: Why it failed, or is locked.

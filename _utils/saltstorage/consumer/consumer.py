@@ -12,8 +12,9 @@ The flow uses the methods of :class:`Consumer` in this order::
     …tell the controller to unmap…
     consumer.forget("data")                      # …the controller has unmapped.
 
-A host has at most one volume of a name: its own and a shared volume of the same name cannot both be
-attached, since ``/dev/storage/<name>`` can name only one. The second is refused with ALREADY_EXISTS.
+A host has at most one volume of a name: its own and a shared volume of the same name cannot both
+be attached, since ``/dev/storage/<name>`` can name only one. The second is refused with
+ALREADY_EXISTS.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Consumer:
     """The volumes of this host: the front of the consumer's parts, which do the work.
 
     :param config: settings.
-    :param secrets: reads passphrases of encrypted volumes; without it, no such volume can be opened.
+    :param secrets: reads passphrases of encrypted volumes; without it, no such volume can be
+        opened.
     :param tell: takes reports on long steps; without it, there are no reports.
     :param on_step: called with the name of each step before it is done; for tests.
     """
@@ -83,7 +85,7 @@ class Consumer:
         self._mount_points = MountPoints(host)
 
     def connector_properties(self) -> dict[str, Any]:
-        """Return the facts about this host that a mapping needs. See :meth:`.brick.Brick.connector_properties`."""
+        """Return this host's facts for a mapping. See :meth:`.Brick.connector_properties`."""
         return self._host.brick.connector_properties()
 
     def lock(self, name: str) -> AbstractContextManager[None]:
@@ -91,7 +93,7 @@ class Consumer:
         return self._host.lock(name)
 
     def link(self, name: str) -> str:
-        """Return the path of a volume's link, such as ``/dev/storage/data``, whether it exists or not."""
+        """Return the path of a volume's link, ``/dev/storage/data``, whether it exists or not."""
         return self.links.path(name)
 
     @property
@@ -100,7 +102,7 @@ class Consumer:
         return Fstab(self.config.fstab)
 
     def attachments(self) -> tuple[list[Attachment], list[StorageError]]:
-        """Return the attachments, and an error for each damaged record. See :meth:`.Inspection.attachments`."""
+        """Return all attachments. See :meth:`.Inspection.attachments`."""
         return self._inspection.attachments()
 
     def attachment(self, name: str) -> Attachment | None:
@@ -108,19 +110,19 @@ class Consumer:
         return self._inspection.attachment(name)
 
     def leftovers(self) -> list[Leftover]:
-        """Return the things on this host that no record explains. See :meth:`.Inspection.leftovers`."""
+        """Return the leftovers on this host. See :meth:`.Inspection.leftovers`."""
         return self._inspection.leftovers()
 
     def device(self, name: str) -> str:
-        """Return the path of an attached volume, such as ``/dev/storage/data``. See :meth:`.Inspection.device`."""
+        """Return the path of an attached volume. See :meth:`.Inspection.device`."""
         return self._inspection.device(name)
 
     def check(self, name: str, *, size: int | None = None) -> Status:
-        """Look whether the recorded device is there and is the volume. See :meth:`.Inspection.check`."""
+        """Compare a volume's record with its device. See :meth:`.Inspection.check`."""
         return self._inspection.check(name, size=size)
 
     def mountable(self, name: str) -> str:
-        """Return the path of the device with the volume's file system, or "". See :meth:`.Inspection.mountable`."""
+        """Return the path to mount a volume from. See :meth:`.Inspection.mountable`."""
         return self._inspection.mountable(name)
 
     def holders(self, name: str) -> list[Holder]:
@@ -141,7 +143,7 @@ class Consumer:
         read_only: bool = False,
         passphrase: str = "",
     ) -> Attachment:
-        """Attach a volume, check that the device is it, and link it. See :meth:`.Attacher.attach`."""
+        """Attach a volume, check its device, and link it. See :meth:`.Attacher.attach`."""
         return self._attacher.attach(
             volume,
             connection_id=connection_id,
@@ -160,7 +162,7 @@ class Consumer:
         self._resizer.check_resize(name, passphrase)
 
     def resize(self, name: str, size: int) -> int:
-        """Let an attached volume show its present size and return it in bytes. See :meth:`.Resizer.resize`."""
+        """Let an attached volume show its present size. See :meth:`.Resizer.resize`."""
         return self._resizer.resize(name, size)
 
     def detach(self, name: str, owner: str | None = None, *, force: bool = False) -> Detached:
@@ -183,7 +185,7 @@ class Consumer:
         self._encryption.passphrase(name, reference)
 
     def needs_encryption(self, name: str) -> bool:
-        """Return whether a volume has still to be encrypted. See :meth:`.EncryptedVolumes.needs_encryption`."""
+        """Return whether a volume is plain. See :meth:`.EncryptedVolumes.needs_encryption`."""
         return self._encrypted.needs_encryption(name)
 
     def encrypt(self, name: str, *, resume: bool) -> None:
@@ -191,7 +193,7 @@ class Consumer:
         self._encrypted.encrypt(name, resume=resume)
 
     def open(self, name: str) -> Attachment:
-        """Open an attached volume that is encrypted, and link it. See :meth:`.EncryptedVolumes.open`."""
+        """Open an encrypted volume, and link it. See :meth:`.EncryptedVolumes.open`."""
         return self._encrypted.open(name)
 
     def begin_format(self, name: str) -> bool:
@@ -199,7 +201,7 @@ class Consumer:
         return self._marks.begin_format(name)
 
     def end_format(self, name: str) -> None:
-        """Record that the file system was made, or that none was begun. See :meth:`.Marks.end_format`."""
+        """Record that no file system is being made any more. See :meth:`.Marks.end_format`."""
         self._marks.end_format(name)
 
     def begin_encryption(self, name: str) -> bool:
@@ -215,5 +217,5 @@ class Consumer:
         return self._mount_points.add(name, path)
 
     def remove_mount_points(self, name: str) -> list[str]:
-        """Remove the directories that were created to mount a volume on. See :meth:`.MountPoints.remove_all`."""
+        """Remove a volume's created mount points. See :meth:`.MountPoints.remove_all`."""
         return self._mount_points.remove_all(name)

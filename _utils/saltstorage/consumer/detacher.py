@@ -40,8 +40,8 @@ class Detacher:
                 raise AlreadyExistsError(f"the volume {name!r} that is attached here belongs to {record.owner}, not to {owner}")
             if record.state not in (INTENT, DETACHED):
                 return _result(record, changed=True, warnings=self._steps.detach(record, force))
-            # A connect that failed after the records were lost leaves an intent, which does not mention the
-            # attached device.
+            # A connect that failed after the records were lost leaves an intent, which does not
+            # mention the attached device.
             self._check_leftover(name)
             self._host.records.save(record.replace(state=DETACHED))
             return _result(record, changed=False)
@@ -49,8 +49,8 @@ class Detacher:
     def discard(self, name: str) -> Detached:
         """Remove the stale device of a fenced volume, and write nothing to it any more.
 
-        File systems on it are unmounted even when they are in use, and unwritten data is lost: another host
-        may have the volume by now.  The record stays until :meth:`forget`.
+        File systems on it are unmounted even when they are in use, and unwritten data is lost:
+        another host may have the volume by now.  The record stays until :meth:`forget`.
 
         :raises StorageError: something could not be removed.
         """
@@ -63,7 +63,9 @@ class Detacher:
             return _result(record, changed=bool(found))
 
     def forget(self, name: str) -> None:
-        """Remove the record of a detached volume, after the controller has removed its mapping; no record is fine.
+        """Remove the record of a detached volume; no record is fine.
+
+        The controller has removed the volume's mapping before.
 
         :raises FailedPreconditionError: something is, or may be, attached.
         """
@@ -78,7 +80,7 @@ class Detacher:
             self._host.records.remove(name)
 
     def _check_leftover(self, name: str) -> None:
-        """Refuse to call a volume detached while its link leads to a device that no record explains."""
+        """Refuse to call a volume detached while its link leads to an unexplained device."""
         path = self._host.links.path(name)
         if self._host.links.target(name) is None:
             return

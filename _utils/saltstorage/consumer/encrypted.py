@@ -19,12 +19,14 @@ class EncryptedVolumes:
         self._encryption = encryption
 
     def needs_encryption(self, name: str) -> bool:
-        """Return whether an attached volume that is to be used encrypted is still empty, or only half encrypted."""
+        """Return whether an attached volume is still empty, or only half encrypted."""
         record, _, device = self._host.attached(name)
         return self._encryption.needs_making(record, device)
 
     def encrypt(self, name: str, *, resume: bool) -> None:
-        """Encrypt an attached volume that is empty; between :meth:`.Marks.begin_encryption` and :meth:`open`.
+        """Encrypt an attached volume that is empty.
+
+        The call comes between :meth:`.Marks.begin_encryption` and :meth:`open`.
 
         :param resume: the remains of an interrupted call may be overwritten.
         :raises AlreadyExistsError: it is not empty.

@@ -1,7 +1,8 @@
-"""Encryption of a volume on this host: a mapping, open or not, between its device and ``/dev/storage/<name>``.
+"""Encryption of volumes on this host.
 
-The record of the attachment says that the volume is encrypted and where its passphrase is; whether it is
-open is read from the kernel each time.  The caller holds the volume's lock.
+A mapping, open or not, stands between a volume's device and ``/dev/storage/<name>``.  The record
+of the attachment says that the volume is encrypted and where its passphrase is; whether it is open
+is read from the kernel each time.  The caller holds the volume's lock.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Encryption:
         return luks.name(record.volume_id, self._host.tag)
 
     def mapping(self, record: AttachmentRecord) -> luks.Mapping | None:
-        """Return the mapping with the volume's name, or None; it may still be over a device that is gone."""
+        """Return the mapping of a volume, or None; it may still be over a device that is gone."""
         return luks.find(self.name(record)) if record.encrypted else None
 
     def device(self, record: AttachmentRecord) -> str:
@@ -77,7 +78,8 @@ class Encryption:
 
         :param name: name of the volume.
         :param reference: where its passphrase is.
-        :raises FailedPreconditionError: there is no passphrase, or this host cannot open encrypted volumes.
+        :raises FailedPreconditionError: there is no passphrase, or this host cannot open encrypted
+            volumes.
         """
         luks.require()
         return self._secrets(reference, name)
@@ -103,8 +105,8 @@ class Encryption:
             # There was no link yet, so only somebody who opened it by hand can have written to it.
             self._finish(mapping.path)
             record = record.replace(encrypting=False)
-        # Saved before the link is made: data written through the link must never be taken for the remains of
-        # an interrupted making.
+        # Saved before the link is made: data written through the link must never be taken for the
+        # remains of an interrupted making.
         self._host.step("record opened")
         record = self._host.records.save(record)
         self._host.step("link")
@@ -112,7 +114,9 @@ class Encryption:
         return record
 
     def make(self, record: AttachmentRecord, device: str, *, resume: bool) -> None:
-        """Encrypt an empty volume.  Its record and the controller say already that this is being done.
+        """Encrypt an empty volume.
+
+        Its record and the controller say already that this is being done.
 
         :param resume: the remains of an interrupted making may be overwritten.
         :raises AlreadyExistsError: the device is not empty.
@@ -141,7 +145,7 @@ class Encryption:
             luks.resize(self.name(record), device, passphrase, timeout=self._config.step_timeout)
 
     def close(self, record: AttachmentRecord) -> list[Holder]:
-        """Close a volume's open device and return no holders; a device in use stays open, and its holders are returned."""
+        """Close a volume's open device, and return the holders that prevent it, if any."""
         mapping = self.mapping(record)
         if mapping is None:
             return []
@@ -165,7 +169,7 @@ class Encryption:
             )
 
     def _own_mapping(self, record: AttachmentRecord, device: str) -> luks.Mapping | None:
-        """Return the mapping over the volume's present device; a mapping over a former device is closed."""
+        """Return the mapping over the volume's present device; close one over a former device."""
         mapping = self.mapping(record)
         if mapping is None or mapping.is_over(device):
             return mapping
@@ -179,7 +183,7 @@ class Encryption:
         return luks.unfinished(device, timeout=self._config.step_timeout)
 
     def _finish(self, path: str) -> None:
-        """Let a device that was just encrypted read as empty: its unwritten blocks read as noise."""
+        """Let a newly encrypted device read as empty: its unwritten blocks read as noise."""
         if probe(path, timeout=self._config.step_timeout).kind in (FILESYSTEM, OTHER):
             return
         self._host.step("zero")

@@ -88,7 +88,7 @@ class Inspection:
         return status
 
     def mountable(self, name: str) -> str:
-        """Return the path of the device with the volume's file system; empty when it is gone, or not open."""
+        """Return the path to mount the volume from; empty when its device is gone, or not open."""
         record = self._host.records.load(name)
         if record is None:
             return ""

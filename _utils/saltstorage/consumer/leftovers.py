@@ -1,4 +1,7 @@
-"""Leftovers of volumes on this host that no attachment record explains: of crashes, work by hand and lost records."""
+"""Leftovers of volumes on this host that no attachment record explains.
+
+They come from crashes, work by hand and lost records.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ class Leftover:
 def find(config: ConsumerConfig, records: list[AttachmentRecord]) -> list[Leftover]:
     """Return the leftovers; nothing is changed.
 
-    All sessions and node records of iSCSI count, also those that others made: the name of a target does not
-    say who uses it.
+    All sessions and node records of iSCSI count, also those that others made: the name of a target
+    does not say who uses it.
 
     :param records: all records of this host, none of them damaged.
     """

@@ -49,7 +49,9 @@ class LocalHost:
             yield
 
     def attached(self, name: str) -> tuple[AttachmentRecord, Identity, str]:
-        """Return the record, identity and device of an attached volume, once the device proved to be the right one.
+        """Return the record, identity and device of an attached volume.
+
+        The device has proved to be the right one.
 
         :raises NotFoundError: the volume is not attached, or its device is gone.
         :raises DataLossError: another device is there.

@@ -1,4 +1,4 @@
-"""Marks in the record of an attachment: work on the volume's contents that was begun here and not finished."""
+"""Marks in the record of an attachment: work on the volume that was begun and not finished."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Marks:
         self._host = host
 
     def begin_format(self, name: str) -> bool:
-        """Record that a file system is about to be made, and return whether an earlier attempt was not finished.
+        """Record that a file system is about to be made.
 
-        Only after such an attempt may the contents of the device be overwritten (``resume`` of
-        :func:`.mkfs.make`).
+        :returns: whether an earlier attempt was not finished. Only after such an attempt may the
+            contents of the device be overwritten (``resume`` of :func:`.mkfs.make`).
         """
         return self._set(name, "formatting", True)
 
@@ -27,11 +27,14 @@ class Marks:
         self._set(name, "formatting", False)
 
     def begin_encryption(self, name: str) -> bool:
-        """Record that a volume is about to be encrypted, and return whether an earlier attempt was not finished."""
+        """Record that a volume is about to be encrypted.
+
+        :returns: whether an earlier attempt was not finished.
+        """
         return self._set(name, "encrypting", True)
 
     def end_encryption(self, name: str) -> None:
-        """Record that encrypting was not begun; :meth:`.EncryptedVolumes.open` records that it was done."""
+        """Record that encrypting was not begun; opening the volume records that it was done."""
         self._set(name, "encrypting", False)
 
     def _set(self, name: str, mark: str, value: bool) -> bool:

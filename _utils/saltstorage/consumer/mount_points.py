@@ -23,7 +23,8 @@ class MountPoints:
 
         A directory that exists is not recorded, and so never removed.
 
-        :raises FailedPreconditionError: something else is in the way, or the directory cannot be created.
+        :raises FailedPreconditionError: something else is in the way, or the directory cannot be
+            created.
         """
         with self._host.lock(name):
             record, _, _ = self._host.attached(name)
@@ -43,7 +44,10 @@ class MountPoints:
             return True
 
     def remove_all(self, name: str) -> list[str]:
-        """Remove the directories that were created to mount a volume on, and return them; a directory with files stays."""
+        """Remove the directories that were created to mount a volume on, and return them.
+
+        A directory that is not empty stays.
+        """
         with self._host.lock(name):
             record = self._host.records.load(name)
             if record is None or not record.mount_points:

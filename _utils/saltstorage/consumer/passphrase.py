@@ -1,8 +1,9 @@
-"""References to the passphrases of volumes, and reading them: a passphrase is never given as a value.
+"""References to the passphrases of volumes, and reading them.
 
-Many can see the parameters of states and functions: ``state.show_low``, the arguments of a job in the
-master's job cache, debug logs. So a parameter holds only where the passphrase is, and this host reads the
-passphrase at the moment when it is needed.
+A passphrase is never given as a value.  Many can see the parameters of states and functions:
+``state.show_low``, the arguments of a job in the master's job cache, debug logs. So a parameter
+holds only where the passphrase is, and this host reads the passphrase at the moment when it is
+needed.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ _LONGEST = 512
 def check(value: Any, name: str) -> str:
     """Return the reference to a volume's passphrase.
 
-    :param value: ``sdb://PROFILE/KEY``; ``pillar://KEY:KEY``; None for the pillar ``storage:passphrases:<name>``.
+    :param value: ``sdb://PROFILE/KEY``; ``pillar://KEY:KEY``; None for the pillar
+        ``storage:passphrases:<name>``.
     :param name: name of the volume.
-    :raises InvalidArgumentError: it is something else. The message does not show it: it may be a passphrase.
+    :raises InvalidArgumentError: it is something else. The message does not show it: it may be a
+        passphrase.
 
     >>> check("sdb://vault/secret/data", "data")
     'sdb://vault/secret/data'
@@ -63,7 +66,8 @@ def read(reference: str, opts: Mapping[str, Any], name: str) -> bytes:
     :param reference: a reference that :func:`check` returned.
     :param opts: the minion's options, with its pillar and the profiles of sdb.
     :param name: name of the volume.
-    :raises FailedPreconditionError: there is no value, or it cannot be a passphrase; the value is not shown.
+    :raises FailedPreconditionError: there is no value, or it cannot be a passphrase; the value is
+        not shown.
     """
     reference = direct(reference, opts, name)
     value = _in_pillar(reference, opts, name) if reference.startswith(_PILLAR) else _in_sdb(reference, opts, name)

@@ -1,7 +1,7 @@
 """The presence of a recorded volume: which device of this host is its device now, if any.
 
-The kernel gives names such as ``/dev/sdc`` and ``/dev/loop3`` anew in each boot and reuses them within a
-boot, so a recorded name is only a place to look; the identity decides.
+The kernel gives names such as ``/dev/sdc`` and ``/dev/loop3`` anew in each boot and reuses them
+within a boot, so a recorded name is only a place to look; the identity decides.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     :param identity: its identity.
     :param link: path of the volume's link.
     :param tag: tag of this consumer's loop devices.
-    :returns: ``ok``, ``gone``, ``wrong`` or ``lost``; sizes are not compared. When the device is gone,
-        ``device`` is empty: the device there now is another volume's.
+    :returns: ``ok``, ``gone``, ``wrong`` or ``lost``; sizes are not compared. When the device is
+        gone, ``device`` is empty: the device there now is another volume's.
     """
     same_boot = record.boot_id == block.boot_id()
     device = record.device if same_boot else os.path.realpath(record.path)
@@ -36,8 +36,8 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
     if identity.backing_file and (not found.backing_file or _given_away(device, identity, found, tag)):
         return gone
     if not identity.named and not same_boot:
-        # Nothing tells it from another device that got its name in this boot; it is attached again, by its
-        # address.
+        # Nothing tells it from another device that got its name in this boot; it is attached
+        # again, by its address.
         return gone
     wrong = block.differences(identity, found) or _successor(identity, found)
     if wrong and not same_boot:
@@ -84,10 +84,10 @@ def _loops(record: AttachmentRecord, tag: str) -> list[str]:
 
 
 def _given_away(device: str, identity: Identity, found: Identity, tag: str) -> bool:
-    """Return whether ours is gone and the kernel gave its number to a loop device over another file.
+    """Return whether the kernel gave our loop device's number to a device over another file.
 
-    The same path with another inode is no such case (the file was replaced under the device), nor is our own
-    device over the same inode (the file was renamed or deleted).
+    The same path with another inode is no such case (the file was replaced under the device), nor
+    is our own device over the same inode (the file was renamed or deleted).
     """
     if found.backing_file.removesuffix(" (deleted)") == identity.backing_file:
         return False
@@ -109,7 +109,10 @@ def _same(record: AttachmentRecord, path: str) -> bool:
 
 
 def _successor(identity: Identity, found: Identity) -> list[str]:
-    """Return, in words, that a device without a name of its own came later in this boot than the recorded device."""
+    """Return, in words, that a device came later in this boot than the recorded device.
+
+    Only a device that nothing else tells from others is compared so.
+    """
     if identity.named or not identity.diskseq or identity.diskseq == found.diskseq:
         return []
     return [f"it came later under the same name (diskseq is {found.diskseq}, not {identity.diskseq})"]

@@ -33,9 +33,9 @@ class Reattacher:
         self._steps = steps
 
     def reattach(self) -> list[Reattached]:
-        """Attach every recorded volume whose device is gone, such as after a boot; no controller is needed.
+        """Attach every recorded volume whose device is gone, such as after a boot.
 
-        An error stops only its own volume.
+        No controller is needed. An error stops only its own volume.
         """
         found, errors = self._host.records.all()
         result = [Reattached(name="", state="failed", error=error) for error in errors]

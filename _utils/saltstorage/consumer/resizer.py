@@ -26,11 +26,13 @@ class Resizer:
         self._steps = steps
 
     def check_resize(self, name: str, passphrase: str = "") -> None:
-        """Check that :meth:`resize` has all it needs, before the volume of an attached device grows.
+        """Check that :meth:`resize` has all it needs, before an attached volume grows.
 
-        :param passphrase: where the passphrase of an encrypted volume is going to be; default: where it is now.
+        :param passphrase: where the passphrase of an encrypted volume is going to be; default:
+            where it is now.
         :raises NotFoundError: it is not attached.
-        :raises FailedPreconditionError: a program is missing, or the passphrase of an encrypted volume.
+        :raises FailedPreconditionError: a program is missing, or the passphrase of an encrypted
+            volume.
         """
         record = self._host.attached(name)[0]
         self._host.brick.check_extend(record.connection_info)
@@ -40,7 +42,8 @@ class Resizer:
     def resize(self, name: str, size: int) -> int:
         """Let an attached volume show its present size and return it in bytes.
 
-        :param size: size of the volume by now, GiB. A disk with device lag is asked again for a minute.
+        :param size: size of the volume by now, GiB. A disk with device lag is asked again for a
+            minute.
         :raises NotFoundError: it is not attached.
         :raises UnavailableError: the device still shows less than ``size``.
         :raises DataLossError: the device is not the volume, or has shrunk.

@@ -42,7 +42,7 @@ class Status:
 
     @property
     def present(self) -> bool:
-        """Whether the right device is there, with its link; its size may differ from the volume's."""
+        """Whether the right device is there with its link; its size may be another."""
         return self.state in (OK, SIZE)
 
     @property
@@ -51,7 +51,7 @@ class Status:
         return self.state in (WRONG, LOST)
 
     def had(self, attached: Attachment) -> int:
-        """Return the GiB with which a volume was used here before its device is made to show its size.
+        """Return the size of a volume as it was used here before its device grows, GiB.
 
         A device that became larger by itself, as with NVMe and Ceph, counts as it was recorded: the
         file system on it has not grown yet.

@@ -1,6 +1,7 @@
-"""The steps of attaching and detaching one volume. Each is recorded before it is done, so that a crash at any point is resumed.
+"""The steps of attaching and detaching one volume.
 
-The caller holds the volume's lock.
+Each step is recorded before it is done, so that a crash at any point is resumed.  The caller holds
+the volume's lock.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Steps:
         self._encryption = encryption
 
     def attach(self, record: AttachmentRecord) -> AttachmentRecord:
-        """Attach by a record, which has all that is needed, check the device, link it, and return the new record."""
+        """Attach by a record, check the device, link it, and return the new record."""
         self._step("record attaching")
         record = self._records.save(record, durable=False)
         with self._brick.shares.held(record.connection_info):
@@ -56,7 +57,8 @@ class Steps:
             raise
         block.set_read_only(record.device, record.read_only)
         if not record.encrypted:
-            # An encrypted volume gets its link when it is open: nobody shall write past the encryption.
+            # An encrypted volume gets its link when it is open: nobody shall write past the
+            # encryption.
             self._step("link")
             self._links.make(record.name, record.path)
         self._step("record attached")
@@ -96,8 +98,8 @@ class Steps:
                 "it was not linked. Look for a stale device of the same LUN on this host"
             )
         if record.identity is not None and not record.file:
-            # The disk may have been there all the time, while the volume grew unmapped: os-brick does not
-            # rescan such a disk.
+            # The disk may have been there all the time, while the volume grew unmapped: os-brick
+            # does not rescan such a disk.
             least = block.least(record.size, adopted=record.adopted)
             if block.size(record.device) < least:
                 self.extend(record, record.device, least)
@@ -126,8 +128,9 @@ class Steps:
                 self._disconnect(record.replace(identity=None), force=False)
 
     def detach(self, record: AttachmentRecord, force: bool) -> list[str]:
-        """Detach a record's device unless it is in use, and return warnings about the losses that ``force`` accepted."""
-        # Detaching a loop device tells whether it is open; only then its processes are worth a search.
+        """Detach a record's device unless it is in use, and return warnings about lost data."""
+        # Detaching a loop device tells whether it is open; only then its processes are worth a
+        # search.
         used = self.holders(record, processes=not record.file) or self._holders_of_other_device(record)
         if used:
             raise _in_use(record, used)
@@ -184,7 +187,7 @@ class Steps:
         return warnings
 
     def _detach_loops(self, record: AttachmentRecord) -> list[Holder]:
-        """Detach the loop devices of a volume and return no holders; a device in use stays, and its holders are returned."""
+        """Detach the loop devices of a volume, and return the holders that prevent it, if any."""
         for device in presence.current(record, self._tag) if record.file else []:
             self._step("detach loop")
             for _ in range(TRIES):
@@ -230,9 +233,10 @@ class Steps:
         return lasting(look)
 
     def _holders_of_other_device(self, record: AttachmentRecord) -> list[Holder]:
-        """Return the users of the device that os-brick would remove, when the volume's own device is gone.
+        """Return the users of another device that os-brick would remove.
 
-        os-brick removes the device at the recorded address, which may by now be another volume in use.
+        When the volume's own device is gone, os-brick removes the device at the recorded address,
+        which may by now be another volume in use.
         """
         if record.file or not record.device_info or presence.current(record, self._tag):
             return []

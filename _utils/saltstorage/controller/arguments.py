@@ -1,4 +1,5 @@
-"""The arguments of operations, decoded where a request comes in: every operation gets typed, checked values.
+"""The arguments of operations, decoded where a request comes in: every operation gets typed,
+checked values.
 
 A parameter has one meaning and one check by its name, in whatever operation it stands.
 """
@@ -19,7 +20,8 @@ def decode(op: str, operation: Callable[..., Any], given: Mapping[str, Any]) -> 
     """Return the arguments of an operation, from what a minion or the administrator wrote.
 
     :param op: name of the operation, for errors.
-    :param operation: takes the caller and keyword arguments; its signature says which, and which may be left out.
+    :param operation: takes the caller and keyword arguments; its signature says which, and which
+        may be left out.
     :raises InvalidArgumentError: a parameter is unknown, missing or wrong; ``field`` says which.
     """
     validate.no_unknown(given, names(operation), f"the operation {op!r}")
@@ -62,13 +64,14 @@ def _requests(value: Any, field: str) -> list[Mapping[str, Any]]:
     return value
 
 
-#: Parameters of operations that stand for several of a request's: their names, and how they become one value.
+#: Parameters of operations that stand for several parameters of a request: the names of these,
+#: and the function that makes one value.
 _SPREAD: Mapping[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]] = {
     "spec": (PARAMETERS, VolumeSpec.decode),
     "attributes": (ATTRIBUTES, decode_attributes),
 }
 _CHECKS: Mapping[str, Check] = {
-    "after": lambda value, _: value,  # only the pages themselves know which places there are
+    "after": lambda value, _: value,  # only the inventory knows its places
     "confirm": validate.boolean,
     "connector": plain_connector,
     "create": _creation,

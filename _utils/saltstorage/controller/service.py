@@ -1,9 +1,10 @@
-"""The controller as a whole: the same object serves the engine (warm), the runner and masterless minions (in process)."""
+"""The controller as a whole: the same object serves the engine (warm), the runner and masterless
+minions (in process).
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import threading
 import time
@@ -19,18 +20,19 @@ from ..model import BackendStats, Volume
 from . import arguments
 from .access.config import ControllerConfig
 from .access.locks import Locks
-from .admin.adoption import Adoption
+from .admin.adoption import Adoption, Takeover
 from .admin.check import Check
 from .admin.cinderlib_import import Import
-from .admin.giving import Giving
-from .admin.moves import Moves
+from .admin.moves import Mover, Moves
 from .admin.recovery import Recovery
 from .admin.repair import Repair
+from .admin.transfers import Transfers
 from .catalog.catalog import Catalog
 from .catalog.journal import Journal
 from .operations.backends import Backends
 from .operations.connections import Connections
 from .operations.core import Caller, Core
+from .operations.releases import Releases
 from .operations.reverts import Reverts
 from .operations.snapshots import Snapshots
 from .operations.volumes import Volumes
@@ -45,10 +47,13 @@ _TOGETHER = ("create", "connect", "disconnect", "delete")
 class Service:
     """The controller's operations, over one configuration.
 
-    Constructing it opens the catalog and reads nothing else: no driver is loaded before an operation needs it.
+    Constructing it opens the catalog and reads nothing else: the locks are joined, and a driver
+    is loaded, when an operation needs them.
 
     :param opts: Salt's options of the master, or of a masterless minion.
-    :raises StorageError: the configuration is wrong, or the catalog or the locks cannot be used.
+    :ivar operations: the operations that a minion can ask for, by name. Each takes the caller and
+        keyword arguments.
+    :raises StorageError: the configuration is wrong, or the catalog cannot be used.
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
@@ -57,31 +62,26 @@ class Service:
         self._opts = opts
         self._stop = threading.Event()
         self._watchers: list[threading.Thread] = []
-
-    @functools.cached_property
-    def core(self) -> Core:
-        """The parts that operations need; the locks are opened with them."""
-        return Core(
-            self.config,
-            self.catalog,
-            Locks(self.config.coordination, self.config.lock_timeout),
-            Backends(self.config, self.catalog),
-        )
-
-    @functools.cached_property
-    def journal(self) -> Journal:
-        """The journal of requests, for an engine."""
-        return Journal(self.catalog, self.core.locks, self.config.request_max_age)
-
-    @functools.cached_property
-    def operations(self) -> dict[str, Operation]:
-        """What a minion can ask for, by name. Each takes the caller and keyword arguments."""
-        return {
+        locks = Locks(self.config.coordination, self.config.lock_timeout)
+        self.core = core = Core(self.config, self.catalog, locks, Backends(self.config, self.catalog))
+        self.journal = Journal(self.catalog, locks, self.config.request_max_age)
+        releases, takeover, mover = Releases(core), Takeover(core), Mover(core, self._consumer)
+        self.volumes = volumes = Volumes(core, releases, {model.ADOPTING: takeover.settle, model.MIGRATING: mover.settle})
+        self.connections = Connections(core, volumes)
+        self.snapshots = Snapshots(core, volumes)
+        self.reverts = Reverts(core, volumes)
+        # The administrator's, on the master.
+        self.adoption = Adoption(core, volumes, takeover, releases)
+        self.importing = Import(core, volumes, opts)
+        self.transfers = Transfers(core, volumes)
+        self.moves = Moves(core, volumes, mover)
+        self.recovery = Recovery(core, volumes, self.connections, self.snapshots, self.reverts, mover)
+        self.operations: Mapping[str, Operation] = {
             "inventory": self.inventory,
-            "create": self.volumes.create,
-            "extend": self.volumes.extend,
-            "update": self.volumes.update,
-            "delete": self.volumes.delete,
+            "create": volumes.create,
+            "extend": volumes.extend,
+            "update": volumes.update,
+            "delete": volumes.delete,
             "connect": self.connections.connect,
             "disconnect": self.connections.disconnect,
             "followed": self.connections.followed,
@@ -94,107 +94,51 @@ class Service:
             "together": self.together,
         }
 
-    @functools.cached_property
-    def volumes(self) -> Volumes:
-        """The operations on volumes."""
-        volumes = Volumes(self.core)
-        adoption = Adoption(self.core, volumes)
-        volumes.release = adoption.release
-        volumes.settlers = {
-            model.ADOPTING: adoption.settle_adopting,
-            model.RELEASING: adoption.settle_releasing,
-            model.MIGRATING: Moves(self.core, volumes, self._mover).settle,
-        }
-        return volumes
-
-    @functools.cached_property
-    def connections(self) -> Connections:
-        """The operations on connections."""
-        return Connections(self.core, self.volumes)
-
-    @functools.cached_property
-    def snapshots(self) -> Snapshots:
-        """The operations on snapshots."""
-        return Snapshots(self.core, self.volumes)
-
-    @functools.cached_property
-    def reverts(self) -> Reverts:
-        """Setting volumes back."""
-        return Reverts(self.core, self.volumes)
-
-    # What only the administrator does, on the master.
-
-    @functools.cached_property
-    def adoption(self) -> Adoption:
-        """Taking over volumes that exist on a backend, and letting volumes go."""
-        return Adoption(self.core, self.volumes)
-
-    @functools.cached_property
-    def importing(self) -> Import:
-        """Importing what another cinderlib made."""
-        return Import(self.core, self.volumes, self._opts)
-
-    @functools.cached_property
-    def giving(self) -> Giving:
-        """Giving volumes to other owners."""
-        return Giving(self.core, self.volumes)
-
-    @functools.cached_property
-    def moves(self) -> Moves:
-        """Moving volumes between backends."""
-        return Moves(self.core, self.volumes, self._mover)
-
-    @functools.cached_property
-    def recovery(self) -> Recovery:
-        """Recovery of what was cut off."""
-        return Recovery(self.core, self.volumes, self.connections, self.snapshots, self.reverts, self.moves)
-
     def check(self, known: Callable[[str], bool] | None = None) -> Check:
-        """Return what looks for things that are not as they should be.
+        """Return the check of backends and catalog.
 
-        :param known: tells whether a minion has an accepted key; None when nobody can.
+        :param known: tells whether a minion has an accepted key; None where there are no keys.
         """
         return Check(self.core, known)
 
     def repair(self) -> Repair:
-        """Return what mends them. Keys do not matter to it: what concerns them is the administrator's to decide."""
+        """Return the repair of a check's findings. It needs no keys: findings on keys are the
+        administrator's to decide.
+        """
         return Repair(self.core, self.check(), self.recovery)
 
-    def _mover(self) -> Consumer:
-        """Return what attaches volumes on this machine while they are moved."""
+    def _consumer(self) -> Consumer:
+        """Return the consumer that attaches volumes on this machine while they are moved."""
         config = ConsumerConfig.from_opts(self._opts)
         state_dir = os.path.join(self.config.state_dir, "mover")
-        # Arrays know a machine by its initiator, so it must have one name, also when it is a minion too; Salt adds this to the master's.
+        # Arrays know a machine by its initiator, so it must have one name, also when it is a
+        # minion too. Salt adds the suffix to a master's id.
         host = config.host.removesuffix("_master")
         return Consumer(dataclasses.replace(config, host=host, state_dir=state_dir, device_dir=os.path.join(state_dir, "devices")))
 
-    # Life.
-
     def start(self, *, patience: float | None = None) -> None:
-        """Load all backends in the background and recover what each has left half done; for the engine.
+        """Load all backends in the background and recover the half done work on each; for the
+        engine.
 
-        :param patience: seconds from now until which operations wait for their backend to be loaded; default a short time, since other
-            minions wait too.
+        :param patience: seconds from now until which operations wait for their backend to be
+            loaded; default a short time, since other minions wait too.
+        :raises StorageError: the locks cannot be used.
         """
-        # Built here, by one thread: cached properties are not safe against several first users.
-        _ = (self.journal, self.operations)
+        self.journal.open()
         self._watchers += self.core.backends.watch(self.recovery.run, self.recovery.restore_failed, self._stop, patience)
 
     def close(self) -> None:
-        """Stop what :meth:`start` started and let go of drivers, locks and the catalog."""
+        """Stop what :meth:`start` started, and let go of drivers, locks and the catalog."""
         self._stop.set()
-        # What a watcher is recovering needs what is closed next. One whose driver hangs while it loads is not waited for.
+        # A watcher may still be using the catalog that is closed below. A driver that hangs while
+        # it loads holds nobody up.
         deadline = time.monotonic() + CLOSE_TIMEOUT
         for watcher in self._watchers:
             watcher.join(max(0.0, deadline - time.monotonic()))
-        if "journal" in self.__dict__:
-            self.journal.close()
-        if "core" in self.__dict__:
-            self.core.backends.close()
-            self.core.locks.close()
+        self.journal.close()
+        self.core.backends.close()
+        self.core.locks.close()
         self.catalog.close()
-
-    # Operations.
 
     def execute(self, op: str, args: Mapping[str, Any], caller: str) -> dict[str, Any]:
         """Carry out what a minion asks for.
@@ -216,11 +160,14 @@ class Service:
         return operation(caller, **arguments.decode(op, operation, args))
 
     def together(self, caller: Caller, *, requests: list[Mapping[str, Any]]) -> dict[str, Any]:
-        """Carry out several requests one after another, each for itself: what one raises does not keep the next from being done.
+        """Carry out several requests one after another, each for itself: the error of one does
+        not keep the next from being done.
 
         :param requests: a list of ``{"op": …, "args": {…}}``.
-        :returns: ``replies``: for each ``data``, or ``error`` as :meth:`~saltstorage.errors.StorageError.to_wire` returns it.
-        :raises InvalidArgumentError: they are malformed, or more than :data:`~saltstorage.validate.MAX_TOGETHER`; none is carried out.
+        :returns: ``replies``: for each request ``data``, or ``error`` as
+            :meth:`~saltstorage.errors.StorageError.to_wire` returns it.
+        :raises InvalidArgumentError: they are malformed, or more than
+            :data:`~saltstorage.validate.MAX_TOGETHER`; none is carried out.
         """
         replies: list[dict[str, Any]] = []
         for number, request in enumerate(requests):
@@ -229,35 +176,41 @@ class Service:
                 if request["op"] not in _TOGETHER:
                     raise InvalidArgumentError(f"the operation {request['op']!r} cannot be asked for together with others", field="op")
                 replies.append({"data": self.call(request["op"], validate.mapping(request["args"], "args"), caller)})
-            except Exception as error:  # a fault in one is no reason to leave the others undone, or unanswered
+            # A fault in one is no reason to leave the others undone, or unanswered.
+            except Exception as error:
                 replies.append({"error": as_storage_error(error, f"operation {request['op']}").to_wire()})
         return {"replies": replies}
 
     def inventory(self, caller: Caller, *, after: Any = None) -> dict[str, Any]:
-        """Return everything that a minion may see: what a state run needs to tell whether there is anything to do.
+        """Return all that a minion may see, so that a state run can tell whether there is
+        anything to do.
 
-        About a thousand volumes fit into one answer. ``more`` says that there are more, and is what to ask for the next page with.
+        One answer holds about 650 connected volumes. A larger inventory comes in pages: ``more``
+        of a page asks for the next one.
 
         :param after: ``more`` of the page before; None for the first.
-        :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host) of the minion and of the
-            shared volumes that it may use; ``fenced``: of each volume that was taken from this minion while it was fenced, the ids that it
-            had then and has by now, whoever owns it, also when it is gone; ``backends``: name to ``state`` and ``retains`` (whether it can
-            let go of volumes; None: not known), for those that it may use; ``default_backend``; ``types``: name to
-            ``backend`` (None: any), for those that it may use; ``retain``: whether it may delete volumes and leave
-            their data on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last page.
+        :returns: ``volumes``, ``snapshots`` and ``connections`` (of those volumes, to any host)
+            of the minion and of the shared volumes that it may use; ``fenced``: for each fence of
+            this minion, the ids that the volume had then and has now, also when it is another
+            owner's or gone; ``backends``: name to ``state`` and ``retains`` (whether it can let
+            go of volumes; None: not known), for those that the minion may use;
+            ``default_backend``; ``types``: name to ``backend`` (None: any), for those that the
+            minion may use; ``retain``: whether the minion may delete volumes and leave their data
+            on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last
+            page.
         :raises InvalidArgumentError: ``after`` is wrong.
         """
         from .operations.inventory import page
 
         return page(self.core, caller, after)
 
-    # Reading, for the runner.
-
     def backends(self) -> list[dict[str, Any]]:
-        """Return the configured backends and what the engine last found, without loading a driver.
+        """Return the configured backends, with their last state in an engine, without loading a
+        driver.
 
-        :returns: a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down or unknown), ``error``,
-            ``capabilities``, ``checked`` (seconds since the epoch, or None) and ``allocated_gib``.
+        :returns: a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down
+            or unknown), ``error``, ``capabilities``, ``checked`` (seconds since the epoch, or
+            None) and ``allocated_gib``.
         """
         states = self.catalog.backend_states()
         found = []
@@ -287,7 +240,7 @@ class Service:
     def volume(self, owner: str, name: str) -> Volume:
         """Return one volume.
 
-        :raises NotFoundError: there is none.
+        :raises NotFoundError: there is no such volume.
         """
         volume = self.catalog.volume(owner, name)
         if volume is None:

@@ -20,12 +20,9 @@ from ..consumer.status import SIZE
 from ..errors import (
     AlreadyExistsError,
     DataLossError,
-    DeadlineExceededError,
     FailedPreconditionError,
-    InternalError,
     PermissionDeniedError,
     StorageError,
-    UnavailableError,
 )
 from ..model import Connection, Snapshot, Volume
 from ..spec import VolumeSpec
@@ -38,8 +35,6 @@ log = logging.getLogger(__name__)
 
 #: Pauses before an operation is asked for again that failed with ABORTED, UNAVAILABLE or RESOURCE_EXHAUSTED, seconds.
 RETRY_DELAYS = (1.0, 3.0)
-#: Errors after which it is not known whether the controller did what it was asked for.
-_UNCERTAIN = (UnavailableError, DeadlineExceededError, InternalError)
 
 T = TypeVar("T")
 
@@ -391,7 +386,7 @@ class Flow:
         try:
             was = self._ask("mark_formatted", {"name": name, **args, **self._other(owner)})["was"]
         except StorageError as error:
-            if not begun and not isinstance(error, _UNCERTAIN):
+            if not begun and error.final:
                 end(name)
             raise
         # Nothing is written before the mark: only with it can what is on the device be what was cut off. On a shared volume, it may
@@ -476,7 +471,7 @@ class Flow:
 
     def _forget_intent(self, name: str, error: StorageError) -> None:
         """Remove the intent after a refusal. When the outcome is not known, it stays: the volume may be mapped."""
-        if isinstance(error, _UNCERTAIN):
+        if not error.final:
             return
         now = self.consumer.attachment(name)
         if now is not None and now.state == records.INTENT and not now.volume_id:

@@ -8,8 +8,9 @@ import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol
 
-from ..bus.client import BusClient, progress_reports
-from ..errors import InvalidArgumentError
+from ..bus.client import BusClient
+from ..bus.reports import progress_reports
+from ..errors import InvalidArgumentError, from_wire
 from ..faults import as_storage_error
 from ..progress import Heartbeat, Tell, on_terminal
 
@@ -71,9 +72,7 @@ class LocalController:
             with Heartbeat(on_terminal).operation(op, self._opts["id"], plain):
                 return json.loads(json.dumps(service.execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
         except Exception as exc:  # every fault becomes a typed error, as on the bus
-            error = as_storage_error(exc, f"operation {op}")
-            error.answered = True
-            raise error from None
+            raise from_wire(as_storage_error(exc, f"operation {op}").to_wire()) from None
 
     def _service(self, *, start: bool) -> Any:
         """Return the service. Reading does not start it: starting also mends what a crash left, which a dry run may not."""

@@ -14,7 +14,7 @@ from ..flow import growing
 from ..flow.batch import Ask
 from ..flow.flow import Connected, Flow, check_usable
 from ..model import Connection, Volume
-from ..rules import refuse_barred, refuse_other_encryption
+from ..rules import refuse_barred, refuse_different, refuse_other_encryption
 from ..spec import VolumeSpec
 from . import dependencies, fenced, growth
 from .run import Run
@@ -122,7 +122,7 @@ def look(flow: Flow, request: Request, run: Run) -> Look:
         created = planned_creation(flow, run, owner, name, wanted)
         return Look(created, f"Volume {name!r} would be created and connected.", creates=True)
     if wanted is not None:
-        wanted.check(volume, source_now(inventory, owner, wanted))
+        refuse_different(wanted, volume, source_now(inventory, owner, wanted))
     refuse_other_encryption(volume, bool(request.passphrase))
     connections = inventory.connections_of(volume)
     mine = next((c for c in connections if c.host == flow.minion), None)

@@ -11,6 +11,7 @@ from ..errors import NotFoundError, PermissionDeniedError
 from ..flow.flow import Flow, check_usable
 from ..flow.inventory import Inventory
 from ..model import Volume
+from ..rules import refuse_different, refuse_smaller
 from ..spec import ATTRIBUTES, VolumeSpec, attributes_of, differing
 from . import dependencies, growth
 from .run import Run
@@ -34,7 +35,7 @@ def present(flow: Flow, run: Run, name: Any, owner: Any, wanted: VolumeSpec) -> 
             lambda: _create(flow, owner, name, wanted),
             lambda: flow.ask_create(owner, name, wanted),
         )
-    wanted.check(volume, source_now(inventory, owner, wanted))
+    refuse_different(wanted, volume, source_now(inventory, owner, wanted))
     if volume.size < wanted.size or volume.state == model.EXTENDING:
         refuse_shared(flow, owner, f"volume {name!r} has {volume.size} GiB; grow it on the master (salt-run storage.extend)")
         growth.refuse_stuck(flow, volume)
@@ -80,7 +81,7 @@ def planned_creation(flow: Flow, run: Run, owner: str, name: str, wanted: Volume
         foretold = dependencies.check_source(flow, run, wanted.source)
         source = source_now(inventory, owner, wanted)
         if source is not None:
-            wanted.check_source(source)
+            refuse_smaller(wanted, source)
         elif not foretold:
             raise NotFoundError(
                 f"the source {wanted.source['kind']} {wanted.source['name']!r} of {owner} does not exist; make it first", field="source"

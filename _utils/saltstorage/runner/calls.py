@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from ..bus.eventbus import BusLostError, EventBus
-from ..bus.server import progress_events
+from ..bus.reports import progress_events
 from ..controller.operations.core import Caller
 from ..controller.service import Service
 from ..errors import BY_CODE, InvalidArgumentError, StorageError

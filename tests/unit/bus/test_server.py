@@ -14,6 +14,7 @@ import pytest
 
 from saltstorage import progress
 from saltstorage.bus import envelope, unrecorded
+from saltstorage.bus.sealing import Sealer
 from saltstorage.bus.server import Server
 from saltstorage.errors import NotFoundError
 from tests.unit.bus.conftest import KeyPair, MemoryJournal, set_key
@@ -74,7 +75,7 @@ class Rig:
     def settle(self) -> None:
         """Wait until nothing is being worked on."""
         deadline = time.monotonic() + 10
-        while self.server._active:
+        while self.server.busy:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -144,7 +145,7 @@ def test_working_is_told_while_it_runs(rig: Rig) -> None:
     rig.send(request)
     assert rig.published == []
     time.sleep(1.1)
-    rig.server._tick()
+    rig.server.tick()
     rig.wait()
     assert rig.reply(request).status == "working"
     assert rig.reply(request).text == "create 'data' of alpha: copying, 25 %"
@@ -447,12 +448,12 @@ def test_a_journal_that_fails_at_the_end(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert rig.ask(request).ok, "that it was published once proves nothing"
     assert len(rig.executed) == 1
     assert rig.journal.entries[request.id].state == "running"
-    monkeypatch.setattr(rig.server._unrecorded, "_clock", lambda: time.monotonic() + 60)
+    monkeypatch.setattr(rig.server.execution.unrecorded, "_clock", lambda: time.monotonic() + 60)
     rig.finish = finish
-    rig.server._tick()
-    rig.server._pool.close(5, drop=False)
+    rig.server.tick()
+    rig.server.workers.close(5, drop=False)
     assert rig.journal.entries[request.id].state == "done"
-    assert rig.server._unrecorded.find(request.id) is None
+    assert rig.server.execution.unrecorded.find(request.id) is None
 
 
 def test_a_reply_that_is_not_recorded_outlives_that_its_minion_was_told_working(rig: Rig) -> None:
@@ -464,8 +465,8 @@ def test_a_reply_that_is_not_recorded_outlives_that_its_minion_was_told_working(
     rig.finish = broken
     request = rig.request()
     assert rig.ask(request).ok
-    opened = envelope.open_request(request.data, rig.server._keys.find)
-    rig.server._publish_sealed(opened, rig.server._seal(opened, {"status": "working"}))
+    opened = envelope.open_request(request.data, lambda _: rig.pairs["alpha"].public)
+    rig.server.replies.publish(opened, Sealer(rig.opts).working(opened, ""))
     time.sleep(0.6)
     assert rig.ask(request).status == "done"
     assert len(rig.executed) == 1

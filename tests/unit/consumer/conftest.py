@@ -1,4 +1,4 @@
-"""Real files, loop devices and mounts in the test's own folder, and a check that none is left behind."""
+"""Real files, loop devices and mounts in the test's own folder, with a check for leftovers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from saltstorage.consumer.host.config import ConsumerConfig
 from tests.loops import let_go
 from tests.unit.consumer.helpers import GIB, devices_below, mounts_below, needs_root
 
-# Salt keeps early log records for a console that the tests never set up, and would print them at the end.
+# Salt keeps early log records for a console that the tests never set up, and would print them at
+# the end.
 salt_logging.shutdown_temp_handler()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder that must be free of devices and mounts at the end; what is left is removed and fails the test."""
+    """A folder without devices and mounts at the end: a leftover is removed, and fails the test."""
     needs_root()
     yield tmp_path
     left = []

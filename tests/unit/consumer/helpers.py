@@ -1,4 +1,4 @@
-"""What several tests of the consumer do."""
+"""Steps that several tests of the consumer share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from saltstorage.consumer.devices import loop, mounts
 from tests import needs
 
 GIB = 2**30
-#: Valid names that break what does not quote.
+#: Valid names that break code without quotes.
 HARD_NAMES = ["-rf", "a b", "'\"`$(x)", "{{ x }}", "a: b", "🐘" * 32, "x" * 128, ".hidden", "...", "ä", "a\\b", "*?[", "~", "CON"]
 
 
@@ -20,7 +20,7 @@ def needs_root() -> None:
 
 
 def devices_below(folder: Path) -> list[loop.LoopStatus]:
-    """Return the loop devices over files in a folder, deleted ones too."""
+    """Return the loop devices over files in a folder, also over deleted files."""
     found = []
     for directory in Path("/sys/block").glob("loop*/loop"):
         status = loop.status(f"/dev/{directory.parent.name}")
@@ -38,7 +38,7 @@ def volume(name: str = "data", **changes: Any) -> dict[str, Any]:
 
 
 def local(file: Path) -> dict[str, Any]:
-    """Return what the file driver returns for a volume."""
+    """Return the connection information of the file driver for a volume."""
     return {"driver_volume_type": "local", "data": {"device_path": str(file), "auth_password": "geheim-4711"}}
 
 

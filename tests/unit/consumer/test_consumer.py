@@ -1,4 +1,4 @@
-"""Rows of SEMANTICS that the consumer shows alone, with real files and loop devices."""
+"""Required behaviour of the consumer without a controller, with real files and loop devices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.loops import let_go
 from tests.unit.consumer.helpers import GIB, HARD_NAMES, attach, devices_below, drop, local, volume
 
 
-def test_attach_and_detach(consumer, file, folder):
+def test_a_volume_is_attached_and_detached(consumer, file, folder):
     assert consumer.attachment("data") is None
     assert consumer.check("data").state == api.ABSENT
     with pytest.raises(NotFoundError):
@@ -46,7 +46,8 @@ def test_attach_and_detach(consumer, file, folder):
     assert devices_below(folder) == []
     assert not os.path.lexists(found.path)
     assert consumer.attachment("data").state == DETACHED
-    # Row U11: the minion is done, the controller not; a repeat changes nothing here and says what is left.
+    # Row U11: the minion has detached, the controller has not unmapped. A repeat changes nothing
+    # here, and asks for the rest.
     again = consumer.detach("data")
     assert (again.changed, again.unmap, again.connection_id) == (False, True, "c1")
     consumer.forget("data")
@@ -55,7 +56,7 @@ def test_attach_and_detach(consumer, file, folder):
     assert [path for path in (folder / "root").rglob("*") if path.is_file()] == []
 
 
-def test_c4_attached_again_is_the_same(consumer, file, folder):
+def test_c4_a_second_attach_changes_nothing(consumer, file, folder):
     one = attach(consumer, file)
     assert attach(consumer, file) == one
     assert len(devices_below(folder)) == 1
@@ -63,7 +64,7 @@ def test_c4_attached_again_is_the_same(consumer, file, folder):
 
 
 @pytest.mark.parametrize("name", HARD_NAMES)
-def test_g3_hard_names(consumer, file, name):
+def test_g3_any_valid_name_is_attached_and_detached(consumer, file, name):
     attach(consumer, file, name)
     assert consumer.check(name).ok
     assert os.path.basename(consumer.device(name)) == name
@@ -71,7 +72,7 @@ def test_g3_hard_names(consumer, file, name):
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\n", "x" * 129, 7, None])
-def test_c1_bad_names(consumer, name):
+def test_c1_an_invalid_name_is_refused(consumer, name):
     with pytest.raises(InvalidArgumentError):
         consumer.intend("db1", name)
     assert consumer.attachments() == ([], [])
@@ -90,14 +91,14 @@ def test_c1_bad_names(consumer, name):
         ({"driver_volume_type": "local", "data": {"device_path": "/proc"}}, InternalError),
     ],
 )
-def test_bad_connection_information(consumer, info, error):
+def test_bad_connection_information_is_refused_and_undone(consumer, info, error):
     with pytest.raises(error):
         consumer.attach(volume(), connection_id="c1", connection_info=info)
     consumer.detach("data")
     consumer.forget("data")
 
 
-def test_c5_reading_only(consumer, file):
+def test_c5_a_read_only_volume_refuses_writes(consumer, file):
     found = attach(consumer, file, read_only=True)
     assert found.read_only
     with pytest.raises(OSError, match=r"permitted|Permission|Read-only"), open(found.path, "r+b", buffering=0) as device:
@@ -112,7 +113,7 @@ def test_c5_reading_only(consumer, file):
     drop(consumer)
 
 
-def test_c10_the_device_is_gone(consumer, file):
+def test_c10_a_missing_device_is_attached_again(consumer, file):
     one = attach(consumer, file)
     let_go(one.device)
     assert consumer.check("data").state == api.GONE
@@ -121,7 +122,7 @@ def test_c10_the_device_is_gone(consumer, file):
     drop(consumer)
 
 
-def test_c10_the_link_is_gone(consumer, file):
+def test_c10_a_missing_link_is_made_again(consumer, file):
     one = attach(consumer, file)
     os.unlink(one.path)
     assert consumer.check("data").state == api.GONE
@@ -132,8 +133,11 @@ def test_c10_the_link_is_gone(consumer, file):
 
 @pytest.mark.alone  # a number is freed and taken again
 @pytest.mark.parametrize("whose", ["losetup", "this consumer"])
-def test_c10_another_file_has_the_number_of_the_loop_device(consumer, file, make_file, whose):
-    """Row C10, trap 9, rule R1: ours is gone and its number is somebody else's: attached again, and theirs is not touched."""
+def test_c10_another_file_on_the_loop_device_s_number_is_left_alone(consumer, file, make_file, whose):
+    """Row C10, trap 9, rule R1: our device is gone, and another file has its number.
+
+    The volume is attached again, and the other device stays as it is.
+    """
     other = make_file("other")
     one = attach(consumer, file)
     let_go(one.device)
@@ -161,7 +165,7 @@ def test_c10_another_file_has_the_number_of_the_loop_device(consumer, file, make
 
 
 @pytest.mark.alone  # as above
-def test_u7_detaching_leaves_the_one_who_has_the_number_now(consumer, file, make_file):
+def test_u7_detaching_leaves_another_file_on_the_number_alone(consumer, file, make_file):
     other = make_file("other")
     one = attach(consumer, file)
     let_go(one.device)
@@ -171,7 +175,7 @@ def test_u7_detaching_leaves_the_one_who_has_the_number_now(consumer, file, make
     let_go(one.device)
 
 
-def test_c11_the_file_was_replaced(consumer, file, make_file, folder):
+def test_c11_a_replaced_file_is_refused(consumer, file, make_file, folder):
     attach(consumer, file)
     os.rename(make_file("new"), file)
     assert consumer.check("data").state == api.WRONG
@@ -182,8 +186,8 @@ def test_c11_the_file_was_replaced(consumer, file, make_file, folder):
     consumer.forget("data")
 
 
-def test_r1_another_identity_after_a_boot(consumer, file, make_file, folder):
-    """The device is gone, and what comes back under its address is another volume: not linked, and let go of."""
+def test_r1_a_device_with_another_identity_is_not_linked(consumer, file, make_file, folder):
+    """Another volume comes back at the address of the device: it is detached, not linked."""
     one = attach(consumer, file)
     let_go(one.device)
     os.rename(make_file("new"), file)
@@ -205,7 +209,7 @@ def test_a_device_of_another_size_is_not_linked(consumer, make_file, folder):
     drop(consumer)
 
 
-def test_u2_not_attached(consumer, folder):
+def test_u2_detaching_an_unattached_volume_changes_nothing(consumer, folder):
     assert not consumer.detach("data").changed
     assert not consumer.detach("data").unmap
     consumer.intend("db1", "data")
@@ -213,7 +217,7 @@ def test_u2_not_attached(consumer, folder):
     consumer.forget("data")
 
 
-def test_u4_a_link_without_a_record(consumer, device, folder):
+def test_u4_a_link_to_a_device_without_a_record_is_refused(consumer, device, folder):
     os.makedirs(consumer.config.device_dir)
     os.symlink(device, consumer.links.path("data"))
     with pytest.raises(FailedPreconditionError, match="no attachment record"):
@@ -225,8 +229,11 @@ def test_u4_a_link_without_a_record(consumer, device, folder):
 
 
 @pytest.mark.parametrize("state", [INTENT, DETACHED])
-def test_u4_a_record_of_nothing_and_a_mounted_device(consumer, file, folder, state):
-    """The records are lost while it is mounted, and a connect that fails leaves an intent: it may not be unmapped."""
+def test_u4_an_intent_beside_a_mounted_device_is_refused(consumer, file, folder, state):
+    """The records are lost while it is mounted, and a failed connect leaves an intent.
+
+    The volume may not be unmapped.
+    """
     one = attach(consumer, file)
     subprocess.run(["mkfs.ext4", "-q", one.path], check=True)
     point = folder / "mnt"
@@ -249,8 +256,8 @@ def test_u4_a_record_of_nothing_and_a_mounted_device(consumer, file, folder, sta
         drop(consumer)
 
 
-def test_u7_held_open(consumer, file):
-    """Row U7: in use; the holder is named and nothing happens, with force too."""
+def test_u7_an_open_device_is_not_detached(consumer, file):
+    """Row U7: a device in use stays as it is, also with force, and its holder is named."""
     one = attach(consumer, file)
     with open(one.path, "rb") as handle:
         process = subprocess.Popen(["sleep", "infinity"], stdin=handle)
@@ -266,7 +273,7 @@ def test_u7_held_open(consumer, file):
     drop(consumer)
 
 
-def test_u7_mounted(consumer, file, folder):
+def test_u7_a_mounted_device_is_not_detached(consumer, file, folder):
     one = attach(consumer, file)
     subprocess.run(["mkfs.ext4", "-q", one.path], check=True)
     point = folder / "mnt"
@@ -281,8 +288,11 @@ def test_u7_mounted(consumer, file, folder):
     drop(consumer)
 
 
-def test_u8_data_that_cannot_be_written(consumer, folder):
-    """Rows U8 and R7: the file system under the file is full, so cached data cannot be written: it stays attached; force goes on."""
+def test_u8_unwritable_data_keeps_the_volume_attached(consumer, folder):
+    """Rows U8 and R7: the file system below is full, so cached data cannot be written.
+
+    The volume stays attached; force detaches it.
+    """
     full = folder / "full"
     full.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(full)], check=True)
@@ -320,7 +330,7 @@ def test_written_data_is_there_after_detach_and_attach(consumer, file):
     drop(consumer)
 
 
-def test_x7_growing(consumer, file):
+def test_x7_a_grown_volume_shows_its_size(consumer, file):
     attach(consumer, file)
     os.truncate(file, 3 * GIB)
     status = consumer.check("data", size=3)
@@ -333,7 +343,7 @@ def test_x7_growing(consumer, file):
     drop(consumer)
 
 
-def test_x7_a_device_that_does_not_show_the_new_size(consumer, file):
+def test_x7_device_lag_is_an_error(consumer, file):
     """Row R21."""
     attach(consumer, file)
     with pytest.raises(UnavailableError, match="still shows 1 GiB and not 3 GiB"):
@@ -347,7 +357,7 @@ def test_x7_a_device_that_does_not_show_the_new_size(consumer, file):
     drop(consumer)
 
 
-def test_x7_attach_of_a_volume_that_grew(consumer, file):
+def test_x7_a_second_attach_lets_the_device_grow(consumer, file):
     attach(consumer, file)
     os.truncate(file, 2 * GIB)
     assert attach(consumer, file, size=2).size == 2
@@ -355,7 +365,7 @@ def test_x7_attach_of_a_volume_that_grew(consumer, file):
     drop(consumer)
 
 
-def test_x7_a_crash_after_the_device_grew(consumer, file):
+def test_x7_a_crash_after_the_device_grew_is_resumed(consumer, file):
     one = attach(consumer, file)
     os.truncate(file, 2 * GIB)
     loop.refresh_size(one.device)
@@ -375,7 +385,7 @@ def test_a_volume_that_shrank_is_not_used(consumer, file):
     drop(consumer)
 
 
-def test_one_volume_of_a_name(consumer, file, make_file):
+def test_a_host_has_one_volume_of_a_name(consumer, file, make_file):
     attach(consumer, file)
     with pytest.raises(AlreadyExistsError, match="of db1 is attached here"):
         consumer.intend("shared", "data")
@@ -426,8 +436,11 @@ def test_a_damaged_record_stops_only_its_volume(consumer, file, make_file):
 
 
 @pytest.mark.alone  # a number is freed and taken again
-def test_reattach_after_a_boot(consumer, config, make_file, folder):
-    """Rule R4: all devices are gone, loop numbers mean nothing, the controller is down; the records are enough."""
+def test_all_volumes_are_attached_again_after_a_boot(consumer, config, make_file, folder):
+    """Rule R4: the records are enough.
+
+    All devices are gone, loop numbers mean nothing, and the controller is down.
+    """
     files = {name: make_file(f"file-{number}") for number, name in enumerate(("a", "b", "c d"))}
     before = {name: attach(consumer, file, name, id=name) for name, file in files.items()}
     for name, attachment in before.items():
@@ -435,7 +448,7 @@ def test_reattach_after_a_boot(consumer, config, make_file, folder):
         consumer.records.save(record.replace(boot_id="another boot"))
         let_go(attachment.device)
     os.unlink(files["b"])
-    # Another volume has taken the first one's number.
+    # Another file has taken the first volume's number.
     stranger = make_file("stranger")
     subprocess.run(["losetup", before["a"].device, str(stranger)], check=True)
     fresh = Consumer(config)
@@ -465,7 +478,7 @@ def test_reattach_takes_the_size_that_it_finds(consumer, file):
     drop(consumer)
 
 
-def test_detach_of_what_a_boot_detached(consumer, file):
+def test_a_volume_whose_device_went_with_a_boot_is_detached(consumer, file):
     one = attach(consumer, file)
     let_go(one.device)
     done = consumer.detach("data")
@@ -473,19 +486,19 @@ def test_detach_of_what_a_boot_detached(consumer, file):
     consumer.forget("data")
 
 
-def test_detach_when_the_file_was_deleted(consumer, file, folder):
+def test_a_volume_whose_file_was_deleted_is_detached(consumer, file, folder):
     one = attach(consumer, file)
     before = loop.status(one.device)
     os.unlink(file)
     assert consumer.check("data").state == api.WRONG
     assert consumer.detach("data").changed
-    after = loop.status(one.device)  # the machine's devices are one set: the kernel may have given the number to somebody else
+    after = loop.status(one.device)  # the kernel may have given the number to another process
     assert after is None or (after.tag, after.inode) != (before.tag, before.inode)
     consumer.forget("data")
 
 
-def test_a_device_that_cannot_be_read(consumer, make_file, folder):
-    """The file says 1 GiB when the device is made and is cut before it is checked."""
+def test_an_unreadable_device_is_refused(consumer, make_file, folder):
+    """The file has 1 GiB when the device is made, and is cut before the check."""
     file = make_file()
     consumer.intend("db1", "data")
 
@@ -530,7 +543,7 @@ def test_c14_created_mount_points_are_removed_again(consumer, file, folder):
     drop(consumer)
 
 
-def test_c14_a_file_in_the_way_of_the_mount_point(consumer, file, folder):
+def test_c14_a_file_in_the_way_of_the_mount_point_is_named(consumer, file, folder):
     attach(consumer, file)
     (folder / "file").write_text("important")
     (folder / "link").symlink_to(folder / "nowhere")
@@ -545,7 +558,7 @@ def test_c14_a_file_in_the_way_of_the_mount_point(consumer, file, folder):
 
 
 @pytest.mark.parametrize("path", ["/proc/storage", f"/tmp/{'x' * 300}"])
-def test_c14_a_mount_point_that_cannot_be_created(consumer, file, folder, path):
+def test_c14_a_mount_point_that_cannot_be_created_is_not_recorded(consumer, file, folder, path):
     attach(consumer, file)
     consumer.add_mount_point("data", str(folder / "good"))
     with pytest.raises(FailedPreconditionError, match="cannot be created") as caught:
@@ -584,7 +597,7 @@ assert not heavy, heavy
     drop(consumer)
 
 
-def test_the_record_file_is_named_for_its_volume(consumer, file):
+def test_a_record_file_has_the_name_of_its_volume(consumer, file):
     attach(consumer, file)
     assert os.listdir(consumer.records.directory) == [file_name("data")]
     drop(consumer)
@@ -595,7 +608,7 @@ def _attach_in_child(arguments):
     return attach(Consumer(config), file).device
 
 
-def test_jobs_at_the_same_time_attach_it_once(consumer, config, file, folder):
+def test_jobs_at_the_same_time_attach_a_volume_once(consumer, config, file, folder):
     """Row R22."""
     consumer.connector_properties()
     with multiprocessing.get_context("fork").Pool(6) as pool:

@@ -1,6 +1,7 @@
-"""Kill the consumer before each change that it makes to the machine; a rerun must converge and leave nothing.
+"""Kill the consumer before each change of the machine; a rerun must converge and leave nothing.
 
-An audit hook sees each system call of interest in a forked child, which kills itself before the n-th, for all n.
+An audit hook sees each system call of interest in a forked child, which kills itself before the
+n-th, for all n.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _EVENTS = {"os.rename", "os.remove", "os.symlink", "os.mkdir", "os.truncate", "f
 
 
 def run_until(number: int, work: Callable[[], None]) -> bool:
-    """Run ``work`` in a child that is killed before its n-th event; return whether it was killed."""
+    """Run ``work`` in a child that dies before its n-th event; return whether it was killed."""
     child = os.fork()
     if child == 0:
         count = 0
@@ -54,7 +55,7 @@ def writes(arguments: tuple[object, ...]) -> bool:
 
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory: nothing here is about the disk, and each test writes hundreds of synced records."""
+    """A folder in memory: these tests write hundreds of synced records, and test no disk."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else tmp_path) as folder:
         yield Path(folder)
 
@@ -67,7 +68,10 @@ def warm(consumer: Consumer) -> Consumer:
 
 
 def test_attach_killed_anywhere_is_resumed(warm, config, file, folder):
-    """Rows C9 and C10, rule R9: the rerun resumes; one device, one link, and nothing left after disconnecting."""
+    """Rows C9 and C10, rule R9: the rerun resumes.
+
+    There is one device and one link, and nothing is left after disconnecting.
+    """
     number = 0
     while True:
         number += 1

@@ -1,4 +1,4 @@
-"""What is left on a host and no record explains (row R5)."""
+"""Leftovers on a host that no record explains (row R5)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def fstab(config):
 
 
 def found(consumer):
-    # The machine's own sessions, if it has any, are no part of this.
+    # The machine's own sessions, if any, do not count here.
     return {left.kind: (left.name, left.remedy) for left in consumer.leftovers() if left.kind not in ("session", "node")}
 
 
-def test_r5_what_is_recorded_is_not_left(consumer, fstab, file):
+def test_r5_a_recorded_volume_leaves_nothing_over(consumer, fstab, file):
     path = attach(consumer, file).path
     fstab.set(Entry(device=path, mount_point="/srv/data", fstype="xfs"))
     assert found(consumer) == {}
     drop(consumer)
 
 
-def test_r5_the_record_was_lost(consumer, config, fstab, file):
+def test_r5_a_lost_record_leaves_device_link_and_entry_over(consumer, config, fstab, file):
     one = attach(consumer, file)
     fstab.set(Entry(device=one.path, mount_point="/srv/data", fstype="xfs"))
     fstab.set(Entry(device="/dev/vda1", mount_point="/", fstype="xfs"))
@@ -54,7 +54,7 @@ def test_r5_the_record_was_lost(consumer, config, fstab, file):
     assert found(consumer) == {}
 
 
-def test_r5_sessions_and_node_records_of_no_volume(consumer, tmp_path, monkeypatch):
+def test_r5_sessions_and_node_records_without_a_volume_are_found(consumer, tmp_path, monkeypatch):
     tool = tmp_path / "iscsiadm"
     session, node = f"tcp: [3] 10.0.0.1:3260,1 {IQN}1 (non-flash)", f"[fd00::1]:3260,1 {IQN}2"
     tool.write_text(f"#!/bin/sh\ncase $2 in session) echo '{session}' ;; node) echo '{node}' ;; esac\n")

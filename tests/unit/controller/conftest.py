@@ -1,4 +1,6 @@
-"""A controller over the file driver: the real Cinder driver, catalog and locks, in directories of the test's own."""
+"""A controller over the file driver: the real Cinder driver, catalog and locks, in the test's own
+directories.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from tests import mariadb, needs, postgres
 
 
 def pytest_generate_tests(metafunc):
-    """Run the tests of a module that names ``DATABASES``, as far as they use the catalog, on each of these; a test may name its own."""
+    """Run the tests of a module with ``DATABASES`` on each of these, where they use the catalog; a
+    test may name its own.
+    """
     databases = getattr(metafunc.module, "DATABASES", ())
     own = any(marker.args[0] == "database" for marker in metafunc.definition.iter_markers("parametrize"))
     if databases and "database" in metafunc.fixturenames and not own:
@@ -39,7 +43,7 @@ def mysql():
 
 @pytest.fixture
 def database(request, tmp_path):
-    """URL of the catalog: the file that the controller makes unless told otherwise, or an empty database; see ``DATABASES``."""
+    """URL of the catalog: the default file, or an empty database; see ``DATABASES``."""
     kind = getattr(request, "param", "sqlite")
     if kind != "sqlite":
         return request.getfixturevalue(kind).database()
@@ -82,7 +86,7 @@ def admin():
 
 @pytest.fixture
 def files(tmp_path):
-    """A function that lists what the backend's directory holds."""
+    """A function that lists the volumes and snapshots in the backend's directory."""
 
     def listed():
         try:
@@ -106,7 +110,7 @@ def two(opts, tmp_path):
 
 @pytest.fixture
 def pair(two):
-    """The controller of those options."""
+    """The controller of the options ``two``."""
     service = Service(two)
     yield service
     service.close()

@@ -1,4 +1,4 @@
-"""What is done in a child that dies on its way, as an engine that is killed."""
+"""Work in a child process that dies on its way, like an engine that is killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 
 def killed(do: Callable[[], object]) -> bool:
-    """Do something in a child; return whether it was killed before it was done. Anything else that ends it fails the test."""
+    """Do something in a child; return whether the child was killed before the end. Any other end
+    fails the test.
+    """
     pid = os.fork()
     if pid == 0:
         try:

@@ -1,4 +1,6 @@
-"""A Cinder driver whose array masks each volume by initiators, and keeps that over processes: one file for each that is let in."""
+"""A Cinder driver whose array masks each volume by initiators and outlives processes: one file
+for each initiator that is let in.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ def _names(connector: Any) -> list[str]:
 
 
 class MaskingDriver(FileDriver):
-    """Lets in what it is told, and keeps out only what it is told: an export has nothing to remove, as on many arrays."""
+    """Lets an initiator in, or keeps it out, only when asked to: an export has nothing to remove,
+    as on many arrays.
+    """
 
     def validate_connector(self, connector: Any) -> None:
         if not connector.get("wwpns") and not connector.get("initiator"):

@@ -1,4 +1,4 @@
-"""How far a long operation has come: what is told, to whom, and that nothing depends on it."""
+"""The progress of a long operation: its reports and their readers; nothing depends on either."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saltstorage.progress import Heartbeat, Progress
 
 
 class Told:
-    """Collects what is told."""
+    """Collects the reports."""
 
     def __init__(self):
         self.all = []
@@ -25,7 +25,7 @@ class Told:
             self.changed.notify_all()
 
     def wait(self, step):
-        """Wait until something is told at this step."""
+        """Wait until this step is reported."""
         with self.changed:
             assert self.changed.wait_for(lambda: step in [data["step"] for data in self.all], 10), self.all
 
@@ -35,7 +35,7 @@ def told():
     return Told()
 
 
-def test_a_long_operation_is_told_of_until_its_end(told):
+def test_the_progress_of_a_long_operation_is_reported_until_its_end(told):
     heartbeat = Heartbeat(told, after=0.05, every=0.05)
     with heartbeat.operation("migrate", "web1", {"name": "data", "secret": "MARKER"}):
         told.wait("")
@@ -50,7 +50,7 @@ def test_a_long_operation_is_told_of_until_its_end(told):
     assert "MARKER" not in str(told.all)
 
 
-def test_a_failure_is_told_as_such(told):
+def test_a_failure_is_reported_as_a_failure(told):
     heartbeat = Heartbeat(told, after=0.01, every=10)
 
     def fail():
@@ -64,7 +64,7 @@ def test_a_failure_is_told_as_such(told):
     assert [data["state"] for data in told.all] == ["running", "failed"]
 
 
-def test_a_short_operation_is_not_told_of_and_leaves_no_thread(told):
+def test_a_short_operation_is_not_reported_and_leaves_no_thread(told):
     heartbeat = Heartbeat(told, after=5)
     with heartbeat.operation("create", "web1"):
         pass
@@ -73,7 +73,7 @@ def test_a_short_operation_is_not_told_of_and_leaves_no_thread(told):
     assert "storage-progress" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_who_cannot_be_told_stops_nothing():
+def test_a_listener_that_fails_stops_nothing():
     def tell(data):
         raise OSError
 
@@ -106,7 +106,7 @@ def test_without_an_operation_nothing_happens():
 
 
 @pytest.mark.parametrize(("done", "total", "percent"), [(None, None, None), (1, 0, None), (3, 2, 100), (-1, 2, 0), (1, 3, 33)])
-def test_percent(done, total, percent):
+def test_progress_is_shown_in_percent(done, total, percent):
     found = Progress("create", None)
     found.step("x", done=done, total=total)
     assert found.percent == percent
@@ -118,7 +118,7 @@ def test_hostile_names_are_shown_harmless():
     assert len(text) < 250
 
 
-def test_who_waits_for_another_operation_says_so(service, told):
+def test_an_operation_that_waits_names_the_other_one(service, told):
     service.core.locks.timeout = 5
     heartbeat = Heartbeat(told, after=0.05, every=0.05)
 

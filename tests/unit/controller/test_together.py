@@ -1,4 +1,4 @@
-"""Several requests in one."""
+"""Several requests that travel as one."""
 
 import pytest
 
@@ -32,13 +32,13 @@ def test_the_caller_is_who_asked(service):
 
 
 @pytest.mark.parametrize("op", ["inventory", "together", "no_such", None, []])
-def test_only_what_states_send_together(service, op):
+def test_only_operations_that_states_send_can_travel_together(service, op):
     (reply,) = together(service, (op, {}))
     assert (reply["error"]["code"], reply["error"]["field"]) == ("INVALID_ARGUMENT", "op")
 
 
 @pytest.mark.parametrize("requests", [None, {}, "x", [1], [{"op": "create"}], [{"op": "create", "args": {}, "more": 1}]])
-def test_malformed(service, requests):
+def test_malformed_requests_are_refused(service, requests):
     with pytest.raises(errors.InvalidArgumentError) as caught:
         service.execute("together", {"requests": requests}, "web1")
     assert caught.value.field == "requests"

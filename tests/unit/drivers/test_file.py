@@ -1,4 +1,4 @@
-"""The sparse files of the file driver: whole or not there; and its refusals."""
+"""The sparse files of the file driver, whole or not there; and its refusals."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def test_remove_can_be_repeated(tmp_path):
 
 
 def test_killed_while_copying_leaves_nothing_that_looks_whole(tmp_path):
-    """What a killed copy leaves has no volume's name, and the next start removes it; a living
-    copy's file is left alone.
+    """A killed copy's file has no volume's name, and the next start removes it; a living copy's
+    file is left alone.
     """
     code = """
         import sys, time
@@ -176,8 +176,8 @@ def test_the_lock_is_on_the_partial_file(tmp_path):
 
 @pytest.mark.root
 def test_a_loop_device_over_a_file_with_any_name_disturbs_nobody(tmp_path):
-    """Another one's file may be named with bytes that are no UTF-8; and a file is known by its
-    inode, not by its path.
+    """Another user's file may have a name that is no UTF-8; and a file is known by its inode, not
+    by its path.
     """
     odd = os.fsencode(tmp_path) + b"/\xff\xfe"
     with open(odd, "wb") as file:
@@ -200,7 +200,7 @@ def test_a_loop_device_over_a_file_with_any_name_disturbs_nobody(tmp_path):
 
 
 def test_a_partial_file_taken_away_before_its_lock_is_made_anew(tmp_path, monkeypatch):
-    """Who cleans up may come between the creation of the file and its lock."""
+    """A cleanup may come between the creation of the file and its lock."""
     real, taken = fcntl.flock, []
 
     def flock(file, operation):

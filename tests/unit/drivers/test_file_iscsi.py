@@ -101,14 +101,14 @@ def connection_id(volume, host: Host) -> str:
 
 
 def left_over(tmp_path: Path, tgtd: Tgtd) -> list[str]:
-    """Return what there is of targets, accounts and files."""
+    """Return the remaining targets, accounts and files."""
     accounts = [line.strip() for line in tgtd.adm("--mode", "account", "--op", "show").stdout.splitlines() if line.startswith(" ")]
     return [*tgtd.show().splitlines(), *accounts, *(str(path) for path in (tmp_path / "targets").rglob("*") if path.is_file())]
 
 
 @contextlib.contextmanager
 def reading(host: Host, info: dict, log: Path):
-    """Have the host read all the while, and see to it that none of its reads fails."""
+    """Have the host read all the while, and check that none of its reads fails."""
     process = host.read_on(info, log)
 
     def progress() -> None:
@@ -153,7 +153,7 @@ def test_another_volume_of_the_host_has_other_credentials(provider, volume, one)
 
 
 def test_u9_one_of_two_hosts_leaves(provider, volume, one, two, tmp_path):
-    """U9, R14: the session of the other goes on; who left cannot come back."""
+    """U9, R14: the session of the other goes on; the host that left cannot come back."""
     info = connect(provider, volume, one)
     with reading(one, info, tmp_path / "log"):
         assert connect(provider, volume, two)["data"] == info["data"]
@@ -167,8 +167,8 @@ def test_u9_one_of_two_hosts_leaves(provider, volume, one, two, tmp_path):
 
 
 def test_the_last_host_leaves_nothing(provider, volume, one, tgtd, tmp_path):
-    """Target, account, file and session go, a session that is in use included; the next host gets
-    other credentials.
+    """Target, account, file and session go, a busy session included; the next host gets other
+    credentials.
     """
     info = connect(provider, volume, one)
     process = one.read_on(info, tmp_path / "log")
@@ -190,7 +190,7 @@ def test_the_last_host_leaves_nothing(provider, volume, one, tgtd, tmp_path):
 
 
 def test_a_host_taken_off_by_force_is_cut(provider, volume, one, two, tmp_path):
-    """U10: what it still has open ends, and it cannot log in again, while the other host goes on."""
+    """U10: its open sessions end, and it cannot log in again; the other host goes on."""
     info = connect(provider, volume, one)
     connect(provider, volume, two)
     with reading(two, info, tmp_path / "log"):
@@ -230,8 +230,8 @@ def test_identity_is_the_volumes_own(provider, volume, one, tgtd):
     assert [one.inquiry(info, page).replace("\x02", "\x01") for page in (0x80, 0x83)] == [page.replace("\x02", "\x01") for page in pages]
 
 
-def test_r16_restart_of_tgtd(provider, volume, one, two, tgtd, tmp_path):
-    """R16: the loss is noticed, and what comes back is the same, for the same hosts."""
+def test_r16_targets_come_back_after_a_restart_of_tgtd(provider, volume, one, two, tgtd, tmp_path):
+    """R16: the loss is noticed, and the same targets come back for the same hosts."""
     info = connect(provider, volume, one)
     assert provider.exports_intact() is True
     with reading(one, info, tmp_path / "log"):
@@ -256,7 +256,7 @@ def test_tgtd_that_is_down_is_unavailable(provider, volume, one, tgtd):
     assert one.size(connect(provider, volume, one)) == GIB
 
 
-def test_r16_restart_of_the_controller(make, provider, volume, one, tgtd):
+def test_r16_targets_come_back_after_a_restart_of_the_controller(make, provider, volume, one, tgtd):
     """R16: another process restores from the metadata alone, the size after a growth included."""
     info = connect(provider, volume, one)
     provider.extend_volume(volume, 2)
@@ -298,7 +298,7 @@ def test_tgtds_own_service_restores_from_the_files(provider, volume, one, two, t
     ],
     ids=lambda damage: damage[3] + damage[1],
 )
-def test_what_an_interrupted_call_left_is_mended(provider, volume, one, tgtd, damage):
+def test_the_remains_of_an_interrupted_call_are_mended(provider, volume, one, tgtd, damage):
     info = connect(provider, volume, one)
     tgtd.adm(*damage)
     assert connect(provider, volume, one) == info
@@ -314,8 +314,8 @@ def test_an_interrupted_growth_is_finished(provider, volume, one):
     assert one.size(info) == 2 * GIB
 
 
-def test_an_initiator_that_may_not_enter_by_address(provider, volume, one, two, tgtd):
-    """Someone opened the target to an address: closed again at the next connect."""
+def test_an_address_that_was_let_in_is_closed(provider, volume, one, two, tgtd):
+    """Someone opened the target to an address; the next connect closes it."""
     info = connect(provider, volume, one)
     tgtd.adm("--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL")
     assert two.size(info) == GIB
@@ -334,7 +334,7 @@ def test_secrets_are_private(provider, volume, one, tmp_path, caplog):
     assert password not in caplog.text
 
 
-def test_several_portals(tgtd, make, one):
+def test_a_target_is_open_on_several_portals(tgtd, make, one):
     """For multipath: one target under all addresses."""
     provider = make(target_secondary_ip_addresses="192.0.2.7,2001:db8::7")
     volume = ProviderVolume(id=str(uuid.uuid4()), size=1)
@@ -346,8 +346,8 @@ def test_several_portals(tgtd, make, one):
     assert data["target_luns"] == [1] * 3
 
 
-def test_parallel_connects(provider, one):
-    """Targets get numbers of their own."""
+def test_parallel_connects_get_targets_of_their_own(provider, one):
+    """Each target gets its own number."""
     volumes = [ProviderVolume(id=str(uuid.uuid4()), size=1) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(provider.create_volume, volumes))
@@ -387,7 +387,7 @@ def test_options_of_targets_are_refused_by_the_local_driver(make):
         make(volume_driver="saltstorage.drivers.file.FileDriver")
 
 
-def test_without_tgtd(make, tmp_path, monkeypatch):
+def test_a_missing_tgtd_is_named(make, tmp_path, monkeypatch):
     """G8."""
     monkeypatch.setenv("TGT_IPC_SOCKET", str(tmp_path / "nobody"))
     with pytest.raises(errors.UnavailableError, match="start it"):
@@ -398,8 +398,8 @@ def test_without_tgtd(make, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(Path("/sys/kernel/config/target").exists(), reason=needs.LIO)
-def test_without_lio(make):
-    """G8: said when the backend is loaded."""
+def test_a_kernel_without_lio_is_named(make):
+    """G8: when the backend is loaded."""
     with pytest.raises(errors.UnavailableError, match="LIO, the kernel's iSCSI target, failed"):
         make(target_helper="lioadm")
 

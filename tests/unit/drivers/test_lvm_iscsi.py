@@ -35,7 +35,7 @@ def test_cinders_options_are_known():
         ({"chap_password": "geheim"}, "chap_password"),
     ],
 )
-def test_what_it_cannot_do_is_refused(change, field):
+def test_a_senseless_option_is_refused(change, field):
     given = {key: value for key, value in {**OPTIONS, **change}.items() if value is not None}
     with pytest.raises(InvalidArgumentError) as caught:
         options.check("lvm", given)
@@ -44,7 +44,7 @@ def test_what_it_cannot_do_is_refused(change, field):
 
 
 def test_cinders_driver_loads_the_projects_target_helper():
-    """By the mapping that Cinder's base class sets, which must not win."""
+    """Cinder's base class sets a mapping of its own, which must not win."""
     from cinder.volume import driver
 
     from saltstorage.drivers import lvm_iscsi
@@ -56,8 +56,8 @@ def test_cinders_driver_loads_the_projects_target_helper():
 
 
 class Group:
-    """A volume group of which only one thing can be asked, and whose volumes may have gone by
-    then: all else is an AttributeError.
+    """A volume group that answers one command, and whose volumes may have gone by then: anything
+    else is an AttributeError.
     """
 
     LVM_CMD_PREFIX = ("env", "LC_ALL=C")
@@ -83,7 +83,7 @@ class Group:
 
 
 def test_a_list_is_of_one_moment():
-    """A volume that another caller deletes meanwhile is no error: all is known from one command."""
+    """A volume that another caller deletes meanwhile is no error: one command knows everything."""
     from saltstorage.controller.cinder import lvm
 
     driver = lvm.LVMVolumeDriver.__new__(lvm.LVMVolumeDriver)
@@ -115,9 +115,9 @@ def test_a_list_is_of_one_moment():
         ("copy-of-thin", ""),
     ],
 )
-def test_what_must_keep_its_name_is_not_taken_over(name, reason):
-    """To take over is to rename: the pool would be lost to every thin volume, and a snapshot to
-    what knows it.
+def test_a_volume_that_must_keep_its_name_is_not_taken_over(name, reason):
+    """A take-over renames: the pool would be lost to every thin volume, and a snapshot to the
+    system that knows it.
     """
     from cinder import exception
 

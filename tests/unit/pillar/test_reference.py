@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from saltstorage.consumer.filesystems import filesystem
+from saltstorage.consumer.filesystems import mkfs
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.controller.access import config
 from saltstorage.controller.access.policy import Rule
@@ -119,7 +119,7 @@ def test_the_page_has_the_defaults_of_the_code(section: str, defaults: dict[str,
 def test_the_page_lists_the_states_the_protocols_and_the_file_systems() -> None:
     volumes = KEYS["Volumes"]
     assert set(re.findall(r"(\w+): ", volumes["state"].text)) >= set(rendering.PARAMETERS)
-    assert sorted(re.findall(r"\w+", volumes["fstype"].text)) == sorted([*filesystem.FSTYPES, "or"])
+    assert sorted(re.findall(r"\w+", volumes["fstype"].text)) == sorted([*mkfs.FSTYPES, "or"])
     assert re.findall(r"[a-z]+(?:_[a-z]+)?", KEYS["Consumer"]["protocols"].text.partition(".")[0]) == [
         *("ny", "of"),
         *rendering.PROTOCOLS[:-1],

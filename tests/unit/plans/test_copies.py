@@ -169,14 +169,14 @@ def test_p10_copies_are_as_asked_for_when_their_origin_is_on_another_backend(hos
     assert host.state("snapshot_absent", "cut")["result"] is True
     catalog = host.service.catalog
     before = {name: catalog.volume("web1", name) for name in of}
-    host.service.giving.give(owner="web1", name="given", new_owner="db1")
+    host.service.transfers.give(owner="web1", name="given", new_owner="db1")
 
     # What is on them does not matter here.
     monkeypatch.setattr(copying, "copy", lambda source, target: "")
     monkeypatch.setattr(copying, "verify", lambda source, target, checksum: None)
     host.service.moves.migrate(owner="web1", name="data", backend="other")
 
-    host.service.giving.give(owner="db1", name="given", new_owner="web1")
+    host.service.transfers.give(owner="db1", name="given", new_owner="web1")
     assert len(os.listdir(others)) == 1
     for test in (True, False):
         for name, source in of.items():
@@ -196,7 +196,7 @@ def test_p10_a_copy_of_what_was_renamed(host):
     """Row P10: it is one of the same source; by the former name, which now means another volume, it is not."""
     assert host.state("present", size=1)["result"] is True
     assert host.state("present", "copy", size=1, source={"volume": "data"})["result"] is True
-    host.service.giving.give(owner="web1", name="data", new_owner="web1", new_name="old")
+    host.service.transfers.give(owner="web1", name="data", new_owner="web1", new_name="old")
     for name in ("old", "data"):
         done = host.state("present", "copy", size=1, source={"volume": name})
         assert (done["result"], done["changes"]) == (True, {}), (name, done)

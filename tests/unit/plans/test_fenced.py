@@ -52,7 +52,7 @@ def own(hosts):
 @pytest.fixture
 def given(own, hosts):
     """The same, and the minion that the volume was given to."""
-    controller(own).giving.give(owner="web1", name="data", new_owner="web2")
+    controller(own).transfers.give(owner="web1", name="data", new_owner="web2")
     return own, hosts("web2")
 
 
@@ -385,7 +385,7 @@ def test_r18_given_away_and_a_new_one_is_connected_by_the_module(given):
 
 
 def test_r18_renamed_it_goes_under_its_former_name_first(own):
-    controller(own).giving.give(owner="web1", name="data", new_owner="web1", new_name="other")
+    controller(own).transfers.give(owner="web1", name="data", new_owner="web1", new_name="other")
     done = own.state("connected", "other")
     assert done["result"] is False
     assert "still attached here as 'data' of web1" in done["comment"]

@@ -1,4 +1,6 @@
-"""The names that others may build on: those of ``saltstorage.providers``, and the paths of the project's drivers."""
+"""The names that others may build on: those of ``saltstorage.providers``, and the paths of the
+project's drivers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The parts of a runner's function beside the operation: failures as Salt recognises them, and events."""
+"""The parts of a runner's function beside the operation: failures as Salt recognises them, and
+events.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The adapter to os-brick. Only attaching, detaching and growing load os-brick; a look never does."""
+"""The adapter to os-brick.
+
+Only attaching, detaching and growing load os-brick; a look never does.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from ..host.config import ConsumerConfig
 from . import iscsi, loading, nvme, properties, shares
 from .translation import translated
 
-#: Protocols whose disks os-brick's ``LinuxSCSI.extend_volume`` rescans; it asks the program lsscsi for their
-#: numbers.
+#: Protocols whose disks os-brick's ``LinuxSCSI.extend_volume`` rescans; it asks the program lsscsi
+#: for their numbers.
 SCSI = ("iscsi", "iser", "fibre_channel")
 #: How long a device may take to show its new size, and the pause before it is asked again, seconds.
 _EXTEND_TIMEOUT = 60.0
@@ -35,16 +38,19 @@ class Brick:
         self.shares = shares.Shares(config)
 
     def connector_properties(self) -> dict[str, Any]:
-        """Return the facts about this host with which a controller maps a volume to it; read once a process.
+        """Return this host's facts for a controller that maps a volume to it; read once a process.
 
-        :returns: such as ``{"host": "db1", "ip": "10.0.0.5", "initiator": "iqn.1994-05.com.redhat:1",
-            "multipath": False, …}``.
+        :returns: such as ``{"host": "db1", "ip": "10.0.0.5", "initiator":
+            "iqn.1994-05.com.redhat:1", "multipath": False, …}``.
         :raises FailedPreconditionError: multipath is enforced and multipathd does not run.
         """
         return copy.deepcopy(properties.read(self.config))
 
     def connect(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> dict[str, Any]:
-        """Attach and return os-brick's ``device_info``, such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``."""
+        """Attach and return os-brick's ``device_info``.
+
+        :returns: such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``.
+        """
         with heartbeat.watched("os-brick", "attach, and wait for the device"), translated("attach", connection_info):
             if nvme.is_nvme(connection_info):
                 nvme.check(connection_info["data"])
@@ -69,20 +75,23 @@ class Brick:
                 self.shares.leave(connection_info, connector._remotefsclient.get_mount_point(connection_info["data"]["export"]))
 
     def volume_paths(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> list[str]:
-        """Return the paths at which a volume would appear on this host, even if another device is there now."""
+        """Return the paths at which a volume would appear here, even if another device is there."""
         with translated("look for the device", connection_info):
             connector = self._connector(connection_info, use_multipath)
-            # os-brick's NVMe connector is the only one that needs a form of its own here.
+            # Unlike the others, os-brick's NVMe connector needs a form of its own here.
             data = nvme.properties(connection_info["data"]) if nvme.is_nvme(connection_info) else dict(connection_info["data"])
             return [str(path) for path in connector.get_volume_paths(data)]
 
     def stays(self, connection_info: Mapping[str, Any]) -> bool:
-        """Return whether a volume's device stays until the volume is unmapped, since others are reached the same way."""
+        """Return whether a volume's device stays until the volume is unmapped.
+
+        It does when other volumes are reached through the same controllers.
+        """
         with translated("look for the device", connection_info):
             return nvme.is_nvme(connection_info) and nvme.is_shared(connection_info["data"])
 
     def clean_up(self, connection_info: Mapping[str, Any]) -> None:
-        """Remove the remains of a volume on this host after it was unmapped; no remains are fine."""
+        """Remove the remains of a volume here after it was unmapped; no remains are fine."""
         with translated("clean up", connection_info):
             if nvme.is_nvme(connection_info):
                 nvme.clean_up(self._connector(connection_info, False), connection_info["data"])
@@ -96,10 +105,13 @@ class Brick:
             commands.find("lsscsi")
 
     def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool, enough: Callable[[], bool]) -> None:
-        """Let every path of an attached volume show the present size; try for up to a minute, until ``enough`` returns True.
+        """Let every path of an attached volume show the present size.
 
-        While the session of a disk is being logged in anew, as after a target closed it to grow, the kernel
-        silently skips the rescan (``scsi_rescan_device`` of Linux, for any disk that is not running).
+        os-brick is asked again for up to a minute, until ``enough`` returns True.
+
+        While the session of a disk is being logged in anew, as after a target closed it to grow,
+        the kernel silently skips the rescan (``scsi_rescan_device`` of Linux, for any disk that is
+        not running).
 
         :raises UnavailableError: paths are down.
         """
@@ -123,9 +135,11 @@ class Brick:
             from .rbd import KernelRBDConnector
 
             return KernelRBDConnector(os.path.join(self.config.lock_path, "rbd"))
-        # The controller's answer names a directory of the controller's machine, which is of no use here.
+        # The controller's answer names a directory of the controller's machine, which is of no use
+        # here.
         options = {"conn": {"mount_point_base": self.shares.mount_base}} if protocol in shares.PROTOCOLS else {}
-        # The keyword must be `use_multipath`: any other is ignored, and the volume silently gets one path.
+        # The keyword must be `use_multipath`: any other is ignored, and the volume silently gets
+        # one path.
         return connector.InitiatorConnector.factory(protocol, "", use_multipath=use_multipath, **options)
 
 

@@ -1,6 +1,7 @@
 """Connection information: how a host reaches a mapped volume, in the format of Cinder's drivers.
 
-``driver_volume_type`` is the protocol and selects os-brick's connector; ``data`` goes to that connector.
+``driver_volume_type`` is the protocol and selects os-brick's connector; ``data`` goes to that
+connector.
 :func:`check` has an example for each protocol.
 """
 
@@ -17,20 +18,21 @@ _SECRET_KEY = re.compile(r"passw|passphrase|secret|token|keyring|credential|encr
 
 
 def check(connection_info: Any) -> dict[str, Any]:
-    r"""Return connection information, once its form proved to be one that the consumer can attach.
+    r"""Check connection information, and return it as a dictionary.
 
     :raises InvalidArgumentError: it has another form.
-    :raises UnimplementedError: the volume is encrypted by Cinder, and the consumer has no key manager; or its
-        file is no plain image.
+    :raises UnimplementedError: the volume is encrypted by Cinder, and the consumer has no key
+        manager; or its file is no plain image.
 
-    iSCSI over two paths, with CHAP; a single path has ``target_portal``, ``target_iqn`` and ``target_lun``:
+    iSCSI over two paths, with CHAP; a single path has ``target_portal``, ``target_iqn`` and
+    ``target_lun``:
 
     >>> iscsi = check({
     ...     "driver_volume_type": "iscsi",
     ...     "data": {
     ...         "target_discovered": False,
     ...         "target_portals": ["10.52.1.11:3260", "10.52.2.11:3260"],
-    ...         "target_iqns": ["iqn.2010-10.org.openstack:volume-7f3a", "iqn.2010-10.org.openstack:volume-7f3a"],
+    ...         "target_iqns": ["iqn.2010-10.org.example:7f3a", "iqn.2010-10.org.example:7f3a"],
     ...         "target_luns": [0, 0],
     ...         "auth_method": "CHAP",
     ...         "auth_username": "db1",
@@ -51,7 +53,8 @@ def check(connection_info: Any) -> dict[str, Any]:
     ...     },
     ... })
 
-    Fibre Channel; ``initiator_target_map`` says which target ports each initiator of this host reaches:
+    Fibre Channel; ``initiator_target_map`` says which target ports each initiator of this host
+    reaches:
 
     >>> fibre_channel = check({
     ...     "driver_volume_type": "fibre_channel",
@@ -95,7 +98,7 @@ def check(connection_info: Any) -> dict[str, Any]:
 
     A file or device of this host:
 
-    >>> local = check({"driver_volume_type": "local", "data": {"device_path": "/srv/volumes/volume-7f3a"}})
+    >>> local = check({"driver_volume_type": "local", "data": {"device_path": "/srv/volumes/7f3a"}})
     """
     if (
         not isinstance(connection_info, Mapping)

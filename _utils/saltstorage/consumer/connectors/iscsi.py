@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 def restore_records(data: Mapping[str, Any]) -> None:
     """Restore the node records of a volume's sessions after somebody deleted them.
 
-    Without them os-brick finds no device of the session and no way to log out, calls that success, and the
-    device stays for ever.
+    Without them os-brick finds no device of the session and no way to log out, calls that success,
+    and the device stays for ever.
 
     :param data: the ``data`` of an iSCSI connection.
     """
@@ -32,10 +32,11 @@ def restore_records(data: Mapping[str, Any]) -> None:
 
 
 def leave_to_the_records(data: Mapping[str, Any]) -> None:
-    """Keep open-iscsi's own service from logging in to a volume's targets at boot, which os-brick asked it to do.
+    """Keep open-iscsi's own service from logging in to a volume's targets at boot.
 
-    The attachment records decide which volumes are attached at boot. The service would try for minutes to
-    reach a target that is gone, or that another host has by now, beside the unit that attaches volumes.
+    os-brick asked the service to do so. The attachment records decide which volumes are attached
+    at boot. The service would try for minutes to reach a target that is gone, or that another host
+    has by now, beside the unit that attaches volumes.
 
     :param data: the ``data`` of an iSCSI connection.
     """
@@ -48,7 +49,7 @@ def leave_to_the_records(data: Mapping[str, Any]) -> None:
 
 
 def portals_and_targets(mode: str) -> set[tuple[str, str]]:
-    """Return the portal and target of each ``session``, or of each ``node`` record; nothing on a host without iSCSI."""
+    """Return the portal and target of each ``session`` or ``node`` record; none without iSCSI."""
     if shutil.which("iscsiadm", path=commands.SEARCH) is None:
         return set()
     # The command fails when there is nothing to list.

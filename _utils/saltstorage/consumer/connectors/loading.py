@@ -29,9 +29,9 @@ def load(lock_path: str) -> Any:
 
 @functools.cache
 def _import() -> Any:
-    # os-brick needs no eventlet, but oslo.privsep and oslo.service import it when they can: it costs a third of
-    # the time, and gives a deprecation warning. It is kept out while os-brick loads, unless other code in this
-    # process has chosen it.
+    # os-brick needs no eventlet, but oslo.privsep and oslo.service import it when they can: it
+    # costs a third of the time, and gives a deprecation warning. It is kept out while os-brick
+    # loads, unless other code in this process has chosen it.
     quick = "eventlet" not in sys.modules and "oslo_service" not in sys.modules and importlib.util.find_spec("cotyledon") is not None
     if quick:
         from oslo_service import backend
@@ -44,7 +44,8 @@ def _import() -> Any:
     finally:
         if quick:
             del sys.modules["eventlet"]
-    # A host without iSCSI or NVMe needs no warning about that; a missing part shows when it is needed.
+    # A host without iSCSI or NVMe needs no warning about that; a missing part shows when it is
+    # needed.
     for name in ("iscsi", "nvmeof"):
         logging.getLogger(f"os_brick.initiator.connectors.{name}").addFilter(lambda record: "Could not find" not in str(record.msg))
     privileged.default.set_client_mode(False)

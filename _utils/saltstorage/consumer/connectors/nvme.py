@@ -25,9 +25,10 @@ def is_nvme(connection_info: Mapping[str, Any]) -> bool:
 
 
 def load_core() -> None:
-    """Load the kernel's NVMe core where nvme-cli is installed: only the core knows whether NVMe volumes can have several paths.
+    """Load the kernel's NVMe core, if nvme-cli is installed.
 
-    A host without NVMe disks of its own has not loaded it before its first attachment.
+    Only the core knows whether NVMe volumes can have several paths. A host without NVMe disks of
+    its own has not loaded it before its first attachment.
     """
     try:
         commands.find("nvme")
@@ -40,8 +41,8 @@ def check(data: Mapping[str, Any]) -> None:
     """Refuse a volume that this host lacks a part for, before os-brick tries for half a minute.
 
     :param data: the ``data`` of the connection information.
-    :raises FailedPreconditionError: nvme-cli is not installed, or the kernel has no module for the transport;
-        the message names the missing part.
+    :raises FailedPreconditionError: nvme-cli is not installed, or the kernel has no module for the
+        transport; the message names the missing part.
     """
     commands.find("nvme")
     for transport in transports(data):
@@ -65,22 +66,26 @@ def load_module(module: str) -> None:
 
 
 def properties(data: Mapping[str, Any]) -> Any:
-    """Return os-brick's own form of connection data, with the controllers that are connected now."""
+    """Return connection data in os-brick's own form, with the connected controllers."""
     from os_brick.initiator.connectors import nvmeof
 
     return nvmeof.NVMeOFConnProps(dict(data), find_controllers=True)
 
 
 def is_shared(data: Mapping[str, Any]) -> bool:
-    """Return whether other volumes are reached through the same controllers, so that the device goes only when it is unmapped."""
+    """Return whether other volumes are reached through the same controllers.
+
+    Then the device goes only when its volume is unmapped.
+    """
     return any(len(portal.get_all_namespaces_ctrl_paths()) > 1 for target in properties(data).targets for portal in target.portals)
 
 
 def clean_up(connector: Any, data: Mapping[str, Any]) -> None:
-    """Let the kernel notice that a volume was unmapped, and disconnect controllers that have no volume left.
+    """Let the kernel notice an unmapped volume, and disconnect controllers without volumes.
 
-    os-brick keeps a controller that has other volumes, also when those are detached at the same time; and it
-    keeps all controllers when the device went first. A failure is only logged: the volume is unmapped.
+    os-brick keeps a controller that has other volumes, also when those are detached at the same
+    time; and it keeps all controllers when the device went first. A failure is only logged: the
+    volume is unmapped.
 
     :param connector: os-brick's connector.
     """
@@ -88,7 +93,8 @@ def clean_up(connector: Any, data: Mapping[str, Any]) -> None:
     live = [portal for target in found.targets for portal in target.live_portals]
     for portal in live:
         connector.rescan(portal.controller)
-    # The scan goes on in the background; a device that stayed would be found by the search for the next volume.
+    # The scan goes on in the background; a device that stayed would be found by the search for the
+    # next volume.
     end = time.monotonic() + SCAN_TIMEOUT
     while any(portal.get_device() for portal in live):
         if time.monotonic() > end:

@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 @functools.lru_cache(maxsize=8)
 def read(config: ConsumerConfig) -> dict[str, Any]:
-    """Return the connector properties of this host; read once a process. The caller must not change them.
+    """Return the connector properties of this host; read once a process.
+
+    The caller must not change them.
 
     :raises FailedPreconditionError: multipath is enforced and multipathd does not run.
     """
@@ -33,8 +35,8 @@ def read(config: ConsumerConfig) -> dict[str, Any]:
         from os_brick import utils
         from oslo_utils import importutils
 
-        # This is the loop of os-brick's get_connector_properties, without the parts that would write to /etc for
-        # hardware that the host cannot have.
+        # This is the loop of os-brick's get_connector_properties, without the parts that would
+        # write to /etc for hardware that the host cannot have.
         properties: dict[str, Any] = {
             "platform": os.uname().machine,
             "os_type": sys.platform,
@@ -56,7 +58,10 @@ def read(config: ConsumerConfig) -> dict[str, Any]:
 
 
 def _multipath_runs(config: ConsumerConfig, properties: Mapping[str, Any]) -> bool:
-    """Return whether volumes can have several paths here.  os-brick itself looks only when it attaches, after the mapping."""
+    """Return whether volumes can have several paths here.
+
+    os-brick itself looks only when it attaches, after the mapping.
+    """
     from os_brick.initiator.linuxscsi import LinuxSCSI
 
     if properties.get("nvme_native_multipath") or LinuxSCSI.is_multipath_running(root_helper=""):

@@ -2,14 +2,16 @@
 
 os-brick maps images with the kernel's client and the command ``rbd``.  This connector differs:
 
-- The controller's answer holds the key.  os-brick keeps the key in a file in ``/tmp`` for as long as the
-  volume is attached and needs that file to detach, also after a boot.  Here the file is in a private
-  directory and exists only while ``rbd map`` runs.
-- The device of an image is read from the kernel, by pool and name, and no image is mapped a second time.
-  os-brick trusts a link that only udev rules of Ceph's package make, and the image's name alone.
+- The controller's answer holds the key.  os-brick keeps the key in a file in ``/tmp`` for as long
+  as the volume is attached and needs that file to detach, also after a boot.  Here the file is in
+  a private directory and exists only while ``rbd map`` runs.
+- The device of an image is read from the kernel, by pool and name, and no image is mapped a second
+  time. os-brick trusts a link that only udev rules of Ceph's package make, and the image's name
+  alone.
 - The kernel is asked for the present size when it missed the news of a change.
 
-:mod:`.brick` imports this module only when an RBD volume is attached or detached, since it imports os-brick.
+:mod:`.brick` imports this module only when an RBD volume is attached or detached, since it imports
+os-brick.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from ...errors import FailedPreconditionError
 SYSFS = "/sys/bus/rbd"
 #: How long the cluster may take to answer one question while an image is mapped, seconds.
 TIMEOUT = 30
-#: Causes for the exit codes of ``rbd map`` that no repetition mends; the codes are numbers of errors.
+#: Causes for the exit codes of ``rbd map`` that no repetition mends; the codes are numbers of
+#: errors.
 _FINAL = {
     errno.ENXIO: "the kernel of this host lacks features that the image has; use a newer kernel, or let the cluster make images with fewer "
     "(rbd_default_features), and switch them off in this image with 'rbd feature disable'",
@@ -51,10 +54,11 @@ class KernelRBDConnector(RBDConnector):
         self._conf: str | None = None
 
     def connect_volume(self, connection_properties: dict[str, Any]) -> dict[str, Any]:
-        """Map an image, unless it is mapped already, and return ``{"type": "block", "path": "/dev/rbd0"}``.
+        """Map an image, unless it is mapped already.
 
-        :raises FailedPreconditionError: the command ``rbd`` or the kernel's module is missing, or the kernel
-            lacks features of the image.
+        :returns: such as ``{"type": "block", "path": "/dev/rbd0"}``.
+        :raises FailedPreconditionError: the command ``rbd`` or the kernel's module is missing, or
+            the kernel lacks features of the image.
         """
         device = mapped(connection_properties)
         if device is None:
@@ -113,8 +117,8 @@ class KernelRBDConnector(RBDConnector):
         lines = [
             "[global]",
             f"mon_host = {','.join(f'{host}:{port}' for host, port in hosts)}",
-            # Without these, `rbd map` waits for five minutes when no monitor answers, and for ever when no disk of
-            # the cluster answers.
+            # Without these, `rbd map` waits for five minutes when no monitor answers, and for ever
+            # when no disk of the cluster answers.
             *(f"{option} = {TIMEOUT}" for option in ("client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout")),
             str(keyring),
             "",
@@ -133,8 +137,9 @@ class KernelRBDConnector(RBDConnector):
 
 
 def mapped(properties: Mapping[str, Any], sysfs: str = SYSFS) -> str | None:
-    """Return the device with the image of these connection properties, such as ``/dev/rbd0``; None if it is not mapped.
+    """Return the device of an image, such as ``/dev/rbd0``; None if it is not mapped.
 
+    :param properties: connection properties of the image.
     :param sysfs: directory in which the kernel shows its RBD devices.
     """
     pool, _, image = str(properties["name"]).partition("/")
@@ -159,7 +164,7 @@ def _read(base: str, name: str) -> str:
 
 
 def _refusal(error: processutils.ProcessExecutionError) -> FailedPreconditionError | None:
-    """Return the error for a failure that no repetition mends; None for a failure of the network or the cluster."""
+    """Return the error for a failure that no repetition mends, else None."""
     if not os.path.isdir(SYSFS):
         return FailedPreconditionError(
             "the kernel of this host has no module rbd; install it (a package with more of the kernel's modules)"

@@ -1,8 +1,8 @@
 """Shares: network file systems whose files are volumes.
 
-os-brick mounts a share for the first volume on it, and leaves it mounted.  This module unmounts it after the
-last volume.  The kernel knows the last: it refuses to unmount a share while a loop device has a file of it
-open.
+os-brick mounts a share for the first volume on it, and leaves it mounted.  This module unmounts it
+after the last volume.  The kernel knows the last: it refuses to unmount a share while a loop
+device has a file of it open.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Shares:
 
     @contextlib.contextmanager
     def held(self, connection_info: Mapping[str, Any]) -> Iterator[None]:
-        """Keep the share of a volume mounted until its file is open, even if another volume leaves; other protocols pass."""
+        """Keep the share of a volume mounted until its file is open, even if another volume leaves.
+
+        Volumes of other protocols pass.
+        """
         share = self._share(connection_info)
         if share is None:
             yield
@@ -72,6 +75,7 @@ class Shares:
 
     @staticmethod
     def _mounted(mount_point: str) -> bool:
-        # The kernel's table is read: a look at the directory itself would wait for a server that is down.
+        # The kernel's table is read: a look at the directory itself would wait for a server that
+        # is down.
         path = os.path.join(os.path.realpath(os.path.dirname(mount_point)), os.path.basename(mount_point))
         return any(mount.path == path for mount in mounts.read())

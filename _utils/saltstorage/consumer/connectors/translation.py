@@ -1,4 +1,4 @@
-"""Translation of os-brick's and oslo's errors into the project's, by their types and with all secrets masked."""
+"""Translation of os-brick's and oslo's errors into the project's, with all secrets masked."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from .connection_info import secrets_of
 @contextlib.contextmanager
 def translated(step: str, connection_info: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Raise errors of os-brick and oslo, within the context, as errors of the project.
+
+    The types of the errors decide, never their texts.
 
     :param step: the work in the context: ``"attach"``.
     :param connection_info: its secrets are masked wherever they appear.
@@ -60,7 +62,8 @@ def _translate(error: Exception, step: str, connection_info: Mapping[str, Any]) 
     if isinstance(error, exception.NoFibreChannelHostsFound | exception.BlockDeviceReadOnly):
         return FailedPreconditionError(message)
     if isinstance(error, exception.BrickException | OSError):
-        # Targets, portals, paths and devices that do not appear or do not go: the storage network decides.
+        # Targets, portals, paths and devices that do not appear or do not go: the storage network
+        # decides.
         return UnavailableError(message)
     if isinstance(error, KeyError | TypeError | ValueError | AttributeError | NotImplementedError):
         # The text may quote the wrong data, so only the type is named.

@@ -1,4 +1,4 @@
-"""Facts about block devices, read from the kernel: their identity, size and whether they can be read."""
+"""Facts about block devices, read from the kernel: identity, size, readability."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from . import loop
 
 _BLKFLSBUF = 0x1261
 _BLKGETSIZE64 = 0x80081272
-#: Size of a read past the page cache, so that the device itself answers; it suits every sector size in use.
+#: Size of a read past the page cache, so that the device itself answers; it suits every sector
+#: size in use.
 _BLOCK = 4096
 #: The kernel's unit of sizes, also for a device with larger sectors.
 _SECTOR = 512
@@ -62,7 +63,9 @@ def size(path: str) -> int:
 
 
 def identity(path: str) -> Identity:
-    """Return the identity of a device, also of a disk whose storage is out of reach and which cannot be opened.
+    """Return the identity of a device.
+
+    A disk whose storage is out of reach, and which cannot be opened, has one too.
 
     :raises OSError: it is gone.
     """
@@ -72,9 +75,9 @@ def identity(path: str) -> Identity:
     status = loop.status(path)
     if status is not None:
         return Identity(size=shown, backing_file=status.backing_file, backing_inode=status.inode)
-    # The serial number of an NVMe device belongs to its subsystem: other volumes have the same, and Linux's target
-    # makes up another one at each start. A namespace's wwid has its own UUID, NGUID or EUI-64, and the serial
-    # number only without them.
+    # The serial number of an NVMe device belongs to its subsystem: other volumes have the same,
+    # and Linux's target makes up another one at each start. A namespace's wwid has its own UUID,
+    # NGUID or EUI-64, and the serial number only without them.
     nvme = os.path.exists(os.path.join(base, "nsid"))
     dm_uuid = _first(base, "dm/uuid")
     # A multipath map has the identity of each of its paths.
@@ -90,20 +93,22 @@ def identity(path: str) -> Identity:
 
 
 def rbd_image(base: str) -> str:
-    """Return the image of a Ceph RBD device, such as ``volumes/volume-1 (id 10ab)``; empty for other devices.
+    """Return the image of a Ceph RBD device, ``volumes/volume-1 (id 10ab)``; empty for others.
 
-    :param base: directory of the block device under ``/sys``; its ``device`` leads to ``/sys/bus/rbd/devices``.
+    :param base: directory of the block device under ``/sys``; its ``device`` leads to
+        ``/sys/bus/rbd/devices``.
     """
     pool, name, image_id = (_first(base, f"device/{key}") for key in ("pool", "name", "image_id"))
     return f"{pool}/{name} (id {image_id})" if pool and name and image_id else ""
 
 
 def differences(recorded: Identity, found: Identity) -> list[str]:
-    """Return the differences between a device and the recorded one, in words; empty when it is the same.
+    """Return the differences between a device and the recorded one, in words; empty if none.
 
-    Sizes are not compared.  A recorded property that is missing now is a difference too: the device then
-    cannot prove its identity. A recorded multipath map may have lost its paths, and with them their WWN and
-    serial number; its UUID proves as much. A recorded path may belong to a multipath map by now.
+    Sizes are not compared.  A recorded property that is missing now is a difference too: the
+    device then cannot prove its identity. A recorded multipath map may have lost its paths, and
+    with them their WWN and serial number; its UUID proves as much. A recorded path may belong to a
+    multipath map by now.
     """
     own = () if recorded.dm_uuid else (("wwn", "WWN"), ("serial", "serial number"))
     fields = (
@@ -168,8 +173,8 @@ def read(path: str, offset: int, length: int, *, direct: bool = False) -> bytes:
 def least(size_gib: int, *, adopted: bool) -> int:
     """Return the least number of bytes of the device of a volume of ``size_gib`` GiB.
 
-    :param adopted: whether others made the volume: its size may be no whole number of GiB, and Cinder's
-        drivers round it up.
+    :param adopted: whether others made the volume: its size may be no whole number of GiB, and
+        Cinder's drivers round it up.
 
     >>> least(2, adopted=False) / GIB
     2.0
@@ -184,7 +189,8 @@ def check_size(path: str, size_gib: int, *, grown: bool = False, adopted: bool =
 
     :param grown: whether it may be larger, since its identity proves that it is the volume.
     :param adopted: see :func:`least`.
-    :raises DataLossError: it is smaller, or larger than rounding explains: it is another volume, or an old size.
+    :raises DataLossError: it is smaller, or larger than rounding explains: it is another volume,
+        or an old size.
     """
     found = size(path)
     expected = size_gib * GIB
@@ -225,9 +231,10 @@ def flush(path: str) -> None:
 
 
 def cut_off(path: str) -> None:
-    """Let every further read and write of a SCSI or multipath device fail at once, also writes from the cache.
+    """Let every further read and write of a SCSI or multipath device fail at once.
 
-    Other kinds of devices have no such switch; their target refuses this host by now.
+    That includes writes from the cache. Other kinds of devices have no such switch; their target
+    refuses this host by now.
     """
     base = sysfs(path)
     for each in (base, *_paths(base)):
@@ -242,8 +249,8 @@ def cut_off(path: str) -> None:
 def top(path: str) -> str:
     """Return the multipath device over a path, else the path.
 
-    multipathd may take a device that was attached with a single path; then only the multipath device may be
-    used.
+    multipathd may take a device that was attached with a single path; then only the multipath
+    device may be used.
     """
     # A device that goes in this moment has no map, and the next look finds that it is gone.
     with contextlib.suppress(OSError):
@@ -284,7 +291,7 @@ def _first(base: str, *names: str) -> str:
 
 
 def _scsi_serial(base: str) -> str:
-    """Return the unit serial number of a SCSI device (its page 0x80: a header of four bytes, then text)."""
+    """Return the serial number of a SCSI device (page 0x80: a header of four bytes, then text)."""
     try:
         with open(os.path.join(base, "device/vpd_pg80"), "rb") as file:
             return file.read()[4:].decode("ascii", "replace").strip(" \0")

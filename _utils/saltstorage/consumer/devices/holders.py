@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from . import loop, mounts
 
-#: How often to look again at a holder that may be gone soon, and the pause before each look, seconds.
+#: How often to look again at a holder that may be gone soon, and the pause before each look,
+#: seconds.
 _LOOKS, _PAUSE = 3, 0.1
-#: How often to try to detach a device that is open while no holder can be named: programs that only look at
-#: block devices (blkid, lsblk, another job's grains) open each for a moment, and end before they can be named.
+#: How often to try to detach a device that is open while no holder can be named: programs that
+#: only look at block devices (blkid, lsblk, another job's grains) open each for a moment, and end
+#: before they can be named.
 TRIES = 20
 _NO_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/null", "/dev/pts/", "/dev/urandom")
 
@@ -25,7 +27,8 @@ _NO_DEVICES = ("socket:", "pipe:", "anon_inode:", "/memfd:", "/dev/null", "/dev/
 class Holder:
     """One user of a block device."""
 
-    #: ``mount``, ``swap``, ``device`` (device mapper, LVM, md …), ``loop``, ``process`` or ``kernel``.
+    #: ``mount``, ``swap``, ``device`` (device mapper, LVM, md …), ``loop``, ``process`` or
+    #: ``kernel``.
     kind: str
     text: str  #: Its words in a message: ``mounted on /srv``.
 
@@ -34,17 +37,19 @@ class Holder:
 
 
 def find(path: str, *, processes: bool = True, besides: str = "") -> list[Holder]:
-    """Return the holders of a block device, its partitions, or a device on top of it, without this process.
+    """Return the holders of a block device, its partitions, or a device on top of it.
 
-    Mounts in other mount namespaces (containers, services with private mounts) count too, unless they are
-    copies that the kernel takes away with the mount here; services with ``PrivateMounts=`` have such copies of
-    all mounts.  A holder without a name, such as a file system that was unmounted lazily, is found by asking
-    the kernel for exclusive use of the device.
+    This process does not count.  Mounts in other mount namespaces (containers, services with
+    private mounts) count too, unless they are copies that the kernel takes away with the mount
+    here; services with ``PrivateMounts=`` have such copies of all mounts.  A holder without a
+    name, such as a file system that was unmounted lazily, is found by asking the kernel for
+    exclusive use of the device.
 
     :param path: a block device.
-    :param besides: name of a device mapper device on top of it; neither that device nor its holders count.
-    :param processes: look also for processes that have it open. That is most of the work: each descriptor on
-        the host is read.
+    :param besides: name of a device mapper device on top of it; neither that device nor its
+        holders count.
+    :param processes: look also for processes that have it open. That is most of the work: each
+        descriptor on the host is read.
     """
     rdev = os.stat(path).st_rdev
     numbers: dict[tuple[int, int], str] = {}
@@ -64,9 +69,9 @@ def find(path: str, *, processes: bool = True, besides: str = "") -> list[Holder
 def lasting(look: Callable[[], list[Holder]]) -> list[Holder]:
     """Return the holders that stay.
 
-    Programs that list block devices (blkid, lsblk, a monitoring agent, another minion's job) open each for a
-    moment, and that is no reason to refuse a detach. So a process counts only if each of a few looks finds it,
-    also beside a mount, which stays.
+    Programs that list block devices (blkid, lsblk, a monitoring agent, another minion's job) open
+    each for a moment, and that is no reason to refuse a detach. So a process counts only if each
+    of a few looks finds it, also beside a mount, which stays.
 
     :param look: returns the present holders, as :func:`find` does.
     """
@@ -86,7 +91,7 @@ def describe(holders: list[Holder]) -> str:
 
 
 def _collect(base: str, numbers: dict[tuple[int, int], str], result: list[Holder], besides: str = "") -> bool:
-    """Gather the numbers of a device, its partitions and the devices on top; return whether ``besides`` was left out."""
+    """Gather the numbers of a device and its dependents; return whether it left ``besides`` out."""
     try:
         major, _, minor = _text(os.path.join(base, "dev")).partition(":")
         key = (int(major), int(minor))
@@ -160,7 +165,8 @@ def _processes(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
         for descriptor in descriptors:
             path = f"/proc/{pid}/fd/{descriptor}"
             try:
-                # Most descriptors are sockets, pipes and the like; reading their kind is cheaper than their status.
+                # Most descriptors are sockets, pipes and the like; reading their kind is cheaper
+                # than their status.
                 if os.readlink(path).startswith(_NO_DEVICES):
                     continue
             except OSError:

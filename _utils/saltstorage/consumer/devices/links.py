@@ -16,7 +16,7 @@ _PREFERENCE = ("dm-uuid-mpath-", "wwn-", "nvme-eui.", "nvme-uuid.", "nvme-nvme."
 
 
 def stable_path(device: str) -> str:
-    """Return the path under ``/dev/disk/by-id`` that names the device best; the device itself when udev made none."""
+    """Return the device's best path under ``/dev/disk/by-id``, or the device itself without one."""
     device = os.path.realpath(device)
     try:
         names = os.listdir(_BY_ID)
@@ -53,7 +53,8 @@ class DeviceLinks:
     def check(self, name: str) -> None:
         """Refuse when something else than our link is in the way.
 
-        :raises FailedPreconditionError: the path is a file, a directory or a link to something that is no device.
+        :raises FailedPreconditionError: the path is a file, a directory or a link to something
+            that is no device.
         """
         path = self.path(name)
         try:
@@ -85,7 +86,7 @@ class DeviceLinks:
         return path
 
     def remove(self, name: str) -> None:
-        """Remove the link of a volume; a missing link is fine, and anything else at its path stays."""
+        """Remove the link of a volume; a missing link is fine, and anything else there stays."""
         try:
             self.check(name)
         except FailedPreconditionError:
@@ -96,6 +97,6 @@ class DeviceLinks:
                 os.unlink(path)
 
     def _temporary(self, name: str) -> str:
-        # This name is longer than a volume's may be, so it is never a volume's; each try uses the same, so a crash
-        # leaves at most one.
+        # This name is longer than a volume's may be, so it is never a volume's; each try uses the
+        # same, so a crash leaves at most one.
         return os.path.join(self.directory, "." + hashlib.sha512(name.encode()).hexdigest() + ".new")

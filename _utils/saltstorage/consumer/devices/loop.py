@@ -1,12 +1,13 @@
 """Loop devices: the block device over a volume that is a file.
 
-This module uses the kernel's own interface and not ``losetup``, which can neither mark the owner of a device nor
-tell whether it attached or found a device.  The backing file of a device is known by its device number and
-inode, never by its path.
+This module uses the kernel's own interface and not ``losetup``, which can neither mark the owner
+of a device nor tell whether it attached or found a device.  The backing file of a device is known
+by its device number and inode, never by its path.
 
-Each device carries the tag of the consumer that made it.  Two consumers on one machine (two minions, or tests
-beside a real minion) then get a device each for a shared file, as two hosts would, and each detaches only its
-own; and a consumer that died half way finds its own device again.
+Each device carries the tag of the consumer that made it.  Two consumers on one machine (two
+minions, or tests beside a real minion) then get a device each for a shared file, as two hosts
+would, and each detaches only its own; and a consumer that died half way finds its own device
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _READ_ONLY, _AUTOCLEAR, _DIRECT_IO = 1, 4, 16
 _MAJOR = 7
 #: Sets whether a device refuses writes; linux/fs.h.
 BLKROSET = 0x125D
-#: A fixed sector size: a file system made with one must find the same after the file has moved to another disk.
+#: A fixed sector size: a file system made with one must find the same after the file has moved to
+#: another disk.
 _SECTOR = 512
 _TRIES = 64
 
@@ -85,7 +87,7 @@ def tag(state_dir: str) -> str:
 
 
 def status(path: str) -> LoopStatus | None:
-    """Return the status of a loop device; None when it has no backing file, or is no loop device."""
+    """Return the status of a loop device; None without a backing file, or for other devices."""
     try:
         facts = os.stat(path)
         if not stat.S_ISBLK(facts.st_mode) or os.major(facts.st_rdev) != _MAJOR:
@@ -105,13 +107,15 @@ def find(file: str, owner_tag: str) -> list[LoopStatus]:
 
 
 def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
-    """Return the path of the loop device over a file; an earlier device of the same consumer is used again.
+    """Return the path of the loop device over a file.
+
+    An earlier device of the same consumer is used again.
 
     :param file: a regular file.
     :param owner_tag: the consumer's tag; see :func:`tag`.
     :raises NotFoundError: there is no such file.
-    :raises FailedPreconditionError: the file has a loop device of another kind, or the kernel has no loop
-        devices.
+    :raises FailedPreconditionError: the file has a loop device of another kind, or the kernel has
+        no loop devices.
     :raises ResourceExhaustedError: the kernel makes no more loop devices.
     """
     try:
@@ -134,8 +138,8 @@ def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
 def detach(path: str) -> bool:
     """Detach a loop device from its file and return whether that was possible.
 
-    For a device that is open, the kernel reports success, and detaches when the device is closed.  Then the
-    request is undone and the result is False.
+    For a device that is open, the kernel reports success, and detaches when the device is closed.
+    Then the request is undone and the result is False.
     """
     if status(path) is None:
         return True
@@ -149,7 +153,8 @@ def detach(path: str) -> bool:
             if error.errno != errno.ENXIO:
                 raise
         if not _bound(fd):
-            # The kernel keeps this setting with the number, and the next user of the number could not write.
+            # The kernel keeps this setting with the number, and the next user of the number could
+            # not write.
             fcntl.ioctl(fd, BLKROSET, struct.pack("i", 0))
             return True
         info = _Info()
@@ -176,7 +181,8 @@ def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
                 except OSError as error:
                     if error.errno not in (errno.EINVAL, errno.ENOTTY):
                         raise
-                    # Before Linux 5.8. The device has no tag between the two calls; `find` returns it all the same.
+                    # Before Linux 5.8. The device has no tag between the two calls; `find` returns
+                    # it all the same.
                     fcntl.ioctl(fd, _SET_FD, backing)
                     fcntl.ioctl(fd, _SET_STATUS64, _Info(file_name=owner_tag.encode()))
                 return path
@@ -195,8 +201,8 @@ def _usable(device: int, inode: int, owner_tag: str) -> list[LoopStatus]:
 def _alone() -> Iterator[None]:
     """Keep other processes from making a second device over the same file.
 
-    The lock is on a device of this host and not on the file: NFS asks its server for a lock, and demands that
-    the file is open for writing.
+    The lock is on a device of this host and not on the file: NFS asks its server for a lock, and
+    demands that the file is open for writing.
     """
     with _control() as control:
         fcntl.flock(control, fcntl.LOCK_EX)
@@ -241,7 +247,7 @@ def _free() -> str:
 
 
 def backing_files() -> Iterator[tuple[str, str]]:
-    """Yield the path of each loop device in use and of its backing file, as the kernel shows them."""
+    """Yield the paths of each loop device in use and of its backing file."""
     for name in os.listdir("/sys/block"):
         if name.startswith("loop"):
             with contextlib.suppress(OSError), open(f"/sys/block/{name}/loop/backing_file", errors="surrogateescape") as file:

@@ -1,7 +1,7 @@
 """LUKS by ``cryptsetup``: make, open, grow and close an encrypted device.
 
-The passphrase goes through a pipe, never through arguments.  Open devices are read from ``/sys``, without a
-command: a state may look each time.
+The passphrase goes through a pipe, never through arguments.  Open devices are read from ``/sys``,
+without a command: a state may look each time.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Mapping:
 def name(volume_id: str, tag: str) -> str:
     """Return the name of a volume's mapping.
 
-    :param tag: tag of this consumer: two consumers on one machine may have one shared volume open, each over a
-        device of its own.
+    :param tag: tag of this consumer: two consumers on one machine may have one shared volume open,
+        each over a device of its own.
     """
     return f"storage-{volume_id}-{tag[-8:]}"
 
@@ -64,7 +64,8 @@ def find(mapping: str) -> Mapping | None:
 def require() -> None:
     """Check that this host can open encrypted devices.
 
-    :raises FailedPreconditionError: cryptsetup is not installed, or the kernel has no device mapper.
+    :raises FailedPreconditionError: cryptsetup is not installed, or the kernel has no device
+        mapper.
     """
     commands.find("cryptsetup")
     if not _has_mapper():
@@ -76,7 +77,9 @@ def require() -> None:
 
 
 def make(device: str, passphrase: bytes, options: Sequence[str], *, timeout: float) -> None:
-    """Make a device an encrypted one (LUKS2).  Its contents are lost: the caller made sure that it is empty.
+    """Make a device an encrypted one (LUKS2).
+
+    Its contents are lost: the caller made sure that it is empty.
 
     :param options: further options of ``cryptsetup luksFormat``.
     """
@@ -86,7 +89,7 @@ def make(device: str, passphrase: bytes, options: Sequence[str], *, timeout: flo
 
 
 def unfinished(device: str, *, timeout: float) -> bool:
-    """Return whether an encrypted device has no key yet: its making was cut off, and it was never open."""
+    """Return whether an encrypted device has no key yet: its making was cut off."""
     command = ["cryptsetup", "luksDump", "--dump-json-metadata", "--", device]
     code, out, _ = commands.run(f"look at the header of {device}", command, timeout=timeout, ok=(0, 1))
     # Only LUKS2 has such metadata.
@@ -98,8 +101,8 @@ def open_(device: str, mapping: str, passphrase: bytes, *, read_only: bool, time
 
     :raises FailedPreconditionError: the passphrase is wrong.
     """
-    # One derivation of a key at a time: each may take up to half of the memory, and after a boot many volumes are
-    # opened at once.
+    # One derivation of a key at a time: each may take up to half of the memory, and after a boot
+    # many volumes are opened at once.
     options = ["--type=luks", "--key-file=-", "--serialize-memory-hard-pbkdf", *(["--readonly"] if read_only else [])]
     command = ["cryptsetup", "open", *options, "--", device, mapping]
     code, _, err = commands.run(f"open {device}", command, timeout=timeout, ok=(0, _NO_KEY), input=passphrase)

@@ -1,4 +1,4 @@
-"""The mount table: mounts and their devices, by the numbers of devices and never by their names alone."""
+"""The mount table, with devices compared by their numbers and never by their names alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Mount:
     fstype: str  #: Type of the file system.
     source: str  #: Device, as mount(8) got it.
     super_options: str  #: Options of the file system.
-    #: Peer group; mounts of one group, also in different namespaces, come and go together; 0 for none.
+    #: Peer group; mounts of one group, also in different namespaces, come and go together; 0 for
+    #: none.
     group: int = 0
     master: int = 0  #: Peer group that this mount follows; 0 for none.
 
@@ -31,7 +32,7 @@ class Mount:
         return "ro" in (*self.options.split(","), *self.super_options.split(","))
 
     def is_of(self, numbers: set[tuple[int, int]]) -> bool:
-        """Return whether the file system is on one of these block devices, given by major and minor number."""
+        """Return whether the file system is on one of these devices (major and minor numbers)."""
         if self.device in numbers:
             return True
         # btrfs has an anonymous device number; only its source names its device.

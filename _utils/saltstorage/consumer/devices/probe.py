@@ -1,13 +1,13 @@
 """The contents of a block device, read so that the answer is never "empty" by mistake.
 
-1. The first and the last MiB are read here.  An unreadable device is an error, and never empty: to ``blkid`` an
-   unreadable device and an empty one look alike.
-2. ``blkid`` looks at the device itself (not at its cache) for file systems, partition tables, RAID, LVM, LUKS
-   and swap.  Contradicting signatures are an error.
-3. Without a signature, the device is empty only if both MiB are zero.  Otherwise the answer is *unknown*:
-   databases write to raw devices without a signature, and thick volumes may show old blocks.  On an open
-   encrypted device only the first MiB decides, which is zeroed when the device is made: its unwritten blocks
-   read as noise.
+1. The first and the last MiB are read here.  An unreadable device is an error, and never empty: to
+   ``blkid`` an unreadable device and an empty one look alike.
+2. ``blkid`` looks at the device itself (not at its cache) for file systems, partition tables,
+   RAID, LVM, LUKS and swap.  Contradicting signatures are an error.
+3. Without a signature, the device is empty only if both MiB are zero.  Otherwise the answer is
+   *unknown*: databases write to raw devices without a signature, and thick volumes may show old
+   blocks.  On an open encrypted device only the first MiB decides, which is zeroed when the device
+   is made: its unwritten blocks read as noise.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _NOTHING_FOUND, _AMBIVALENT = 2, 8
 class Probe:
     """The contents of a device."""
 
-    #: ``empty``, ``filesystem``, ``other`` (swap, LVM, LUKS, a partition table …) or ``unknown`` (data without a
-    #: signature).
+    #: ``empty``, ``filesystem``, ``other`` (swap, LVM, LUKS, a partition table …) or ``unknown``
+    #: (data without a signature).
     kind: str
     fstype: str = ""  #: Type of the file system or of the other contents, such as ``LVM2_member`` or ``dos``.
     uuid: str = ""  #: UUID of the file system.

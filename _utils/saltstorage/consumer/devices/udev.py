@@ -1,10 +1,11 @@
-"""Announcing attached volumes to systemd, through udev: the device ``/dev/storage/<name>`` is there.
+"""Announcing the devices of attached volumes, ``/dev/storage/<name>``, to systemd.
 
-A mount unit made from fstab waits for the unit of its device, and that unit exists only for names that udev
-knows.  udev cannot know which device is which volume; the consumer knows, once it has checked the device.  So
-a rule imports properties from a file for each device, whose name is unique to the device in this boot, and the
-file adds the volume's name: ``SYSTEMD_ALIAS``, systemd.device(5).  All these files are under ``/run``, and go
-with the boot in which they were true.
+A mount unit made from fstab waits for the unit of its device, and that unit exists only for names
+that udev knows.  udev cannot know which device is which volume; the consumer knows, once it has
+checked the device.  So a rule imports properties from a file for each device, whose name is unique
+to the device in this boot, and the file adds the volume's name: ``SYSTEMD_ALIAS``,
+systemd.device(5).  All these files are under ``/run``, and go with the boot in which they were
+true.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ def announce(device: str, link: str) -> None:
 
 
 def forget(device: str) -> None:
-    """Undo :func:`announce` for a device that is about to go; a device that was not announced is fine."""
+    """Undo :func:`announce` for a device that is about to go; an unannounced device is fine."""
     with contextlib.suppress(OSError):
         os.unlink(_file(device))
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Keep other processes from announcing a device before udev has read the rule that this one writes."""
+    """Keep other processes from announcing a device before udev has read the rule."""
     with open(os.path.join(_FOLDER, ".lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -74,7 +75,7 @@ def _file(device: str) -> str:
 
 
 def _quoted(path: str) -> str:
-    r"""Return a path as one word of a list: udev takes the outer quotes away, systemd the inner ones.
+    r"""Return a path as one word of a list: udev strips the outer quotes, systemd the inner.
 
     >>> _quoted("/dev/storage/it's mine")
     '\'"/dev/storage/it\'s mine"\''

@@ -41,21 +41,22 @@ class Frozen:
 def frozen(mount_points: Sequence[str], *, seconds: float, patience: float) -> Iterator[Frozen]:
     """Freeze file systems within the block: written data is on the device, and writers wait.
 
-    They thaw when the block ends, when this process dies, or after ``seconds``, at the first of these. A
-    process of its own does that; if it is killed, the end of the block thaws.
+    They thaw when the block ends, when this process dies, or after ``seconds``, at the first of
+    these. A process of its own does that; if it is killed, the end of the block thaws.
 
     :param mount_points: one mount point of each file system.
     :param seconds: longest time to keep them frozen.
     :param patience: how long freezing itself, which writes out the cache, may take, seconds.
-    :raises FailedPreconditionError: one cannot be frozen, or is frozen already; then none is frozen.
+    :raises FailedPreconditionError: one cannot be frozen, or is frozen already; then none is
+        frozen.
     :raises DeadlineExceededError: freezing took too long. If it ends later, it is undone at once.
 
     >>> with frozen(["/srv"], seconds=30, patience=60) as hold:  # doctest: +SKIP
     ...     take_snapshot()
     ...     assert hold.thaw()
     """
-    # Isolated: no site packages, no environment, nothing but this file. A session of its own keeps signals for
-    # our process group away from it.
+    # Isolated: no site packages, no environment, nothing but this file. A session of its own keeps
+    # signals for our process group away from it.
     command = [sys.executable, "-I", "-S", freezer.__file__, f"{seconds:.3f}", str(os.getpid()), *mount_points]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, bufsize=0, cwd="/"
@@ -77,7 +78,7 @@ def frozen(mount_points: Sequence[str], *, seconds: float, patience: float) -> I
 
 
 def thaw(mount_points: Sequence[str]) -> list[str]:
-    """Thaw file systems, also if others froze them, and return the mount points of the frozen ones."""
+    """Thaw file systems, also if others froze them; return the mount points of frozen ones."""
     thawed = []
     for path in mount_points:
         file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -93,12 +94,15 @@ def thaw(mount_points: Sequence[str]) -> list[str]:
 
 
 def mount_point(found: Sequence[mounts.Mount]) -> str | None:
-    """Return a mount point that reaches the file system of these mounts; None when other mounts hide them all."""
+    """Return a mount point that is not hidden by another mount; None if all are."""
     return next((m.path for m in found if mounts.state(m.path).top == m), None)
 
 
 def _line(process: subprocess.Popen[bytes], timeout: float) -> str:
-    """Return the next line of the process's output; empty when it has ended, ``timeout`` when it is silent too long."""
+    """Return the next line of the process's output.
+
+    It is empty when the process has ended, and ``timeout`` when it is silent for too long.
+    """
     if process.stdout is None:
         raise InternalError("the process that freezes has no output")
     deadline = time.monotonic() + timeout
@@ -130,7 +134,10 @@ def _failed(said: str, mount_points: Sequence[str], patience: float) -> FailedPr
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let the process thaw and end. A process that hangs in the kernel does so later: it notices the closed pipe."""
+    """Let the process thaw and end.
+
+    A process that hangs in the kernel does so later: it notices the closed pipe.
+    """
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()

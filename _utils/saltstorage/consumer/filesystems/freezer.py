@@ -1,16 +1,17 @@
 """A program of its own that keeps file systems frozen, and thaws them even if its caller dies.
 
-The kernel keeps a file system frozen until a process thaws it, and does not thaw it when the process that
-froze it ends. A state run may be killed, in the middle of a request to another machine, so it must not freeze
-by itself. This program starts before anything is frozen, and thaws at the caller's word, when its caller is
-gone, when a signal asks it to end, or when the time is over.
+The kernel keeps a file system frozen until a process thaws it, and does not thaw it when the
+process that froze it ends. A state run may be killed, in the middle of a request to another
+machine, so it must not freeze by itself. This program starts before anything is frozen, and thaws
+at the caller's word, when its caller is gone, when a signal asks it to end, or when the time is
+over.
 
-It imports only the standard library, opens all files beforehand, and writes only to its pipe: the frozen file
-system may have the log, the temporary files and this very program on it.
+It imports only the standard library, opens all files beforehand, and writes only to its pipe: the
+frozen file system may have the log, the temporary files and this very program on it.
 
-Arguments: seconds after which to thaw, process id of the caller, then mount points. The first line of output
-is ``frozen``, or ``error NUMBER INDEX`` (errno, and number of the mount point) when nothing was frozen. The
-last line is ``held`` when the caller's word came in time, else ``late``.
+Arguments: seconds after which to thaw, process id of the caller, then mount points. The first line
+of output is ``frozen``, or ``error NUMBER INDEX`` (errno, and number of the mount point) when
+nothing was frozen. The last line is ``held`` when the caller's word came in time, else ``late``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import time
 
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
-#: How often to look whether the caller lives, seconds. Its end also closes the pipe, unless another process
-#: inherited that.
+#: How often to look whether the caller lives, seconds. Its end also closes the pipe, unless
+#: another process inherited that.
 _LOOK = 0.25
 
 
@@ -64,7 +65,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _wait(deadline: float, parent: int, ended: list[int]) -> bool:
-    """Wait for the caller's word to thaw and return True; False when the caller or the time is gone, or a signal came."""
+    """Wait for the caller's word to thaw, and return whether it came.
+
+    The wait ends also when the caller or the time is gone, or when a signal comes.
+    """
     while not ended and os.getppid() == parent and (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select([0], [], [], min(left, _LOOK))
         if ready:

@@ -1,8 +1,9 @@
-"""The table of file systems: this module adds, changes and removes whole entries, and keeps all other lines.
+"""The table of file systems.
 
-Salt's ``mount`` module writes the file in place, so that a full disk or a crash leaves half of it, and lacks
-the escapes that fstab(5) demands. This module replaces the file as a whole, and names may have spaces and
-backslashes.
+This module adds, changes and removes whole entries, and keeps all other lines.  Salt's ``mount``
+module writes the file in place, so that a full disk or a crash leaves half of it, and lacks the
+escapes that fstab(5) demands. This module replaces the file as a whole, and names may have spaces
+and backslashes.
 """
 
 from __future__ import annotations
@@ -57,16 +58,17 @@ class Fstab:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     table = Fstab(f"{folder}/fstab")
-    ...     changed = table.set(Entry(device="/dev/storage/data", mount_point="/srv/data", fstype="ext4"))
-    ...     changed, table.find("/srv/data").device, table.find("/srv/other")
-    (True, '/dev/storage/data', None)
+    ...     table.set(Entry(device="/dev/storage/data", mount_point="/srv", fstype="ext4"))
+    ...     table.find("/srv").device
+    True
+    '/dev/storage/data'
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def find(self, mount_point: str) -> Entry | None:
-        """Return the entry of a mount point, or None. Of several entries the last one counts, as for mount(8) -a."""
+        """Return the entry of a mount point, or None; the last one counts, as for mount(8) -a."""
         found = [entry for line in self._lines() if (entry := parse(line)) and same(entry.mount_point, mount_point)]
         return found[-1] if found else None
 
@@ -81,8 +83,10 @@ class Fstab:
     def set(self, entry: Entry, former: Collection[Entry] = ()) -> bool:
         """Make ``entry`` the only one of its mount point; return whether the file was changed.
 
-        :param former: entries of other mount points that it replaces, as :meth:`of_device` returned them.
-        :raises FailedPreconditionError: another device has the mount point, or the file cannot be written.
+        :param former: entries of other mount points that it replaces, as :meth:`of_device`
+            returned them.
+        :raises FailedPreconditionError: another device has the mount point, or the file cannot be
+            written.
         :raises AbortedError: another job has worked on the table for too long.
         """
         with self._locked():
@@ -126,10 +130,10 @@ class Fstab:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep the states of other volumes, and other minions of this host, from changing the table at the same time.
+        """Keep other states, and other minions of this host, from changing the table meanwhile.
 
-        The table itself cannot be the lock, since it is replaced, and its directory is no place for other
-        files.
+        The table itself cannot be the lock, since it is replaced, and its directory is no place
+        for other files.
         """
         with VolumeLocks(_lock_directory(), _LOCK_TIMEOUT, "the table").hold(os.path.realpath(self.path)):
             yield
@@ -193,11 +197,12 @@ def parse(line: str) -> Entry | None:
 
 
 def boot_options(options: str) -> str:
-    """Return mount options for the table: the user's, and others that make the boot wait until the volume is attached.
+    """Return mount options for the table: the user's, and options that make the boot wait.
 
-    ``_netdev`` orders the mount after the network.  The mount waits for the unit that attaches all volumes, and
-    does not require it: the unit fails when one volume cannot be attached, and the file systems on the others
-    are mounted all the same.  The timeout of the device is that of the unit, since systemd begins to wait for
+    The mount must come after the volume is attached.  ``_netdev`` orders the mount after the
+    network.  The mount waits for the unit that attaches all volumes, and does not require it: the
+    unit fails when one volume cannot be attached, and the file systems on the others are mounted
+    all the same.  The timeout of the device is that of the unit, since systemd begins to wait for
     both at once.
 
     >>> boot_options("defaults,noatime")
@@ -209,7 +214,7 @@ def boot_options(options: str) -> str:
 
 
 def is_own(entry: Entry) -> bool:
-    """Return whether an entry has the options that :func:`boot_options` adds, so that it was written here."""
+    """Return whether an entry has the options that :func:`boot_options` adds."""
     return {"_netdev", f"x-systemd.after={REATTACH_UNIT}"} <= set(entry.options.split(","))
 
 
@@ -221,7 +226,10 @@ def same(one: str, other: str) -> bool:
 
 
 def _lock_directory() -> str:
-    """Return the directory of the lock files, which all minions of a user share; only this user may write there."""
+    """Return the directory of the lock files, which all minions of a user share.
+
+    Only this user may write there.
+    """
     root = os.geteuid() == 0 and os.path.isdir("/run")
     path = "/run/salt-storage" if root else os.path.join(tempfile.gettempdir(), f"salt-storage-{os.geteuid()}")
     try:
@@ -237,8 +245,8 @@ def _lock_directory() -> str:
 
 
 def _escape(text: str) -> str:
-    # A field may neither have white space nor begin a comment. All characters that str.split() splits at are
-    # escaped byte by byte.
+    # A field may neither have white space nor begin a comment. All characters that str.split()
+    # splits at are escaped byte by byte.
     return "".join(
         "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape")) if char.isspace() or char in "\\#" else char
         for char in text

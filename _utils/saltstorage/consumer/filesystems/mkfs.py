@@ -28,16 +28,16 @@ _KINDS = {
     "vfat": _Kind("-n", 11, ("-I",), ()),
 }
 FSTYPES = tuple(_KINDS)
-#: Matches options that name a device or file beside the volume, and any path: mkfs.btrfs takes a path for a
-#: further device, and wipes it.
+#: Matches options that name a device or file beside the volume, and any path: mkfs.btrfs takes a
+#: path for a further device, and wipes it.
 _ELSEWHERE = re.compile(r"/|(?:device|logdev|rtdev|name|file)\s*=")
 
 
 def check(fstype: str, options: Sequence[str] = (), label: str | None = None) -> None:
     """Check the arguments of :func:`make`, before anything is done.
 
-    :raises InvalidArgumentError: an unknown type, a label that is too long, or options that are no list of
-        strings or name something else than the volume.
+    :raises InvalidArgumentError: an unknown type, a label that is too long, or options that are no
+        list of strings or name something else than the volume.
     :raises FailedPreconditionError: the command is not installed; the package is named.
     """
     if fstype not in _KINDS:
@@ -56,15 +56,15 @@ def make(
 ) -> Probe:
     """Make a file system on an empty device, sync it, and return the new contents.
 
-    The caller makes sure that the volume was never formatted before; this function makes sure that the device
-    is empty.
+    The caller makes sure that the volume was never formatted before; this function makes sure that
+    the device is empty.
 
     :param device: a block device.
     :param fstype: ext2, ext3, ext4, xfs, btrfs or vfat.
     :param options: further options for mkfs, one string each: ``["-m", "0"]``.
     :param label: label of the file system.
-    :param resume: this host's record says that it was making a file system here and did not finish, so the
-        remains of that may be overwritten; another type of file system may not.
+    :param resume: this host's record says that it was making a file system here and did not
+        finish, so the remains of that may be overwritten; another type of file system may not.
     :param timeout: how long mkfs may run, seconds.
     :raises AlreadyExistsError: there is a file system already.
     :raises FailedPreconditionError: there is other data, or mkfs is not installed.
@@ -82,7 +82,8 @@ def make(
     kind = _KINDS[fstype]
     force = tuple(option for option in kind.force if left_over and option not in kind.quiet)
     labels = (kind.label, label) if label is not None else ()
-    # Run in /, which has no devices: an option may be a relative name, and this process may run in /dev.
+    # Run in /, which has no devices: an option may be a relative name, and this process may run in
+    # /dev.
     commands.run(
         f"make a file system of type {fstype} on {device}",
         [f"mkfs.{fstype}", *kind.quiet, *force, *labels, *options, os.path.abspath(device)],
@@ -97,10 +98,11 @@ def make(
 
 
 def unfinished(device: str, found: Probe) -> bool:
-    """Return whether a file system that was found was never finished by its mkfs, and so never mounted.
+    """Return whether a found file system was never finished by its mkfs, and so never mounted.
 
-    mkfs.xfs writes a superblock first and clears a mark in it at the end; the kernel refuses to mount a file
-    system with that mark. The other programs write their superblock last, so their remains have no signature.
+    mkfs.xfs writes a superblock first and clears a mark in it at the end; the kernel refuses to
+    mount a file system with that mark. The other programs write their superblock last, so their
+    remains have no signature.
 
     :param found: the contents of the device.
     """

@@ -1,7 +1,8 @@
-"""Mounting and unmounting. Each argument reaches the command unchanged: mount points may have quotes and spaces.
+"""Mounting and unmounting.
 
-Salt's ``mount`` module puts its arguments between single quotes in a command line and splits the line again,
-so a quote in a name breaks it, or worse.
+Each argument reaches the command unchanged: mount points may have quotes and spaces.  Salt's
+``mount`` module puts its arguments between single quotes in a command line and splits the line
+again, so a quote in a name breaks it, or worse.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from ..host import commands, heartbeat
 _FAILED = 32
 #: Matches the message of mount(8) for a device that is mounted, or is being mounted.
 _BUSY = re.compile("already mounted|busy")
-#: Seconds to wait for a mount that another process began; it may have to read the log of the file system.
+#: Seconds to wait for a mount that another process began; it may have to read the log of the file
+#: system.
 _MEANWHILE = 20
-#: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS adopted; and its flag that leaves the log unwritten too.
+#: XFS_IOC_GOINGDOWN of xfs_fs.h, which ext4 and F2FS adopted; and its flag that leaves the log
+#: unwritten too.
 _GOING_DOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 
@@ -71,9 +74,10 @@ def unmount(mount_point: str, *, timeout: float) -> None:
 
 
 def detach(mount_point: str, *, timeout: float) -> None:
-    """Stop a file system without further writes, and take its mount away even if it is in use; its users get errors.
+    """Stop a file system without further writes, and take its mount away even if it is in use.
 
-    Types other than XFS, ext4 and F2FS cannot be stopped; the kernel may still try to write their cache.
+    Its users get errors.  Types other than XFS, ext4 and F2FS cannot be stopped; the kernel may
+    still try to write their cache.
 
     :param timeout: seconds.
     :raises FailedPreconditionError: the kernel refused.
@@ -90,7 +94,7 @@ def detach(mount_point: str, *, timeout: float) -> None:
 
 
 def users(mount_point: str) -> list[str]:
-    """Return the processes with open files, or their working directory, on a mounted file system, for a message."""
+    """Return the processes that use a mounted file system, in words for a message."""
     try:
         device = os.stat(mount_point).st_dev
     except OSError:

@@ -20,7 +20,8 @@ def size(device: str, fstype: str, mount_point: str | None = None) -> tuple[int,
 
     No command is run, so a state may ask each time.
 
-    :param mount_point: where it is mounted; without it, only the size of an ext file system can be read.
+    :param mount_point: where it is mounted; without it, only the size of an ext file system can be
+        read.
     :raises FailedPreconditionError: the type of file system cannot grow, or only when mounted.
     """
     if fstype in _EXT:
@@ -36,8 +37,8 @@ def size(device: str, fstype: str, mount_point: str | None = None) -> tuple[int,
 def can_grow(device: str, fstype: str, mount_point: str | None = None) -> bool:
     """Return whether a file system is smaller than its device and could fill it.
 
-    The answer is False also for a type that cannot grow, and for an unmounted file system that would have to
-    be mounted.
+    The answer is False also for a type that cannot grow, and for an unmounted file system that
+    would have to be mounted.
     """
     if fstype not in _EXT and (fstype not in _SIZES or mount_point is None):
         return False
@@ -48,7 +49,8 @@ def can_grow(device: str, fstype: str, mount_point: str | None = None) -> bool:
 def check_growable(fstype: str) -> None:
     """Check, before its device grows, that a mounted file system can grow.
 
-    :raises FailedPreconditionError: its type cannot grow, the command is not installed, or this process may not grow it.
+    :raises FailedPreconditionError: its type cannot grow, the command is not installed, or this
+        process may not grow it.
     """
     if fstype in _EXT:
         commands.find("resize2fs")
@@ -66,11 +68,11 @@ def check_growable(fstype: str) -> None:
 def grow(device: str, fstype: str, mount_point: str | None = None, *, timeout: float = 3600.0) -> bool:
     """Let a file system fill its device and return whether it had to grow.
 
-    :param mount_point: where it is mounted; without it, an ext file system is checked and grown unmounted, and
-        other types refuse.
+    :param mount_point: where it is mounted; without it, an ext file system is checked and grown
+        unmounted, and other types refuse.
     :param timeout: how long a command may run, seconds.
-    :raises FailedPreconditionError: its type cannot grow this way, the command is not installed, or this
-        process may not grow it.
+    :raises FailedPreconditionError: its type cannot grow this way, the command is not installed,
+        or this process may not grow it.
     """
     used, step = size(device, fstype, mount_point)
     if block.size(device) - used < step:
@@ -101,8 +103,8 @@ def may_use_resources() -> bool:
 
 
 def _ext_size(device: str) -> tuple[int, int]:
-    # The superblock lies at 1024; ext4 keeps it in the page cache of the device, so this read sees the present
-    # contents.
+    # The superblock lies at 1024; ext4 keeps it in the page cache of the device, so this read sees
+    # the present contents.
     superblock = block.read(device, 0, 2048)[1024:]
     blocks_low, log_block_size, per_group = struct.unpack_from("<4xI16xI4xI", superblock)
     magic, incompat = struct.unpack_from("<H", superblock, 0x38)[0], struct.unpack_from("<I", superblock, 0x60)[0]
@@ -115,7 +117,8 @@ def _ext_size(device: str) -> tuple[int, int]:
 
 
 def _xfs_size(mount_point: str) -> tuple[int, int]:
-    # The kernel is asked: XFS keeps the superblock in a cache of its own, and the device may have old contents.
+    # The kernel is asked: XFS keeps the superblock in a cache of its own, and the device may have
+    # old contents.
     class Geometry(ctypes.Structure):  # struct xfs_fsop_geom_v1
         _fields_ = [("words", ctypes.c_uint32 * 8), ("datablocks", ctypes.c_uint64), ("rest", ctypes.c_uint8 * 72)]
 

@@ -1,1 +1,1 @@
-"""The base of the consumer: configuration, records, locks, commands and the heartbeat of long steps."""
+"""The base of the consumer: configuration, records, locks, commands and heartbeats."""

@@ -38,7 +38,8 @@ SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin",
 def find(command: str) -> str:
     """Return the path of a command.
 
-    :raises FailedPreconditionError: it is not installed; the message names the package, if it is known.
+    :raises FailedPreconditionError: it is not installed; the message names the package, if it is
+        known.
     """
     path = shutil.which(command, path=SEARCH)
     if path is None:
@@ -63,8 +64,8 @@ def run(
     :param step: the purpose of the command, for errors and reports: ``"make the file system"``.
     :param timeout: seconds, after which the command is killed.
     :param ok: exit codes that are no error.
-    :param input: input of the command, through a pipe; the only way for a secret. At most the size of a pipe
-        (64 KiB): a rest would not be written any more once the command is reported.
+    :param input: input of the command, through a pipe; the only way for a secret. At most the size
+        of a pipe (64 KiB): a rest would not be written any more once the command is reported.
     :param folder: working directory of the command; default: that of this process.
     :raises DeadlineExceededError: it ran for too long.
     :raises FailedPreconditionError: it is not installed.
@@ -85,7 +86,8 @@ def run(
                 out, err = process.communicate(timeout=began + timeout - time.monotonic())
         except subprocess.TimeoutExpired:
             process.kill()
-            # A process that waits for a dead device cannot be killed; this process must not wait for it.
+            # A process that waits for a dead device cannot be killed; this process must not wait
+            # for it.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=2)
             raise DeadlineExceededError(f"cannot {step}: {command[0]} did not end within {timeout:g} s") from None

@@ -11,8 +11,8 @@ from typing import Any
 from ... import validate
 from ...errors import InvalidArgumentError
 
-#: Keys that are file system paths. Their defaults move with the minion's ``root_dir``; a given path stays as it
-#: is.
+#: Keys that are file system paths. Their defaults move with the minion's ``root_dir``; a given
+#: path stays as it is.
 _PATHS = ("state_dir", "device_dir", "fstab", "lock_path")
 _LISTS = ("luks_format_options",)
 _FLAGS = ("multipath", "enforce_multipath")
@@ -23,9 +23,11 @@ _SECONDS = ("answer_timeout", "lock_timeout", "step_timeout", "format_timeout")
 class ConsumerConfig:
     """Settings of the consumer.
 
-    >>> ConsumerConfig.from_opts({"id": "db1", "storage": {"consumer": {"multipath": True}}}).multipath
+    >>> opts = {"id": "db1", "storage": {"consumer": {"multipath": True}}}
+    >>> ConsumerConfig.from_opts(opts).multipath
     True
-    >>> ConsumerConfig.from_opts({"id": "db1", "pillar": {"storage": {"consumer": {"protocols": ["iscsi", "multipath"]}}}}).multipath
+    >>> pillar = {"storage": {"consumer": {"protocols": ["iscsi", "multipath"]}}}
+    >>> ConsumerConfig.from_opts({"id": "db1", "pillar": pillar}).multipath
     True
     """
 
@@ -35,7 +37,8 @@ class ConsumerConfig:
     fstab: str = "/etc/fstab"  #: Table of file systems that the states write.
     #: Locks of os-brick; one directory a host, shared by all processes that use os-brick there.
     lock_path: str = "/var/lib/salt-storage/os-brick"
-    #: Whether volumes are attached over all their paths; by default, whether pillar prepares the host for that.
+    #: Whether volumes are attached over all their paths; by default, whether pillar prepares the
+    #: host for that.
     multipath: bool = False
     #: Whether to fail when ``multipath`` is set and multipathd does not run.
     enforce_multipath: bool = False
@@ -43,8 +46,8 @@ class ConsumerConfig:
     #: How long to wait for another job that works on the same volume, seconds.
     lock_timeout: float = 60.0
     step_timeout: float = 120.0  #: How long one command may run, seconds.
-    #: Further options of ``cryptsetup luksFormat``, such as ``["--pbkdf-memory=65536"]`` (KiB) for a volume that is
-    #: to be opened on hosts with less memory than this one.
+    #: Further options of ``cryptsetup luksFormat``, such as ``["--pbkdf-memory=65536"]`` (KiB) for
+    #: a volume that is to be opened on hosts with less memory than this one.
     luks_format_options: tuple[str, ...] = ()
     format_timeout: float = 3600.0  #: How long making or growing a file system may run, seconds.
 
@@ -76,7 +79,7 @@ class ConsumerConfig:
 
 
 def _prepared_for_multipath(opts: Mapping[str, Any]) -> bool:
-    """Return whether pillar names multipath; pillar itself is checked by :mod:`saltstorage.pillar`."""
+    """Return whether pillar names multipath; :mod:`saltstorage.pillar` checks pillar itself."""
     found: Any = opts
     for key in ("pillar", "storage", "consumer", "protocols"):
         found = found.get(key) if isinstance(found, Mapping) else None

@@ -1,8 +1,8 @@
 """The heartbeat of a long step on this host, as the controller's operations have one.
 
-:mod:`saltstorage.progress` decides when and how often a report is made, and its content; ``op`` is here the
-program that does the step, such as ``mkfs.xfs``.  A step needs no parameter for this: its volume is known
-from the volume's lock, which the thread holds.
+:mod:`saltstorage.progress` decides when and how often a report is made, and its content; ``op`` is
+    here the program that does the step, such as ``mkfs.xfs``.  A step needs no parameter for this:
+    its volume is known from the volume's lock, which the thread holds.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def of_volume(name: str, host: str, tell: Tell | None, owner_and_id: OwnerAndId)
 def watched(program: str, step: str, *, since: float | None = None) -> Iterator[None]:
     """Report the work in this context when it takes long, and its end.
 
-    The reports cost a thread, so a caller that can wait in pieces enters this context only after the first
-    seconds. Within another step, or an operation of the controller, which has its own reports, nothing
-    happens.
+    The reports cost a thread, so a caller that can wait in pieces enters this context only after
+    the first seconds. Within another step, or an operation of the controller, which has its own
+    reports, nothing happens.
 
     :param program: program that does the work: ``"mkfs.xfs"``.
     :param step: the work, without secrets, as in errors: ``"make the file system"``.

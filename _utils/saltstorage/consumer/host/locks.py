@@ -31,7 +31,8 @@ class VolumeLocks:
     def hold(self, name: str) -> Iterator[None]:
         """Hold the lock of a volume.
 
-        :raises AbortedError: another job held it for longer than the timeout; the message names its process.
+        :raises AbortedError: another job held it for longer than the timeout; the message names
+            its process.
         """
         held: dict[str, int] = self._held.__dict__
         if name in held:

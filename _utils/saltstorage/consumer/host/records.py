@@ -1,7 +1,9 @@
-"""Attachment records: all that a host needs to attach a volume again, or to detach it, without a controller.
+"""Attachment records.
 
-Each volume has one file, mode 0600 (it holds CHAP secrets), which is replaced atomically and synced.  A file
-is found by its volume's name alone; so a host has at most one volume of a name, as ``/dev/storage`` is flat.
+A record has all that a host needs to attach a volume again, or to detach it, without a controller.
+Each volume has one file, mode 0600 (it holds CHAP secrets), which is replaced atomically and
+synced.  A file is found by its volume's name alone; so a host has at most one volume of a name, as
+``/dev/storage`` is flat.
 """
 
 from __future__ import annotations
@@ -56,7 +58,10 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class AttachmentRecord:
-    """All that a host knows of one attachment.  It holds secrets: show an :class:`~.attachment.Attachment` instead."""
+    """All that a host knows of one attachment.
+
+    It holds secrets: show an :class:`~.attachment.Attachment` instead.
+    """
 
     owner: str  #: Owner of the volume.
     name: str  #: Name of the volume.
@@ -96,7 +101,7 @@ class AttachmentRecord:
 
 
 def file_name(volume: str) -> str:
-    """Return the name of the record file of a volume: a digest, and the readable part of the volume's name.
+    """Return the name of a volume's record file: a digest, and the readable part of the name.
 
     >>> file_name("pg data")
     '1d73c4af1a978aad-pg_data.json'
@@ -129,10 +134,10 @@ class RecordStore:
         return record
 
     def save(self, record: AttachmentRecord, *, durable: bool = True) -> AttachmentRecord:
-        """Write a record so that a crash leaves either the former record or this one, and return it.
+        """Write a record, so that a crash leaves the former record or this one, and return it.
 
-        :param durable: whether it must also outlast a power failure.  After a power failure nothing is
-            attached, so in the middle of an operation the former record is as good.
+        :param durable: whether it must also outlast a power failure.  After a power failure
+            nothing is attached, so in the middle of an operation the former record is as good.
         """
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         record = record.replace(updated=round(time.time(), 3))
@@ -207,7 +212,8 @@ def _read(path: str) -> AttachmentRecord | None:
     except OSError as error:
         raise _damaged(path, error.strerror or "cannot be read") from None
     except (ValueError, TypeError, AttributeError) as error:
-        # The text of such an error may quote the contents, which are secret: only its type is named.
+        # The text of such an error may quote the contents, which are secret: only its type is
+        # named.
         raise _damaged(path, type(error).__name__) from None
     return record
 

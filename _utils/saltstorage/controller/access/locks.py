@@ -26,43 +26,58 @@ _LONGEST = 500
 
 
 class Locks:
-    """A set of named locks.
+    """A set of named locks. The coordination service is joined with the first lock, so that
+    reading needs none.
 
     :param url: tooz URL, such as ``file:///var/lib/salt-storage/controller/locks`` or
         ``etcd3+http://…``.
     :param timeout: longest wait for a lock, seconds.
-    :raises FailedPreconditionError: the URL's driver is not installed, or its directory cannot be
-        written.
-    :raises UnavailableError: the coordination service does not answer.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        with warnings.catch_warnings():
-            # tooz imports eventlet if it is there, and eventlet prints a warning into the output
-            # of salt-call.
-            warnings.simplefilter("ignore")
-            from tooz import ToozError, coordination
-
         self.timeout = timeout
+        self._url = url
         #: The processes of one master share the directory of the locks and tell each other there
         #: who holds which lock.
         self._directory = url.removeprefix("file://") if url.startswith("file://") else ""
         self._holders: dict[str, str] = {}
         self._guard = threading.Lock()
+        self._coordinator: Any = None
+
+    def open(self) -> None:
+        """Join the coordination service, unless that was done.
+
+        :raises FailedPreconditionError: the URL's driver is not installed, or its directory
+            cannot be written.
+        :raises UnavailableError: the coordination service does not answer.
+        """
+        with self._guard:
+            if self._coordinator is None:
+                self._coordinator = self._join()
+
+    def _join(self) -> Any:
+        with warnings.catch_warnings():
+            # tooz imports eventlet if it is there, and that warns the user of salt-call.
+            warnings.simplefilter("ignore")
+            from tooz import ToozError, coordination
+
         try:
             if self._directory:
                 os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            self._coordinator: Any = coordination.get_coordinator(url, uuid.uuid4().hex.encode())
-            self._coordinator.start(start_heart=True)
+            coordinator = coordination.get_coordinator(self._url, uuid.uuid4().hex.encode())
+            coordinator.start(start_heart=True)
         except OSError as error:
             raise FailedPreconditionError(f"the lock directory cannot be made: {error}; check storage:coordination") from None
         except coordination.ToozConnectionError:
             raise UnavailableError("the coordination service of storage:coordination does not answer") from None
         except ToozError as error:
             raise FailedPreconditionError(f"storage:coordination cannot be used: {type(error).__name__}") from None
+        return coordinator
 
     def close(self) -> None:
-        """Leave the coordination service."""
+        """Leave the coordination service, if it was joined."""
+        if self._coordinator is None:
+            return
         # Held locks end with the process, however the service answers now.
         with contextlib.suppress(Exception):
             self._coordinator.stop()
@@ -75,7 +90,9 @@ class Locks:
 
         :param timeout: seconds to wait, default the set's; 0 does not wait.
         :raises AbortedError: another operation holds one of them for longer.
+        :raises StorageError: as :meth:`open`.
         """
+        self.open()
         limit = time.monotonic() + (self.timeout if timeout is None else timeout)
         with contextlib.ExitStack() as stack:
             for key in sorted(set(keys)):

@@ -1,7 +1,9 @@
-"""Taking over volumes that exist on a backend, and letting volumes go without deleting them.
+"""Takes over volumes that exist on a backend, and lets volumes go without deleting them.
 
-The data is never the project's to lose here: what is half taken over is finished or forgotten, never deleted, and an adopted volume is
-recorded as formatted, so that no consumer makes a file system on it, or encrypts it; whether it is encrypted is seen when it is used so.
+The data is not the project's to lose here: a half-done adoption is finished or forgotten, and
+nothing is deleted. An adopted volume is recorded as formatted, so that no consumer makes a file
+system on it, or encrypts it. Whether it is encrypted shows when a host uses it as an encrypted
+volume.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from ...providers import Capability, Found, Provider, reference_text
 from ...rules import refuse_protected
 from ..access.locks import reference_key
 from ..operations.core import Caller, Core, as_provider_volume, new_id, require
+from ..operations.releases import Releases
 from ..operations.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -31,16 +33,20 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 class Adoption:
     """The administrator's operations on volumes that others made."""
 
-    def __init__(self, core: Core, volumes: Volumes) -> None:
+    def __init__(self, core: Core, volumes: Volumes, takeover: Takeover, releases: Releases) -> None:
         self.core = core
         self.volumes = volumes
+        self.takeover = takeover
+        self.releases = releases
 
     def manageable(self, backend: Any = None) -> list[dict[str, Any]]:
-        """Return what can be taken over from a backend, and what cannot, with the reason.
+        """Return the backend's volumes that can be taken over, and those that cannot, with the
+        reason.
 
-        :param backend: name of a backend; the default one if None.
-        :returns: a list of ``reference``, ``size``, ``id`` (the UUID in its name), ``adoptable`` and ``reason``.
-        :raises UnimplementedError: the backend cannot list what it holds.
+        :param backend: name of a backend; the default backend if None.
+        :returns: a list of ``reference``, ``size``, ``id`` (the UUID in its name), ``adoptable``
+            and ``reason``.
+        :raises UnimplementedError: the backend cannot list its volumes.
         """
         entry = self.core.config.backend(backend)
         provider = self.core.provider(entry.name)
@@ -54,7 +60,8 @@ class Adoption:
     def manage(self, *, name: Any, owner: Any, reference: Any, backend: Any = None) -> dict[str, Any]:
         """Take over a volume of a backend, with its data, as ``(owner, name)``.
 
-        :param reference: what names it there: a text, for ``{"source-name": …}``, or a mapping as :meth:`manageable` lists it.
+        :param reference: its name there: a text, for ``{"source-name": …}``, or a mapping as
+            :meth:`manageable` lists it.
         :returns: ``volume`` as it is now; ``new``: False when this was done before.
         :raises AlreadyExistsError: the name is taken, or the volume is in the catalog already.
         :raises FailedPreconditionError: the backend says that it is in use.
@@ -68,7 +75,8 @@ class Adoption:
         text = reference_text(wanted)
         with (
             self.core.held(Caller(), "adoption", (owner, name)),
-            # Two names for one volume at once; a caller with either lock alone could not see the other.
+            # This prevents two names for one volume at once; a caller with either lock alone could
+            # not see the other.
             self.core.locks.held(reference_key(entry.name, text), why=f"adoption of {text}"),
         ):
             old = self.core.catalog.volume(owner, name)
@@ -78,7 +86,7 @@ class Adoption:
                 if old.backend == entry.name and old.source == _source(text) and old.state == model.AVAILABLE:
                     return {"volume": old.to_wire(), "new": False}
                 raise AlreadyExistsError(f"volume {name!r} of {owner} exists; choose another name", field="name")
-            self._check_free(provider, entry.name, wanted)
+            self.takeover.check_free(provider, entry.name, wanted)
             volume = Volume(
                 id=new_id(),
                 owner=owner,
@@ -93,10 +101,10 @@ class Adoption:
             )
             self.core.catalog.add(volume)
             try:
-                volume = self._take_over(provider, volume)
+                volume = self.takeover.take_over(provider, volume)
             except BaseException:
                 try:
-                    self._forget(volume)
+                    self.takeover.forget(volume)
                 except Exception as error:
                     log.error("storage: volume %s was not adopted and cannot be forgotten yet: %s", volume.id, type(error).__name__)
                 raise
@@ -105,7 +113,8 @@ class Adoption:
     def unmanage(self, *, name: Any, owner: Any) -> dict[str, Any]:
         """Remove a volume from the catalog; its data stays on the backend.
 
-        :returns: ``old``: the volume as it was, None when there was none; and what :meth:`release` returns.
+        :returns: ``old``: the volume as it was, None when there was none; and the answer of
+            :meth:`.Releases.release`.
         :raises FailedPreconditionError: it is connected, has snapshots, or is protected.
         """
         name = validate.name(name)
@@ -121,34 +130,19 @@ class Adoption:
                 volume = self.volumes.usable(owner, name)
                 refuse_protected(volume)
                 self.volumes.check_unused(volume)
-            return {"old": volume.to_wire(), **self.release(volume)}
+            return {"old": volume.to_wire(), **self.releases.release(volume)}
 
-    def release(self, volume: Volume) -> dict[str, Any]:
-        """Let go of a volume that was checked and is at rest, with its lock held: its record goes, its data stays on the backend.
 
-        :returns: ``array_name``: what the project called it there, empty when that is not known any more; ``take_over``: the command that
-            takes it over again.
-        :raises UnimplementedError: the backend cannot do this.
+class Takeover:
+    """The steps of an adoption, with the volume's lock held."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def settle(self, volume: Volume) -> Volume | None:
+        """Finish an interrupted adoption; when that is not possible, forget it: the array's volume
+        stays.
         """
-        provider = self.core.provider(volume.backend)
-        require(provider, Capability.MANAGE, volume.backend, "let go of volumes without deleting them")
-        if volume.state != model.RELEASING:
-            volume = self.core.catalog.update(volume, state=model.RELEASING)
-        array_name = provider.unmanage_volume(as_provider_volume(volume))
-        self.core.catalog.remove(volume)
-        log.warning(
-            "storage: volume %s of %s was released; its data stays on %s as %s",
-            volume.id,
-            volume.owner,
-            volume.backend,
-            array_name or "what storage.manageable shows with this id",
-        )
-        return {"array_name": array_name, "take_over": take_over(volume, array_name)}
-
-    # What a crash left half done, with the volume's lock held.
-
-    def settle_adopting(self, volume: Volume) -> Volume | None:
-        """Finish an adoption that was cut off; when that is not possible, forget it: the array's volume stays."""
         provider = self.core.provider(volume.backend)
         if (volume.source or {}).get("kind") == model.IMPORTED:
             # All rows are written in one transaction, so one of them says that all are there.
@@ -158,40 +152,42 @@ class Adoption:
             self.core.catalog.apply(remove=[*self.core.catalog.snapshots(volume_id=volume.id), volume])
             return None
         try:
-            return self._take_over(provider, volume)
+            return self.take_over(provider, volume)
         except (InvalidArgumentError, NotFoundError, AlreadyExistsError, FailedPreconditionError) as error:
             log.error("storage: the adoption of %s as volume %s is given up: %s", (volume.source or {}).get("name"), volume.id, error)
-        self._forget(volume)
+        self.forget(volume)
         return None
 
-    def settle_releasing(self, volume: Volume) -> None:
-        """Finish a release that was cut off."""
-        self.release(volume)
-
-    def _take_over(self, provider: Provider, volume: Volume) -> Volume:
+    def take_over(self, provider: Provider, volume: Volume) -> Volume:
+        """Have the backend take over the volume that the record's source names; return the changed
+        record.
+        """
         reference = str((volume.source or {})["name"])
         size = provider.manage_volume(as_provider_volume(volume), json.loads(reference))
         self.core.catalog.apply(
             update=[
                 (volume, {"state": model.AVAILABLE, "size": size}),
-                # A host that was cut off from what was let go of must still tidy up. Its former id stands in most names on an array.
+                # A host that was fenced before the release must still remove its stale device. The
+                # former id of the volume stands in most names on an array.
                 *((fence, {"volume_id": volume.id}) for fence in self.core.catalog.fences(volume_id=_UUID.findall(reference.lower()))),
             ]
         )
         return self.core.volume(volume.owner, volume.name)
 
-    def _forget(self, volume: Volume) -> None:
+    def forget(self, volume: Volume) -> None:
         """Undo the metadata of an adoption that failed; the array's volume stays."""
         self.core.provider(volume.backend).unmanage_volume(as_provider_volume(volume))
         self.core.catalog.remove(volume)
 
-    def _check_free(self, provider: Provider, backend: str, reference: Mapping[str, Any]) -> None:
-        """Refuse what is in the catalog or in use, as far as the backend can say before it is asked to take it over."""
+    def check_free(self, provider: Provider, backend: str, reference: Mapping[str, Any]) -> None:
+        """Refuse a volume that is in the catalog or in use, as far as the backend can tell before
+        the take-over.
+        """
         if Capability.LIST not in provider.capabilities():
             return
         found = next((f for f in provider.list_volumes() if dict(f.reference) == dict(reference)), None)
         if found is None:
-            # Drivers take other forms of reference than they list, so this alone says nothing.
+            # Drivers accept other forms of reference than they list, so this alone says nothing.
             return
         self._check_unknown(found, backend)
         if found.obstacle and not found.known:
@@ -214,19 +210,6 @@ class Adoption:
             " salt-run storage.check tells more",
             field="reference",
         )
-
-
-def take_over(volume: Volume, array_name: str) -> str:
-    """Return the command that takes over a volume which was let go.
-
-    >>> take_over(Volume(id="1", owner="db1", name="my data", backend="lvm", size=1), "volume-1")
-    "salt-run storage.manage 'name=my data' owner=db1 reference=volume-1 backend=lvm"
-    """
-    if not array_name:
-        # Its release was cut off after the backend had forgotten it.
-        return f"salt-run storage.manageable {shlex.quote(f'backend={volume.backend}')}"
-    given = {"name": volume.name, "owner": volume.owner, "reference": array_name, "backend": volume.backend}
-    return " ".join(["salt-run storage.manage", *(shlex.quote(f"{key}={value}") for key, value in given.items())])
 
 
 def _reference(value: Any) -> dict[str, Any]:

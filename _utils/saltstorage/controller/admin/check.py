@@ -1,4 +1,4 @@
-"""Looks for what is not as it should be: in the catalog, on the backends, and between the two. Nothing is changed."""
+"""Looks for faults in the catalog, on the backends, and between the two. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -16,49 +16,51 @@ from ..operations.core import Core
 
 R = TypeVar("R", bound=Record)
 
-#: What can be found, and what it means.
+#: The kinds of findings, with their meaning.
 KINDS = {
     "backend": "a backend could not be asked",
-    "half_done": "an operation was cut off; what it began is finished or undone",
+    "half_done": "an operation was cut off; a repair finishes or undoes it",
     "error": "a volume or snapshot that was not made, or not deleted, to the end",
     "orphan": "a volume or snapshot on a backend, named as the project names them, that no record knows",
     "gone": "a record whose volume the backend does not have",
     "left_over": "a record of a snapshot or connection whose volume is gone from the catalog",
     "dead_host": "a connection to a minion that has no accepted key",
-    "behind": "a host that has not followed a volume that has grown",
-    "fenced_host": "a host that a volume was taken from while it was fenced, and that has not said that nothing of it is left there",
+    "behind": "a host whose device does not show the new size of a volume, or has not reported it",
+    "fenced_host": "a fenced host that has not yet confirmed that it removed its stale device",
     "unknown_owner": "a volume whose owner has no accepted key",
-    "moved": "what a move left on the former backend",
+    "moved": "the former volume of a move, on its former backend",
     "unattached": "a volume that no host is connected to",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One fault."""
 
     kind: str  #: One of :data:`KINDS`.
     what: str  #: volume, snapshot, connection, fence, move or backend.
-    text: str  #: What is wrong, and what to do about it.
+    text: str  #: The fault, and the way to mend it.
     backend: str = ""  #: Backend that it is on.
     owner: str = ""  #: Owner, as far as known.
     name: str = ""  #: Name, as far as known.
-    host: str = ""  #: Host of a connection, or the one that was fenced.
-    reference: str = ""  #: What names an orphan on its backend, as JSON.
+    host: str = ""  #: Host of a connection, or the fenced host.
+    reference: str = ""  #: The reference of an orphan on its backend, as JSON.
     id: str = ""  #: UUID, by which repair can be told to remove it.
-    size: int = 0  #: Size, GiB; 0 when it says nothing.
-    repair: str = ""  #: What repair does about it; empty when it is the administrator's to decide by another command.
-    named: bool = False  #: Whether repair does so only when it is told the id.
+    size: int = 0  #: Size, GiB; 0 when it has no meaning.
+    #: The repair's way to mend it; empty when the administrator has to decide by another command.
+    repair: str = ""
+    named: bool = False  #: Whether repair mends it only when it is given the id.
 
     def to_wire(self) -> dict[str, Any]:
-        """Return what says something, as plain data."""
+        """Return the fields that have a value, as plain data."""
         return {key: value for key, value in dataclasses.asdict(self).items() if value or key == "text"}
 
 
 class Check:
     """One look at everything.
 
-    :param known: tells whether a minion has an accepted key; None: nobody can tell, as without a master.
+    :param known: tells whether a minion has an accepted key; None: nobody can tell, as without a
+        master.
     """
 
     def __init__(self, core: Core, known: Callable[[str], bool] | None = None) -> None:
@@ -66,51 +68,50 @@ class Check:
         self._known = known
 
     def findings(self, *, backend: Any = None, kinds: Any = None) -> list[Finding]:
-        """Return what was found.
+        """Return the findings.
 
-        :param backend: only on this backend; default on all. What is on a backend can only be seen while that is up.
+        :param backend: only on this backend; default on all. A backend's volumes can only be seen
+            while it is up.
         :param kinds: only these :data:`KINDS`; default all.
         :raises InvalidArgumentError: there is no such backend or kind.
         """
         names = list(self.core.config.backends) if backend is None else [self.core.config.backend(backend).name]
-        wanted = _kinds(kinds)
+        wanted = _parse_kinds(kinds)
         volumes = {v.id: v for v in self.core.catalog.volumes()}
-        found = [*self._records(volumes), *self._keys(volumes.values())]
+        found = [*self._check_records(volumes), *self._check_keys(volumes.values())]
         if wanted & {"orphan", "gone", "backend"}:
             for name in names:
-                found += self._backend(name, volumes)
+                found += self._check_backend(name, volumes)
         return [f for f in found if f.kind in wanted and (backend is None or f.backend in ("", *names))]
 
-    # The catalog by itself.
-
-    def _records(self, volumes: dict[str, Volume]) -> Iterator[Finding]:
+    def _check_records(self, volumes: dict[str, Volume]) -> Iterator[Finding]:
         catalog = self.core.catalog
         attached = {c.volume_id for c in self._each(Connection)}
         for volume in volumes.values():
             if volume.state != model.AVAILABLE:
-                yield from self._unfinished(volume, "volume", volume.state, volume)
+                yield from self._describe_unfinished(volume, "volume", volume.state, volume)
             elif volume.id not in attached:
-                yield _of(volume, "volume", kind="unattached", text="no host is connected to it")
+                yield _make_finding(volume, "volume", kind="unattached", text="no host is connected to it")
         for snapshot in self._each(Snapshot):
-            # It may be one that was created since they were read.
+            # It may have been created since they were read.
             parent = volumes.get(snapshot.volume_id) or catalog.volume_by_id(snapshot.volume_id)
             if parent is None:
                 text = f"its volume {snapshot.volume_id} is not in the catalog"
-                yield _of(snapshot, "snapshot", kind="left_over", text=text, repair="delete the snapshot", named=True)
+                yield _make_finding(snapshot, "snapshot", kind="left_over", text=text, repair="delete the snapshot", named=True)
             elif snapshot.state != model.AVAILABLE:
-                yield from self._unfinished(snapshot, "snapshot", snapshot.state, parent)
+                yield from self._describe_unfinished(snapshot, "snapshot", snapshot.state, parent)
         for connection in self._each(Connection):
             volume_of = volumes.get(connection.volume_id) or catalog.volume_by_id(connection.volume_id)
             if volume_of is None:
                 text = f"its volume {connection.volume_id} is not in the catalog"
-                yield _of(connection, "connection", kind="left_over", text=text, repair="remove the record")
+                yield _make_finding(connection, "connection", kind="left_over", text=text, repair="remove the record")
             elif connection.state != model.CONNECTED:
-                yield from self._unfinished(connection, "connection", connection.state, volume_of)
+                yield from self._describe_unfinished(connection, "connection", connection.state, volume_of)
             elif volume_of.state == model.AVAILABLE and connection.behind(volume_of):
                 text = f"the volume has {volume_of.size} GiB, and {connection.size} GiB there; apply a state for it on {connection.host}"
-                yield _of(connection, "connection", kind="behind", text=text, backend=volume_of.backend)
+                yield _make_finding(connection, "connection", kind="behind", text=text, backend=volume_of.backend)
         for fence in self._each(Fence):
-            yield _fenced(fence, volumes.get(fence.volume_id) or catalog.volume_by_id(fence.volume_id))
+            yield _describe_fence(fence, volumes.get(fence.volume_id) or catalog.volume_by_id(fence.volume_id))
         for move in catalog.moves():
             if move.state == model.COPYING:
                 continue  # its volume is `migrating`, and found by that
@@ -128,18 +129,18 @@ class Check:
                 repair=repair,
             )
 
-    def _unfinished(self, record: Volume | Snapshot | Connection, what: str, state: str, volume: Volume) -> Iterator[Finding]:
+    def _describe_unfinished(self, record: Volume | Snapshot | Connection, what: str, state: str, volume: Volume) -> Iterator[Finding]:
         try:
             with self.core.locks.held(volume_key(volume.owner, volume.name), why="a look", timeout=0):
                 pass
         except AbortedError:
-            return  # someone is at it
+            return  # another process works on it
         why = getattr(record, "error", "")
         if state == model.ERROR:
             kind, repair = "error", f"remove what is left of the {what}"
         else:
             kind, repair = "half_done", _REPAIRS.get(state, "finish it")
-        yield _of(
+        yield _make_finding(
             record,
             what,
             kind=kind,
@@ -149,15 +150,15 @@ class Check:
         )
 
     def _each(self, cls: type[R]) -> Iterator[R]:
-        """Yield all records of a kind; those of connections are large, and there may be a hundred thousand."""
+        """Yield all records of a kind; those of connections are large, and there may be a hundred
+        thousand.
+        """
         from ..catalog import paging
 
         for record, _ in paging.each(self.core.catalog, cls):
             yield record
 
-    # The catalog and the master's keys.
-
-    def _keys(self, volumes: Iterable[Volume]) -> Iterator[Finding]:
+    def _check_keys(self, volumes: Iterable[Volume]) -> Iterator[Finding]:
         if self._known is None:
             return
         known: dict[str, bool] = {validate.SHARED_OWNER: True}
@@ -170,28 +171,27 @@ class Check:
         for volume in volumes:
             if not is_known(volume.owner):
                 text = f"{volume.owner} has no accepted key; salt-run storage.give gives it to another, storage.delete deletes it"
-                yield _of(volume, "volume", kind="unknown_owner", text=text)
+                yield _make_finding(volume, "volume", kind="unknown_owner", text=text)
         for connection in self._each(Connection):
             if not is_known(connection.host):
                 text = f"{connection.host} has no accepted key; when it is fenced, salt-run storage.disconnect with fenced=True unmaps it"
                 volume_of = self.core.catalog.volume_by_id(connection.volume_id)
-                yield _of(connection, "connection", kind="dead_host", text=text, backend=volume_of.backend if volume_of else "")
+                yield _make_finding(connection, "connection", kind="dead_host", text=text, backend=volume_of.backend if volume_of else "")
 
-    # The catalog and a backend.
-
-    def _backend(self, name: str, volumes: dict[str, Volume]) -> Iterator[Finding]:
+    def _check_backend(self, name: str, volumes: dict[str, Volume]) -> Iterator[Finding]:
         try:
             provider = self.core.provider(name)
             if Capability.LIST not in provider.capabilities():
                 text = "its driver cannot list what it holds, so nothing is known of orphans there"
                 yield Finding(kind="backend", what="backend", backend=name, name=name, text=text)
                 return
-            # Listed before the catalog is read again: what is created meanwhile is then in the catalog.
+            # Listed before the catalog is read again: the catalog then has every volume that is
+            # created meanwhile.
             on_backend, snapshots = provider.list_volumes(), provider.list_snapshots()
         except StorageError as error:
             yield Finding(kind="backend", what="backend", backend=name, name=name, text=str(error))
             return
-        yield from self._orphans(name, on_backend, snapshots)
+        yield from self._find_orphans(name, on_backend, snapshots)
         there = {f.id for f in on_backend}
         mine = [v for v in volumes.values() if v.backend == name and v.state == model.AVAILABLE]
         text = "the backend does not list it"
@@ -201,9 +201,9 @@ class Check:
             now = None if volume.id in there else self.core.catalog.volume_by_id(volume.id)
             # It may have been deleted or moved since it was read.
             if now is not None and (now.backend, now.state) == (name, model.AVAILABLE):
-                yield _of(volume, "volume", kind="gone", text=text, repair="remove the record; no data is deleted", named=True)
+                yield _make_finding(volume, "volume", kind="gone", text=text, repair="remove the record; no data is deleted", named=True)
 
-    def _orphans(self, name: str, volumes: list[Found], snapshots: list[Found]) -> Iterator[Finding]:
+    def _find_orphans(self, name: str, volumes: list[Found], snapshots: list[Found]) -> Iterator[Finding]:
         catalog = self.core.catalog
         moves = catalog.moves()
         recorded = {v.id for v in self._each(Volume)} | {i for m in moves for i in (m.source_id, m.target_id)}
@@ -239,16 +239,16 @@ _REPAIRS = {
 }
 
 
-def _of(record: Volume | Snapshot | Connection, what: str, **values: Any) -> Finding:
+def _make_finding(record: Volume | Snapshot | Connection, what: str, **values: Any) -> Finding:
     if isinstance(record, Connection):
         return Finding(what=what, owner=record.owner, name=record.volume, host=record.host, id=record.id, **values)
     return Finding(what=what, owner=record.owner, name=record.name, id=record.id, size=record.size, **{"backend": record.backend, **values})
 
 
-def _fenced(fence: Fence, volume: Volume | None) -> Finding:
+def _describe_fence(fence: Fence, volume: Volume | None) -> Finding:
     """Return the finding for a fence.
 
-    :param volume: what it is of, as it is by now; None when that is gone from the catalog.
+    :param volume: the fenced volume as it is by now; None when it is gone from the catalog.
     """
     now = ", and it is gone from the catalog" if volume is None else ""
     if volume is not None and (volume.owner, volume.name) != (fence.owner, fence.volume):
@@ -268,7 +268,7 @@ def _fenced(fence: Fence, volume: Volume | None) -> Finding:
     )
 
 
-def _kinds(value: Any) -> set[str]:
+def _parse_kinds(value: Any) -> set[str]:
     given = [value] if isinstance(value, str) else list(KINDS) if value is None else value
     if not isinstance(given, list | tuple) or not all(isinstance(kind, str) for kind in given):
         raise InvalidArgumentError("kinds must be a list of texts", field="kinds")

@@ -1,4 +1,6 @@
-"""Takes volumes and snapshots over from the database of another cinderlib, with their ids, so that nothing on the array changes."""
+"""Takes over volumes and snapshots from the database of another cinderlib, with their ids, so that
+nothing on the array changes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from ..operations.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
-#: What of a row a driver may need; the rest is Cinder's bookkeeping.
+#: The columns that a driver may need; the rest is Cinder's bookkeeping.
 _VOLUME = ("id", "size", "display_name", "provider_location", "provider_auth", "provider_geometry", "provider_id", "multiattach")
 _SNAPSHOT = ("id", "display_name", "provider_location", "provider_auth", "provider_id")
 
@@ -29,7 +31,7 @@ _RENAME = "give others by their ids in names"
 class Import:
     """The administrator's import.
 
-    :param opts: Salt's options, to look up ``sdb://`` URIs with.
+    :param opts: Salt's options, to look up ``sdb://`` URIs.
     """
 
     def __init__(self, core: Core, volumes: Volumes, opts: Mapping[str, Any]) -> None:
@@ -40,16 +42,20 @@ class Import:
     def run(
         self, *, url: Any, owner: Any, backend: Any = None, source_backend: Any = None, names: Any = None, apply: Any = False
     ) -> list[dict[str, Any]]:
-        """Take over what a database of cinderlib holds.
+        """Take over the volumes in a database of cinderlib.
 
-        :param url: SQLAlchemy URL of the database, or an ``sdb://`` URI of one; one with a password must be the latter.
+        :param url: SQLAlchemy URL of the database, or an ``sdb://`` URI of the URL; a URL with a
+            password must be in ``sdb``.
         :param owner: minion that the volumes will belong to, or ``shared``.
-        :param backend: the configured backend that they are on; the default one if None.
-        :param source_backend: name of the backend in the other database; may be None when there is only one.
-        :param names: names that they get, by id; the others keep theirs, and those without have their id as name.
-        :param apply: False only tells what would be done.
-        :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names) and ``done``; with ``reason`` when it is left out, or
-            ``error`` and ``code`` when taking it over failed.
+        :param backend: the configured backend that they are on; the default backend if None.
+        :param source_backend: name of the backend in the other database; may be None when there is
+            only one.
+        :param names: their new names, by id; the others keep their names, and those without a name
+            get their id.
+        :param apply: False only tells the volumes that would be taken over.
+        :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names) and ``done``;
+            with ``reason`` when it is left out, or ``error`` and ``code`` when the take-over
+            failed.
         """
         owner = validate.name(owner, "owner")
         apply = validate.boolean(apply, "apply")
@@ -70,7 +76,7 @@ class Import:
                 reason = f"backend {entry.name!r} does not have it: is it the right one?"
             wanted = {("volume", volume.name), *(("snapshot", s.name) for s in snapshots)}
             if not reason and wanted & taken:
-                # The catalog does not know of it before it is taken over, which a dry run does not do.
+                # The catalog learns of it with the take-over, which a dry run does not do.
                 reason = f"it or a snapshot of it has the name of another one of this database; {_RENAME}"
             if not reason:
                 taken |= wanted

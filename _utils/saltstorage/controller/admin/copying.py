@@ -9,24 +9,26 @@ from collections.abc import Iterator
 from ...errors import DataLossError, FailedPreconditionError, UnavailableError
 from ...progress import step
 
-#: Bytes read at once; what is zero in whole is not written.
+#: Bytes read at once; a piece that is all zeros is not written.
 CHUNK = 2**20
 _ZEROS = bytes(CHUNK)
-#: Pages are dropped from the cache this often, so that a copy does not push everything else out of memory.
+#: Bytes after which pages are dropped from the cache, so that a copy does not push everything else
+#: out of memory.
 _DROP = 64 * CHUNK
 
 
 def copy(source: str, target: str) -> str:
-    """Copy all of ``source`` over the beginning of ``target`` and return the checksum (SHA-256) of what was read.
+    """Copy all of ``source`` over the beginning of ``target`` and return the checksum (SHA-256) of
+    the data that was read.
 
-    What is zero in the source is only written where the target is not zero already, so a thin target stays thin. All is on the disk when
-    this returns.
+    Zeros of the source are only written where the target is not zero already, so a thin target
+    stays thin. Everything is on the disk when this returns.
 
     :raises FailedPreconditionError: the target is smaller, or in use.
     :raises UnavailableError: one of the two cannot be read or written.
     """
     digest = hashlib.sha256()
-    with _opened(source, os.O_RDONLY) as reading, _opened(target, os.O_RDWR | os.O_EXCL) as writing:
+    with OpenedFile(source, os.O_RDONLY) as reading, OpenedFile(target, os.O_RDWR | os.O_EXCL) as writing:
         size = reading.size
         if writing.size < size:
             raise FailedPreconditionError(f"the target has {writing.size} bytes, and the source {size}")
@@ -40,12 +42,13 @@ def copy(source: str, target: str) -> str:
 
 
 def verify(source: str, target: str, checksum: str) -> None:
-    """Read both again, from the disks and not from memory, and compare them with the checksum that :func:`copy` returned.
+    """Read both again, from the disks and not from memory, and compare them with the checksum of
+    :func:`copy`.
 
     :raises DataLossError: they differ.
     :raises UnavailableError: one of the two cannot be read.
     """
-    with _opened(source, os.O_RDONLY) as first, _opened(target, os.O_RDONLY) as second:
+    with OpenedFile(source, os.O_RDONLY) as first, OpenedFile(target, os.O_RDONLY) as second:
         size = first.size
         for what, opened, half in (("source changed while it was copied", first, 0), ("copy differs from the source", second, 1)):
             digest = hashlib.sha256()
@@ -56,7 +59,7 @@ def verify(source: str, target: str, checksum: str) -> None:
                 raise DataLossError(f"the {what}: the checksums are not the same; the source is kept as it is. Look for its other users")
 
 
-class _opened:
+class OpenedFile:
     """A device or file that is read and written at positions, with little of it in the cache."""
 
     def __init__(self, path: str, flags: int) -> None:
@@ -66,8 +69,8 @@ class _opened:
         self._cached = 0
         self.size = 0
 
-    def __enter__(self) -> _opened:
-        with _told(self._path):
+    def __enter__(self) -> OpenedFile:
+        with _NamedErrors(self._path):
             self._fd = os.open(self._path, self._flags | os.O_CLOEXEC)
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
             self._drop()
@@ -78,30 +81,34 @@ class _opened:
         os.close(self._fd)
 
     def chunks(self, size: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the positions and the data of the first ``size`` bytes."""
         for position in range(0, size, CHUNK):
             yield position, self.read(position, min(CHUNK, size - position))
 
     def read(self, position: int, count: int) -> bytes:
-        with _told(self._path):
+        """Return ``count`` bytes at a position."""
+        with _NamedErrors(self._path):
             data = os.pread(self._fd, count, position)
         if len(data) != count:
             raise UnavailableError(f"{self._path} could not be read at byte {position}")
-        self._used(count)
+        self._count_cached(count)
         return data
 
     def write(self, position: int, data: bytes) -> None:
+        """Write all of ``data`` at a position."""
         view = memoryview(data)
-        with _told(self._path):
+        with _NamedErrors(self._path):
             while view:
                 done = os.pwrite(self._fd, view, position)
                 view, position = view[done:], position + done
-        self._used(len(data))
+        self._count_cached(len(data))
 
     def sync(self) -> None:
-        with _told(self._path):
+        """Bring everything that was written to the disk."""
+        with _NamedErrors(self._path):
             os.fsync(self._fd)
 
-    def _used(self, count: int) -> None:
+    def _count_cached(self, count: int) -> None:
         self._cached += count
         if self._cached >= _DROP:
             if self._flags & os.O_RDWR:
@@ -113,8 +120,8 @@ class _opened:
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-class _told:
-    """Turn an error of the system into one that names the device."""
+class _NamedErrors:
+    """Raises UnavailableError, with the name of the device, for an error of the system."""
 
     def __init__(self, path: str) -> None:
         self._path = path

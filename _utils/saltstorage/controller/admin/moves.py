@@ -1,14 +1,16 @@
-"""Moving a volume to another backend: copied on the controller, compared, switched, and the old one removed only when told.
+"""Moves a volume to another backend: copy on the controller, compare, switch.
 
-At every moment the catalog accounts for both copies. The volume's record names one; a :class:`~saltstorage.model.Move` the other:
+The former volume is removed only when the administrator says so. At every moment the catalog
+accounts for both copies. The volume's record names one, a :class:`~saltstorage.model.Move` the
+other:
 
-===========  =======================  ==============================  ==========================================
-move         the volume's record      the other one                   after a crash
-===========  =======================  ==============================  ==========================================
-copying      the source, `migrating`  the target, perhaps half there  the target is deleted, the volume as before
-moved        the target               the source, kept                nothing
-removing     the target               the source                      the source is deleted
-===========  =======================  ==============================  ==========================================
+========  =======================  =========================  =====================================
+move      the volume's record      the other one              after a crash
+========  =======================  =========================  =====================================
+copying   the source, `migrating`  the target, half there     the target goes, the volume as before
+moved     the target               the source, kept           nothing
+removing  the target               the source                 the source is deleted
+========  =======================  =========================  =====================================
 """
 
 from __future__ import annotations
@@ -38,24 +40,24 @@ _CONTROLLER = "controller"
 
 
 class Moves:
-    """The administrator's operations that move volumes between backends.
+    """The administrator's operations that move volumes between backends."""
 
-    :param consumer: returns the consumer that attaches volumes on this machine, with records of its own.
-    """
-
-    def __init__(self, core: Core, volumes: Volumes, consumer: Callable[[], Consumer]) -> None:
+    def __init__(self, core: Core, volumes: Volumes, mover: Mover) -> None:
         self.core = core
         self.volumes = volumes
-        self._consumer = consumer
+        self.mover = mover
 
     def migrate(self, *, owner: Any, name: Any, backend: Any, delete_old: Any = False) -> dict[str, Any]:
         """Move a volume that no host uses to another backend.
 
-        :param delete_old: whether to delete it from the backend that it comes from; otherwise :meth:`finish` does so later.
-        :returns: ``old`` as it was, ``volume`` as it is now, ``move``: what accounts for the old one (None: it was deleted),
-            and ``checksum`` of the data (None: the volume was there already).
-        :raises FailedPreconditionError: it is connected, or has snapshots, or what an earlier move left is not removed yet.
-        :raises DataLossError: the copy is not the same; the volume stays where it is.
+        :param delete_old: whether to delete the former volume from its backend; otherwise
+            :meth:`finish` deletes it later.
+        :returns: ``old`` as it was, ``volume`` as it is now, ``move``: the record of the former
+            volume (None: it was deleted), and ``checksum`` of the data (None: the volume was there
+            already).
+        :raises FailedPreconditionError: it is connected, or has snapshots, or the former volume of
+            an earlier move is not removed yet.
+        :raises DataLossError: the copy differs; the volume stays where it is.
         """
         owner, name = validate.name(owner, "owner"), validate.name(name)
         delete_old = validate.boolean(delete_old, "delete_old")
@@ -67,7 +69,7 @@ class Moves:
             left = next(iter(self.core.catalog.moves(owner=owner, name=name)), None)
             if old.backend == entry.name:
                 if left is not None and delete_old:
-                    self._remove_old(left)
+                    self.mover.remove_old(left)
                     left = None
                 return {"old": old.to_wire(), "volume": old.to_wire(), "move": left.to_wire() if left else None, "checksum": None}
             if left is not None:
@@ -80,10 +82,10 @@ class Moves:
             self.core.config.choose_backend(entry.name, kind)
             if kind is not None and kind.specs:
                 require(self.core.provider(entry.name), Capability.SPECS, entry.name, f"apply the specs of type {kind.name!r}")
-            volume, move, checksum = self._move(old, entry.name, kind)
+            volume, move, checksum = self.mover.move(old, entry.name, kind)
             log.warning("storage: volume %s of %s moved from %s to %s as %s", old.id, owner, old.backend, entry.name, volume.id)
             if delete_old:
-                self._remove_old(move)
+                self.mover.remove_old(move)
         return {
             "old": old.to_wire(),
             "volume": volume.to_wire(),
@@ -92,9 +94,9 @@ class Moves:
         }
 
     def finish(self, *, owner: Any, name: Any) -> dict[str, Any]:
-        """Delete what a move left on the backend that the volume came from.
+        """Delete the former volume of a move from the backend that it comes from.
 
-        :returns: ``removed``: the move whose old volume was deleted, None when there was none.
+        :returns: ``removed``: the move whose former volume was deleted, None when there was none.
         """
         owner, name = validate.name(owner, "owner"), validate.name(name)
         if not self.core.catalog.moves(owner=owner, name=name):
@@ -102,15 +104,26 @@ class Moves:
         with self.core.held(Caller(), "end of a move", (owner, name)):
             move = next((m for m in self.core.catalog.moves(owner=owner, name=name) if m.state != model.COPYING), None)
             if move is not None:
-                self._remove_old(move)
+                self.mover.remove_old(move)
         return {"removed": move.to_wire() if move else None}
 
-    # What a crash left half done, with the volume's lock held.
+
+class Mover:
+    """The steps of a move, with the volume's lock held.
+
+    :param consumer: returns the consumer that attaches volumes on this machine, with records of
+        its own.
+    """
+
+    def __init__(self, core: Core, consumer: Callable[[], Consumer]) -> None:
+        self.core = core
+        self._consumer = consumer
 
     def settle(self, volume: Volume, *, fenced: str | None = None) -> Volume:
-        """Undo a move that was cut off while it copied: the volume stays where it was.
+        """Undo a move that was interrupted while it copied: the volume stays where it was.
 
-        :param fenced: controller that cannot detach the volumes itself and, on the administrator's word, cannot write to them any more.
+        :param fenced: controller that cannot detach the volumes itself and, on the administrator's
+            word, cannot write to them any more.
         :raises FailedPreconditionError: another controller was moving it.
         """
         move = next((m for m in self.core.catalog.moves(source_id=volume.id) if m.state == model.COPYING), None)
@@ -125,18 +138,19 @@ class Moves:
         return self.core.catalog.update(volume, state=model.AVAILABLE)
 
     def recover(self, move: Move) -> None:
-        """Finish the removal, or undo the copying, of a move that was cut off."""
+        """Finish the removal, or undo the copying, of an interrupted move."""
         now = next(iter(self.core.catalog.moves(id=move.id)), None)
         if now is None:
             return
         if now.state == model.REMOVING:
-            self._remove_old(now)
+            self.remove_old(now)
         elif now.state == model.COPYING and (volume := self.core.catalog.volume_by_id(now.source_id)) is not None:
             self.settle(volume)
 
-    # Steps.
-
-    def _move(self, old: Volume, backend: str, kind: TypeEntry | None) -> tuple[Volume, Move, str]:
+    def move(self, old: Volume, backend: str, kind: TypeEntry | None) -> tuple[Volume, Move, str]:
+        """Copy a volume to another backend and switch to the copy; return the volume there, the
+        move, and the checksum.
+        """
         # Both must be up before anything is written.
         self.core.provider(old.backend)
         self.core.provider(backend)
@@ -170,25 +184,27 @@ class Moves:
             update=[
                 (old, {"id": move.target_id, "backend": backend, "size": size, "state": model.AVAILABLE}),
                 (move, {"state": model.MOVED}),
-                # A host that was cut off from it must still tidy up before it gets it again.
+                # A fenced host must still remove its stale device before it gets the volume again.
                 *((fence, {"volume_id": move.target_id}) for fence in self.core.catalog.fences(volume_id=old.id)),
-                # Its copies were made of it wherever it is, and are compared with it by its id.
-                *((copy, {"source": {**(copy.source or {}), "id": move.target_id}}) for copy in self._copies(old)),
+                # Its copies refer to it by its id, wherever it is.
+                *((copy, {"source": {**(copy.source or {}), "id": move.target_id}}) for copy in self._find_copies(old)),
             ]
         )
         return self.core.volume(old.owner, old.name), self.core.catalog.moves(id=move.id)[0], checksum
 
-    def _copies(self, volume: Volume) -> list[Volume]:
-        """Return the volumes that were made from a volume. While its lock is held, no more of them are made.
+    def _find_copies(self, volume: Volume) -> list[Volume]:
+        """Return the volumes that were made from a volume. While its lock is held, no more of them
+        are made.
 
-        No index has that, and the database looks at each row; beside the copying of a volume that is nothing.
+        No index has the source, so the database looks at each row; beside the copying of a volume
+        that is nothing.
         """
         from ..catalog.listing import find_copies
 
         return find_copies(self.core.catalog, volume.id)
 
     def _copy(self, consumer: Consumer, move: Move, kind: TypeEntry | None) -> tuple[int, str]:
-        """Make the copy and compare it; nothing is attached or mapped any more when this returns."""
+        """Make the copy and compare it; afterwards nothing is attached or mapped any more."""
         source, target = _ends(move)
         new = dataclasses.replace(target, extra_specs=kind.extra_specs, qos_specs=kind.qos_specs) if kind is not None else target
         size = self.core.provider(move.target_backend).create_volume(new)
@@ -211,7 +227,7 @@ class Moves:
         ).path
 
     def _let_go(self, move: Move, *, fenced: str | None = None) -> None:
-        """Detach and unmap both, whatever of that was done; of a controller that is fenced, only unmap them."""
+        """Detach and unmap both, as far as they are; of a fenced controller, only unmap them."""
         consumer = self._consumer()
         here = consumer.config.host == move.host
         if not here and fenced != move.host:
@@ -233,9 +249,11 @@ class Moves:
             log.warning(text, move.source_id, fenced)
 
     def _tidy(self, consumer: Consumer) -> None:
-        """Remove what this controller still has of moves that were undone elsewhere while it was fenced; nothing of it is written any more.
+        """Discard this controller's attachments of moves that were undone elsewhere while it was
+        fenced; nothing is written to them.
 
-        A move is recorded before anything is attached for it, and until all is detached: what belongs to none is left over.
+        A move is recorded before anything is attached for it, and until all is detached, so an
+        attachment without a move is a leftover.
         """
         kept, _ = consumer.attachments()
         running = {volume_id for move in self.core.catalog.moves(state=model.COPYING) for volume_id in (move.source_id, move.target_id)}
@@ -249,7 +267,8 @@ class Moves:
         self.core.provider(move.target_backend).delete_volume(_ends(move)[1])
         self.core.catalog.apply(update=[(volume, {"state": model.AVAILABLE})], remove=[move])
 
-    def _remove_old(self, move: Move) -> None:
+    def remove_old(self, move: Move) -> None:
+        """Delete the former volume of a move from the backend that it comes from."""
         move = self.core.catalog.update(move, state=model.REMOVING)
         try:
             self.core.provider(move.source_backend).delete_volume(_ends(move)[0])
@@ -268,5 +287,7 @@ def _ends(move: Move) -> tuple[ProviderVolume, ProviderVolume]:
 
 
 def _connection_id(move: Move, end: ProviderVolume) -> str:
-    """Return the id of the controller's connection to one of the two; the same after a crash."""
+    """Return the id of the controller's connection to one of the two volumes; the same after a
+    crash.
+    """
     return str(uuid.uuid5(uuid.UUID(move.id), end.id))

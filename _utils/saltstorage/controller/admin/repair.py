@@ -1,4 +1,4 @@
-"""Mends what a check finds, as far as that loses nothing that could be somebody's."""
+"""Mends the findings of a check, as far as nothing is lost that could belong to somebody."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ class Repair:
     def run(
         self, *, backend: Any = None, kinds: Any = None, remove: Any = None, fenced: Any = None, apply: Any = False
     ) -> list[dict[str, Any]]:
-        """Mend what is half done, and remove what is named.
+        """Settle interrupted work, and remove the named findings.
 
         :param backend: only on this backend; default on all.
         :param kinds: only these kinds of findings; default all.
         :param remove: ids of findings that are removed only when named, such as orphans.
-        :param fenced: controller that is gone for good and cannot write any more, see :meth:`.Moves.settle`.
-        :param apply: False only tells what would be done.
-        :returns: the findings that are mended, each with ``done`` (False in a dry run) and perhaps ``error`` and ``code``.
+        :param fenced: controller that is gone for good and cannot write any more, see
+            :meth:`.Mover.settle`.
+        :param apply: False only tells the repairs that would be made.
+        :returns: the mended findings, each with ``done`` (False in a dry run) and perhaps
+            ``error`` and ``code``.
         :raises InvalidArgumentError: an id in ``remove`` is that of no such finding.
         """
         apply = validate.boolean(apply, "apply")
@@ -66,14 +68,14 @@ class Repair:
                 self.core.catalog.apply(remove=self.core.catalog.fences(id=finding.id))
             else:
                 self._settle(finding, fenced)
-        except Exception as error:  # one that fails must not keep the others from being mended
+        except Exception as error:  # One failure must not keep the others from being mended.
             told = error if isinstance(error, StorageError) else as_storage_error(error, f"repair of {finding.what} {finding.id}")
             return {"done": False, "error": str(told), "code": told.code}
         log.warning("storage: repair: %s %s: %s", finding.what, finding.id, finding.repair)
         return {"done": True}
 
     def _settle(self, finding: Finding, fenced: str | None) -> None:
-        """Do what the next start of the engine would do."""
+        """Settle as the next start of the engine would."""
         name = finding.name
         if finding.what == "snapshot":
             snapshot = self.core.catalog.snapshot(finding.owner, finding.name)
@@ -85,18 +87,18 @@ class Repair:
                 self.recovery.settle_snapshot(finding.owner, finding.name, held=name)
             elif finding.what == "move":
                 for move in self.core.catalog.moves(source_id=finding.id, state=model.REMOVING):
-                    self.recovery.moves.recover(move)
+                    self.recovery.mover.recover(move)
             elif (volume := self.core.catalog.volume(finding.owner, name)) is not None:
                 connection = self.core.catalog.connection(volume.id, finding.host) if finding.host else None
                 if connection is not None:
                     self.recovery.settle_connection(volume, connection)
                 elif finding.what == "volume" and volume.state == model.MIGRATING:
-                    self.recovery.moves.settle(volume, fenced=fenced)
+                    self.recovery.mover.settle(volume, fenced=fenced)
                 elif finding.what == "volume":
                     self.recovery.settle_volume(volume)
 
     def _delete_orphan(self, finding: Finding) -> None:
-        # An adoption's lock, so that nobody takes over what is being deleted.
+        # An adoption's lock, so that nobody takes over the orphan meanwhile.
         with self.core.locks.held(reference_key(finding.backend, finding.reference), why=f"deletion of the orphan {finding.id}"):
             if not any(f.id == finding.id for f in self.check.findings(backend=finding.backend, kinds="orphan")):
                 raise AbortedError(f"{finding.what} {finding.id} is no orphan any more")
@@ -114,7 +116,7 @@ class Repair:
             if volume is None or volume.id != finding.id:
                 raise AbortedError(f"volume {finding.id} was changed meanwhile")
             self.recovery.volumes.check_unused(volume)
-            # Not deleted, in case that the backend did not tell all.
+            # Not deleted, in case the backend's list was not complete.
             self.core.provider(volume.backend).unmanage_volume(as_provider_volume(volume))
             self.core.catalog.remove(volume)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from dataclasses import dataclass
@@ -46,8 +47,9 @@ _NONE = ""
 class Journal:
     """The journal in the catalog, for one engine.
 
-    The engine holds a lock for as long as it lives. So another engine (after a crash, or of
-    another master) can tell a running request from a request that died with its engine.
+    The engine holds a lock from :meth:`open` for as long as it lives. So another engine (after a
+    crash, or of another master) can tell a running request from a request that died with its
+    engine.
 
     :param max_age: oldest request that is accepted, seconds. For as long after its start, this
         engine also resumes older requests that died with another engine: their minions may still
@@ -61,12 +63,15 @@ class Journal:
         self._max_age = max_age
         self._started = time.monotonic()
         self.instance = uuid.uuid4().hex
-        self._alive = locks.held(instance_key(self.instance), why="the engine")
-        self._alive.__enter__()
+        self._life = contextlib.ExitStack()
+
+    def open(self) -> None:
+        """Begin the engine's life in the journal."""
+        self._life.enter_context(self._locks.held(instance_key(self.instance), why="the engine"))
 
     def close(self) -> None:
-        """End the engine's life in the journal: its running requests count as died."""
-        self._alive.__exit__(None, None, None)
+        """End the engine's life in the journal, if it began: its running requests count as died."""
+        self._life.close()
 
     def begin(self, request_id: str, minion: str, digest: str, op: str, signed: float) -> JournalEntry:
         """Record a request, unless it is known, and return its entry.

@@ -105,7 +105,7 @@ def find_copies(catalog: Catalog, volume_id: str) -> list[Volume]:
 
 
 def build_query(wanted: Filter, owners: list[str] | None) -> Select[Any]:
-    """Return the query for the volumes that a filter lets through."""
+    """Return the statement that finds the volumes of a filter, perhaps of some owners only."""
     from sqlalchemy import and_, select
 
     table = schema.volumes.c

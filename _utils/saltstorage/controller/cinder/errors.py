@@ -33,11 +33,10 @@ def map_errors(doing: str, *, default: type[errors.StorageError] = errors.Intern
     :param default: the class for an exception that says no more than that the backend failed.
 
     >>> with map_errors("create volume 1c2f"):
-    ...     raise TypeError("no such thing")
+    ...     raise TypeError("no")
     Traceback (most recent call last):
     ...
-    saltstorage.errors.InternalError: INTERNAL: could not create volume 1c2f: TypeError: no such
-    thing
+    saltstorage.errors.InternalError: INTERNAL: could not create volume 1c2f: TypeError: no
     """
     try:
         yield

@@ -1,1 +1,1 @@
-"""What minions ask for: volumes, snapshots, connections."""
+"""The operations that minions ask for: volumes, snapshots, connections."""

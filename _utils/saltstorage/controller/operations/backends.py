@@ -17,15 +17,17 @@ from ..catalog.catalog import Catalog
 
 log = logging.getLogger(__name__)
 
-#: How long a caller waits for a backend that is being loaded, seconds. Arrays with many LUNs take minutes.
+#: How long a caller waits for a backend that is being loaded, seconds. Arrays with many LUNs take
+#: minutes.
 LOAD_TIMEOUT = 120
-#: The same in an engine, counted from its start: enough for an ordinary driver, so that a request right after a restart succeeds.
-#: Later, requests are refused at once while the backend is not up; the minion tries again.
+#: The same in an engine, counted from its start: enough for an ordinary driver, so that a request
+#: right after a restart succeeds. Later, requests are refused at once while the backend is not
+#: up; the minion tries again.
 WATCHED_LOAD_TIMEOUT = 10
 
 
 class Backend:
-    """One backend and whether it is up."""
+    """One backend, loaded or down."""
 
     def __init__(self, entry: BackendEntry, make: Callable[[BackendEntry], Provider], retry_interval: float) -> None:
         self.entry = entry
@@ -34,35 +36,42 @@ class Backend:
         self._lock = threading.Lock()
         self._provider: Provider | None = None
         self._tried = 0.0
-        #: Until when callers wait for the first load, by the monotonic clock; None when callers load the backend themselves.
+        #: End of the time in which callers wait for the first load, by the monotonic clock; None:
+        #: callers load the backend themselves.
         self._patience: float | None = None
         self._first_load_ended = threading.Event()
         self.error: StorageError | None = None
 
     def provider(self) -> Provider:
-        """Return the loaded provider; unless it is watched, load it first when that was not done or failed some time ago.
+        """Return the provider. A backend that is not watched is loaded first, if that was not
+        done or failed some time ago.
 
-        :raises StorageError: it cannot be loaded; the same error is raised without a new try until ``retry_interval`` has passed.
+        :raises StorageError: it cannot be loaded; the same error is raised without a new try
+            until ``retry_interval`` has passed.
         :raises UnavailableError: it is still being loaded.
         """
         if (provider := self.loaded()) is not None:
             return provider
         if self._patience is None:
             return self.load()
-        # Whoever watches it loads it. A worker that waited for that would be missing to the other backends.
+        # Only the watcher loads a backend; a worker waiting for it would be unavailable to the
+        # other backends.
         self._first_load_ended.wait(max(0.0, self._patience - time.monotonic()))
         if (provider := self.loaded()) is not None:
             return provider
         if self.error is not None:
-            raise _again(self.error)
+            raise _copy(self.error)
         raise self._still_loading()
 
-    def watched(self, patience: float) -> None:
-        """Have callers wait ``patience`` seconds from now on at most, since somebody else calls :meth:`load`."""
+    def leave_to_watcher(self, patience: float) -> None:
+        """Have callers wait for ``patience`` seconds from now on at most: a watcher calls
+        :meth:`load`.
+        """
         self._patience = time.monotonic() + patience
 
     def load(self) -> Provider:
-        """Return the provider, loading it when that was not done or failed some time ago; wait for as long as that takes.
+        """Return the provider, after loading it if that was not done or failed some time ago;
+        wait for as long as that takes.
 
         :raises StorageError: as :meth:`provider`.
         """
@@ -71,7 +80,7 @@ class Backend:
         try:
             if self._provider is None:
                 if self.error is not None and time.monotonic() - self._tried < self._retry_interval:
-                    raise _again(self.error)
+                    raise _copy(self.error)
                 self._provider = self._load()
             return self._provider
         finally:
@@ -79,7 +88,7 @@ class Backend:
             self._lock.release()
 
     def loaded(self) -> Provider | None:
-        """Return the provider when it is loaded, else None; never loads."""
+        """Return the provider if it is loaded, else None."""
         return self._provider
 
     def _load(self) -> Provider:
@@ -87,7 +96,8 @@ class Backend:
             provider = self._make(self.entry)
             provider.load()
         except StorageError as error:
-            # What the user asked for was right; a wrong option of the backend is a fault of the controller.
+            # The user's request was right; a wrong option of the backend is a fault of the
+            # controller.
             cls = FailedPreconditionError if isinstance(error, InvalidArgumentError) else type(error)
             failure: StorageError = cls(f"backend {self.entry.name!r} is down: {error.message}")
         except Exception as error:
@@ -99,14 +109,16 @@ class Backend:
         self.error = failure
         self._tried = time.monotonic()
         log.error("storage: %s", failure)
-        raise _again(failure)
+        raise _copy(failure)
 
     def _still_loading(self) -> UnavailableError:
         return UnavailableError(f"backend {self.entry.name!r} is still being loaded; try again later")
 
 
-def _again(error: StorageError) -> StorageError:
-    """Return a copy to raise: an exception grows by a traceback each time it is raised, and must not be shared by threads."""
+def _copy(error: StorageError) -> StorageError:
+    """Return a copy to raise: an exception grows by a traceback each time it is raised, and must
+    not be shared by threads.
+    """
     return type(error)(error.message, field=error.field, details=error.details)
 
 
@@ -130,7 +142,8 @@ class Backends(Mapping[str, Backend]):
     def provider(self, name: str) -> Provider:
         """Return the loaded provider of a backend.
 
-        :raises FailedPreconditionError: the backend is not configured any more, although a volume is on it.
+        :raises FailedPreconditionError: the backend is not configured any more, although a volume
+            is on it.
         :raises StorageError: as :meth:`Backend.provider`.
         """
         backend = self._backends.get(name)
@@ -141,21 +154,26 @@ class Backends(Mapping[str, Backend]):
     def watch(
         self, when_up: Callable[[str], bool], restore: Callable[[str], bool], stop: threading.Event, patience: float | None = None
     ) -> list[threading.Thread]:
-        """Load every backend in a thread of its own, try again while it is down, and record its state in the catalog.
+        """Load every backend in a thread of its own, try again while it is down, and record its
+        state in the catalog.
 
-        From now on, callers of :meth:`provider` load nothing themselves, and wait for a load only a short time.
+        From now on, callers of :meth:`provider` load nothing themselves, and wait for a load only
+        a short time.
 
-        :param when_up: called with the backend's name once it is up, and when it has lost exports; returns whether one is not restored.
-        :param restore: called with the name as long as one is not, every ``retry_interval`` seconds; returns the same.
+        :param when_up: called with the backend's name once it is up, and when it has lost
+            exports; returns whether an export is not restored yet.
+        :param restore: called with the name every ``retry_interval`` seconds, as long as an
+            export is not restored; returns the same.
         :param stop: set to end the threads.
-        :param patience: until how many seconds from now they wait for a load; default :data:`WATCHED_LOAD_TIMEOUT`.
+        :param patience: seconds from now in which callers wait for a load; default
+            :data:`WATCHED_LOAD_TIMEOUT`.
         """
         threads = [
             threading.Thread(target=self._watch, args=(backend, when_up, restore, stop), name=f"storage-{name}", daemon=True)
             for name, backend in self._backends.items()
         ]
         for backend in self._backends.values():
-            backend.watched(WATCHED_LOAD_TIMEOUT if patience is None else patience)
+            backend.leave_to_watcher(WATCHED_LOAD_TIMEOUT if patience is None else patience)
         for thread in threads:
             thread.start()
         return threads
@@ -170,7 +188,8 @@ class Backends(Mapping[str, Backend]):
     def _watch(self, backend: Backend, when_up: Callable[[str], bool], restore: Callable[[str], bool], stop: threading.Event) -> None:
         name = backend.entry.name
         while not stop.is_set():
-            # The thread lives on whatever fails, such as the catalog's database: nobody else would load the backend.
+            # The thread survives every fault, such as a lost database of the catalog: nothing
+            # else would load the backend.
             try:
                 provider = backend.load()
             except StorageError as error:
@@ -197,11 +216,12 @@ class Backends(Mapping[str, Backend]):
         *,
         unrestored: bool,
     ) -> None:
-        """Recover again when exports are lost, as after a restart of the target daemon alone; restore what could not be restored.
+        """Recover again when exports are lost, as after a restart of the target daemon alone;
+        restore exports that are left.
 
-        Ends when the backend looks after its exports itself and none is left to restore.
+        The watch ends when the backend looks after its exports itself and none is left to restore.
         """
-        # What was logged since all was well, so that it is not logged at each try.
+        # The messages that were logged since all was well, so that they are not logged at each try.
         told_of_loss, told = False, ""
         while not stop.is_set():
             try:

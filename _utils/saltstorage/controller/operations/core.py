@@ -1,4 +1,6 @@
-"""What the controller's operations share: the configuration, catalog, locks and backends, and who may do what."""
+"""The parts that the controller's operations share: configuration, catalog, locks and backends,
+and the rights of a caller.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,15 @@ from .backends import Backends
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a minion, as its signature proved, or None for whoever may run runners on the master."""
+    """The caller of an operation: a minion, as its signature proved, or None for the
+    administrator, who runs runners on the master.
+    """
 
     minion: str | None = None
 
     @property
     def admin(self) -> bool:
-        """Whether this is the administrator on the master."""
+        """Whether the caller is the administrator on the master."""
         return self.minion is None
 
     def __str__(self) -> str:
@@ -38,26 +42,26 @@ class Caller:
 
 @dataclass(frozen=True)
 class Core:
-    """One controller's parts."""
+    """The parts of one controller."""
 
     config: ControllerConfig
     catalog: Catalog
     locks: Locks
     backends: Backends
 
-    # Who.
-
     def rule(self, caller: Caller) -> Rule:
-        """Return what the policy lets the caller do; everything, for the administrator."""
+        """Return the policy's rule for the caller; the administrator may do everything."""
         return Rule(shared=("*",)) if caller.minion is None else self.config.policy.rule(caller.minion)
 
     def owner(self, caller: Caller, owner: str | None, name: str, *, change: bool, release: bool = False) -> str:
-        """Return the owner of the volume that the caller means, after checking that it may.
+        """Return the owner of the volume that the caller means, after checking the caller's rights.
 
         :param owner: as written; None means the caller itself.
         :param change: the volume itself is changed or deleted, not only connected.
-        :param release: the caller only gives up what it has, which no policy forbids: one that changed must not keep volumes mapped.
-        :raises PermissionDeniedError: it belongs to another minion, or is shared and the policy does not allow this.
+        :param release: the caller only gives up a connection, which no policy forbids: a change
+            of the policy must not keep volumes mapped.
+        :raises PermissionDeniedError: the volume belongs to another minion, or is shared and the
+            policy does not allow this.
         """
         rule = Rule() if release else self.rule(caller)
         if owner is None:
@@ -78,12 +82,10 @@ class Core:
             )
         return validate.SHARED_OWNER
 
-    # What.
-
     def volume(self, owner: str, name: str) -> Volume:
         """Return a volume of the catalog.
 
-        :raises NotFoundError: there is none.
+        :raises NotFoundError: there is no such volume.
         """
         found = self.catalog.volume(owner, name)
         if found is None:
@@ -108,10 +110,11 @@ def require(provider: Provider, capability: Capability, backend: str, doing: str
 
 
 def refuse_renamed(held: str, volume: str) -> None:
-    """Refuse to go on under the lock of a name that is not the volume's any more: somebody else may hold the right one.
+    """Refuse to go on under the lock of a name that the volume has no more: another caller may
+    hold the right lock.
 
-    :param held: name whose lock is held, which was looked up before.
-    :param volume: the volume's name, looked up since.
+    :param held: the volume's name when its lock was taken.
+    :param volume: the volume's name, looked up under that lock.
     :raises AbortedError: they differ.
     """
     if volume != held:
@@ -124,7 +127,7 @@ def new_id() -> str:
 
 
 def as_provider_volume(volume: Volume, kind: TypeEntry | None = None) -> ProviderVolume:
-    """Return what a provider needs to know of a volume.
+    """Return a volume as providers take it.
 
     :param kind: its type, for a volume that is to be created.
     """
@@ -133,14 +136,15 @@ def as_provider_volume(volume: Volume, kind: TypeEntry | None = None) -> Provide
 
 
 def as_provider_snapshot(snapshot: Snapshot) -> ProviderSnapshot:
-    """Return what a provider needs to know of a snapshot."""
+    """Return a snapshot as providers take it."""
     return ProviderSnapshot(id=snapshot.id, volume_id=snapshot.volume_id, size=snapshot.size, name=snapshot.name)
 
 
 def plain_connector(value: Any, field: str = "connector") -> Mapping[str, Any]:
     """Return a host's description of itself, when it has the form of os-brick's properties.
 
-    :raises InvalidArgumentError: it is no mapping of short plain values; drivers put these into commands.
+    :raises InvalidArgumentError: it is no mapping of short plain values; drivers put these into
+        commands.
     """
     given = validate.mapping(value, field)
     if len(given) > 64:

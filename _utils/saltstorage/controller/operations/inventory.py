@@ -1,4 +1,6 @@
-"""What a minion may see, for its state runs: in pages, since the size of an answer is limited and what a minion owns is not."""
+"""The inventory of a minion, for its state runs: in pages, since the size of an answer is limited
+and the number of volumes is not.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from ..access.policy import Rule
 from ..catalog import paging
 from .core import Caller, Core
 
-#: Most bytes of records in a page, as JSON. What else is in the answer must fit below :data:`saltstorage.bus.envelope.MAX_REPLY` too.
+#: Most bytes of records in a page, as JSON. The rest of the answer must fit below
+#: :data:`saltstorage.bus.envelope.MAX_REPLY` too.
 PAGE = 384 * 1024
 
 
@@ -24,10 +27,11 @@ PAGE = 384 * 1024
 class _Part:
     """Records of one kind and one owner or host.
 
-    :ivar key: where they are in the answer.
+    :ivar key: their key in the answer.
     :ivar cls: their kind.
     :ivar where: columns and their values.
-    :ivar shared: tells of which volumes, by their names; None: of all.
+    :ivar shared: the rule that says which shared volumes the minion sees; None: the records are
+        not of shared volumes.
     """
 
     key: str
@@ -37,10 +41,11 @@ class _Part:
 
 
 def page(core: Core, caller: Caller, after: Any) -> dict[str, Any]:
-    """Return one page of what a minion may see; see :meth:`saltstorage.controller.service.Service.inventory`.
+    """Return one page of a minion's inventory; see
+    :meth:`saltstorage.controller.service.Service.inventory`.
 
     :param after: ``more`` of the page before; None for the first.
-    :raises InvalidArgumentError: ``after`` is not such a thing.
+    :raises InvalidArgumentError: ``after`` comes from no page.
     """
     rule = core.rule(caller)
     minion = caller.minion or ""
@@ -57,7 +62,7 @@ def page(core: Core, caller: Caller, after: Any) -> dict[str, Any]:
     last, left = after, PAGE
     for key, wire, place in _records(core, parts, *_place(parts, after)):
         size = len(json.dumps(wire, ensure_ascii=False).encode()) + 1
-        # One at least, so that the pages come to an end.
+        # A page has one record at least, so that the pages come to an end.
         if size > left and left < PAGE:
             more = last
             break
@@ -67,7 +72,7 @@ def page(core: Core, caller: Caller, after: Any) -> dict[str, Any]:
     names = [n for n in core.config.backends if rule.may_use(n)]
     return {
         **found,
-        "backends": {n: _shown(states.get(n)) for n in names},
+        "backends": {n: _show_backend(states.get(n)) for n in names},
         "default_backend": core.config.default_backend,
         "types": {n: {"backend": t.backend} for n, t in core.config.types.items() if rule.may_have(n)},
         "retain": rule.may_retain,
@@ -76,15 +81,17 @@ def page(core: Core, caller: Caller, after: Any) -> dict[str, Any]:
     }
 
 
-def _shown(state: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what minions are told of a backend."""
+def _show_backend(state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a backend as minions see it."""
     if state is None:
         return {"state": "unknown", "retains": None}
     return {"state": state["state"], "retains": Capability.MANAGE in state["capabilities"] if state["state"] == "up" else None}
 
 
 def _records(core: Core, parts: list[_Part], start: int, after: list[str]) -> Iterator[tuple[str, Any, list[Any]]]:
-    """Yield where each record is in the answer, its plain data, and its place, for ``after`` of the next page."""
+    """Yield each record as its key in the answer, its plain data, and its place, for ``after`` of
+    the next page.
+    """
     for number, part in enumerate(parts):
         if number < start:
             continue
@@ -99,7 +106,8 @@ def _records(core: Core, parts: list[_Part], start: int, after: list[str]) -> It
 def _place(parts: list[_Part], after: Any) -> tuple[int, list[str]]:
     """Return the number of the part, and the place in it, after which a page begins.
 
-    Which records are seen is decided by the parts alone, so that no place, made up or not, shows what is another minion's.
+    The parts alone decide which records are seen, so that no place, made up or not, shows another
+    minion's records.
     """
     if after is None:
         return 0, []
@@ -108,7 +116,7 @@ def _place(parts: list[_Part], after: Any) -> tuple[int, list[str]]:
         keys = paging.place_keys(parts[number].cls, parts[number].where)
         if len(place) == len(keys) and all(isinstance(key, str) and _is_text(key) for key in place):
             return number, place
-    raise InvalidArgumentError("after must be what the page before has in more", field="after")
+    raise InvalidArgumentError("after must be the value of more in the page before", field="after")
 
 
 def _volume_name(record: Record) -> str:

@@ -1,7 +1,9 @@
-"""Setting a volume back to a snapshot, so that a crash at any point leaves the one content or the other in sight.
+"""Setting a volume back to a snapshot. After a crash at any point, only the one content or the
+other can be seen.
 
-Snapshot and volume are marked ``reverting`` before the backend is asked. Half of the work may be done then, so the volume cannot be
-used until a repetition has succeeded: the next start's, or the next request's.
+Snapshot and volume are marked ``reverting`` before the backend is asked. A crash may leave half
+of the work done, so the volume cannot be used until a repetition has succeeded, at the next start
+or with the next request.
 """
 
 from __future__ import annotations
@@ -27,23 +29,25 @@ class Reverts:
         self.volumes = volumes
 
     def revert(self, caller: Caller, *, name: str, confirm: bool = False, owner: str | None = None) -> dict[str, Any]:
-        """Set a volume that no host is connected to back to its latest snapshot. What was written since is lost.
+        """Set a volume that no host is connected to back to its latest snapshot. All data written
+        since is lost.
 
         :param name: name of the snapshot.
-        :param confirm: True, to say that it may be lost.
+        :param confirm: True confirms that the data may be lost.
         :returns: ``volume`` and ``snapshot`` as they are now.
-        :raises FailedPreconditionError: it is not confirmed, the volume is connected or has grown since, or there are later snapshots.
+        :raises FailedPreconditionError: the loss is not confirmed, the volume is connected or has
+            grown since, or there are later snapshots.
         :raises UnimplementedError: the backend cannot do this.
         """
         owner = self.core.owner(caller, owner, name, change=True)
-        snapshot, volume = self._found(owner, name)
+        snapshot, volume = self._find(owner, name)
         if not confirm:
             raise FailedPreconditionError(
                 f"everything written to volume {volume.name!r} since {name!r} was taken would be lost; if it may be, say confirm=True",
                 field="confirm",
             )
         with self.core.held(caller, "return to a snapshot", (owner, volume.name)):
-            held, (snapshot, volume) = volume.name, self._found(owner, name)
+            held, (snapshot, volume) = volume.name, self._find(owner, name)
             refuse_renamed(held, volume.name)
             if volume.state != model.REVERTING:
                 volume = self.volumes.usable(owner, volume.name)
@@ -56,15 +60,15 @@ class Reverts:
         return {"volume": volume.to_wire(), "snapshot": snapshot.to_wire()}
 
     def settle(self, snapshot: Snapshot) -> None:
-        """Finish what a crash left of setting a volume back to ``snapshot``, with the volume's lock held."""
+        """Finish a return to ``snapshot`` that a crash cut off, with the volume's lock held."""
         volume = self.core.catalog.volume_by_id(snapshot.volume_id)
         if volume is not None and volume.state == model.REVERTING:
             self._revert(snapshot, volume)
         else:
-            # The volume is marked after its snapshot, and the mark is taken back before that of the snapshot.
+            # The volume gets its mark after the snapshot, and loses it before the snapshot does.
             self.core.catalog.update(snapshot, state=model.AVAILABLE)
 
-    def _found(self, owner: str, name: str) -> tuple[Snapshot, Volume]:
+    def _find(self, owner: str, name: str) -> tuple[Snapshot, Volume]:
         snapshot = self.core.catalog.snapshot(owner, name)
         volume = self.core.catalog.volume_by_id(snapshot.volume_id) if snapshot else None
         if snapshot is None or volume is None:
@@ -73,11 +77,12 @@ class Reverts:
 
     def _check(self, snapshot: Snapshot, volume: Volume) -> None:
         require(self.core.provider(volume.backend), Capability.REVERT, volume.backend, "set volumes back to a snapshot")
-        # Where the volume is usable, a snapshot that is marked is one whose return is done, or was not begun.
+        # The volume is usable here, so a marked snapshot's return is done, or was not begun.
         if snapshot.state not in (model.AVAILABLE, model.REVERTING):
             raise FailedPreconditionError(f"snapshot {snapshot.name!r} is {snapshot.state}")
         if snapshot.size != volume.size:
-            # As Cinder has it: some arrays give the volume the snapshot's size then, and some refuse half way.
+            # Cinder's rule: some arrays give the volume the snapshot's size then, and some refuse
+            # half way.
             raise FailedPreconditionError(
                 f"volume {volume.name!r} has {volume.size} GiB by now, and had {snapshot.size} when {snapshot.name!r} was taken, so it"
                 f" cannot be set back to that; make a new one with source: {{snapshot: {snapshot.name}}} and size: {volume.size}GiB"
@@ -85,7 +90,7 @@ class Reverts:
         hosts = [c.host for c in self.core.catalog.connections(volume_id=volume.id)]
         if hosts:
             raise FailedPreconditionError(f"volume {volume.name!r} is connected to {', '.join(hosts)}; disconnect it there first")
-        # As Cinder has it: on many arrays, going back further destroys what was taken since.
+        # Cinder's rule: on many arrays, a return to an older snapshot destroys the later snapshots.
         later = [s.name for s in self.core.catalog.snapshots(volume_id=volume.id) if s.created > snapshot.created]
         if later:
             names = ", ".join(map(repr, later))

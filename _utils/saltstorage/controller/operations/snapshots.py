@@ -25,9 +25,11 @@ class Snapshots:
         self.volumes = volumes
 
     def ready(self, caller: Caller, *, volume: str, owner: str | None = None) -> dict[str, Any]:
-        """Wait until the backend of a volume is loaded, and check that it can take snapshots; for who holds writers up meanwhile.
+        """Wait until the backend of a volume is loaded, and check that it can take snapshots. A
+        caller that is going to hold up writers asks this first.
 
-        :returns: ``backend``; ``time``: now, seconds since the epoch, by the clock that ``until`` of :meth:`create` counts by.
+        :returns: ``backend``; ``time``: now, seconds since the epoch, by the same clock as
+            ``until`` of :meth:`create`.
         """
         found = self.core.volume(self.core.owner(caller, owner, volume, change=True), volume)
         require(self.core.provider(found.backend), Capability.SNAPSHOT, found.backend, "take snapshots")
@@ -46,11 +48,13 @@ class Snapshots:
     ) -> dict[str, Any]:
         """Make sure that a snapshot of a volume exists.
 
-        :param frozen: the caller holds the volume's file systems still, and will say with :meth:`mark_frozen` that it did so until the
-            end. One that was never confirmed so is taken anew.
-        :param until: when the caller holds them no more, seconds since the epoch, see :meth:`ready`: one that is taken later is not kept,
-            since nobody waits for it, or could confirm it.
-        :param series: the series that it is taken for.
+        :param frozen: the caller holds the volume's file systems still, and will confirm with
+            :meth:`mark_frozen` that it did so until the end. A snapshot that was never confirmed
+            is taken anew.
+        :param until: time at which the caller lets writers go on, seconds since the epoch, see
+            :meth:`ready`. A later snapshot is not kept, since the caller no longer waits for it
+            and cannot confirm it.
+        :param series: name of the series that it belongs to.
         :returns: ``snapshot`` as it is now; ``old`` as it was before, None when it was taken.
         :raises DeadlineExceededError: it was not taken before ``until``.
         """
@@ -105,13 +109,13 @@ class Snapshots:
     def mark_frozen(self, caller: Caller, *, name: str, id: str, owner: str | None = None) -> dict[str, Any]:
         """Record that the file systems were held still until a snapshot was taken.
 
-        :param id: the snapshot that was taken; another one of the name may have been taken since.
+        :param id: id of that snapshot; another snapshot of the name may have been taken since.
         :returns: ``snapshot`` as it is now.
         """
         owner = self.core.owner(caller, owner, name, change=True)
-        held = self._found(owner, name)
+        held = self._find(owner, name)
         with self.core.held(caller, "confirmation of a snapshot", (owner, held.volume)):
-            found = self._found(owner, name)
+            found = self._find(owner, name)
             refuse_renamed(held.volume, found.volume)
             if found.id != id or found.state != model.AVAILABLE:
                 raise FailedPreconditionError(f"snapshot {name!r} was taken anew, or is being deleted, meanwhile; apply again")
@@ -122,7 +126,8 @@ class Snapshots:
     def delete(self, caller: Caller, *, name: str, owner: str | None = None) -> dict[str, Any]:
         """Delete a snapshot.
 
-        :returns: ``old``: the snapshot as it was, None when there was none; ``record_only``: the backend had it no more.
+        :returns: ``old``: the snapshot as it was, None when there was none; ``record_only``: the
+            backend no longer had it.
         """
         owner = self.core.owner(caller, owner, name, change=True)
         held = self.core.catalog.snapshot(owner, name)
@@ -137,7 +142,9 @@ class Snapshots:
         return {"old": found.to_wire(), "record_only": not existed}
 
     def remove(self, snapshot: Snapshot) -> bool:
-        """Delete a snapshot from its backend and then from the catalog, with its volume's lock held."""
+        """Delete a snapshot from its backend and then from the catalog, with its volume's lock
+        held.
+        """
         if snapshot.state == model.REVERTING:
             raise FailedPreconditionError(f"volume {snapshot.volume!r} is being set back to {snapshot.name!r}; that must end first")
         provider = self.core.provider(snapshot.backend)
@@ -154,14 +161,16 @@ class Snapshots:
         self.core.catalog.remove(snapshot)
         return existed
 
-    def _found(self, owner: str, name: str) -> Snapshot:
+    def _find(self, owner: str, name: str) -> Snapshot:
         found = self.core.catalog.snapshot(owner, name)
         if found is None:
             raise NotFoundError(f"there is no snapshot {name!r} of {owner}", field="name")
         return found
 
     def _with_dependants(self, snapshot: Snapshot, error: FailedPreconditionError) -> FailedPreconditionError:
-        """Return the refusal of a backend with the volumes that were made of the snapshot: on some, those depend on it."""
+        """Return the refusal of a backend with the names of the volumes made of the snapshot: on
+        some backends they depend on it.
+        """
         from ..catalog.paging import each
 
         owned = (volume for volume, _ in each(self.core.catalog, Volume, owner=snapshot.owner))

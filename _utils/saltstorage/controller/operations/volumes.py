@@ -11,27 +11,31 @@ from ... import model
 from ...errors import AbortedError, FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
 from ...model import Snapshot, Volume
 from ...providers.base import Capability, ProviderSnapshot, ProviderVolume
-from ...rules import refuse_protected, retains
+from ...rules import refuse_different, refuse_protected, refuse_smaller, retains
 from ...spec import ATTRIBUTES, VolumeSpec, differing
 from ..access.config import TypeEntry
 from ..access.locks import owner_key
 from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
+from .releases import Releases
 
 log = logging.getLogger(__name__)
 
 
 class Volumes:
-    """Creating, growing and deleting volumes."""
+    """Creating, growing and deleting volumes.
 
-    def __init__(self, core: Core) -> None:
+    :param settlers: for each state that an operation of the administrator gives a volume: a
+        function that settles the volume after a crash, and returns it, or None when it is gone.
+    """
+
+    def __init__(self, core: Core, releases: Releases, settlers: Mapping[str, Callable[[Volume], Volume | None]]) -> None:
         self.core = core
-        #: How to settle a volume whose administrator's operation was cut off, by its state; None: it is gone.
-        self.settlers: dict[str, Callable[[Volume], Volume | None]] = {}
-        #: Lets go of a volume; see :meth:`.Adoption.release`.
-        self.release: Callable[[Volume], dict[str, Any]]
+        self.releases = releases
+        self.settlers = {model.RELEASING: releases.settle, **settlers}
 
     def create(self, caller: Caller, *, name: str, spec: VolumeSpec, owner: str | None = None) -> dict[str, Any]:
-        """Make sure that a volume exists, is at least as large as asked, and has the attributes that are given.
+        """Make sure that a volume exists, is at least as large as asked, and has the attributes
+        that are given.
 
         :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
         """
@@ -43,20 +47,21 @@ class Volumes:
         return {"volume": volume.to_wire(), "old": old.to_wire() if old else None}
 
     def extend(self, caller: Caller, *, name: str, size: int, owner: str | None = None) -> dict[str, Any]:
-        """Grow a volume; one that is that large already is left alone.
+        """Grow a volume; a volume that has the size already is left alone.
 
-        :returns: ``volume`` as it is now, ``old`` as it was before, and ``behind``: the hosts that have not followed it yet.
+        :returns: ``volume`` as it is now, ``old`` as it was before, and ``behind``: the hosts
+            with unreported growth.
         """
         owner = self.core.owner(caller, owner, name, change=True)
         with self.core.held(caller, "extension", (owner, name)):
-            old = volume = self._recovered(self.core.volume(owner, name))
+            old = volume = self._recover(self.core.volume(owner, name))
             if volume.size < size:
                 volume = self._grow(caller, volume, size)
             behind = [c.host for c in self.core.catalog.connections(volume_id=volume.id) if c.behind(volume)]
         return {"volume": volume.to_wire(), "old": old.to_wire(), "behind": behind}
 
     def update(self, caller: Caller, *, name: str, attributes: Mapping[str, Any], owner: str | None = None) -> dict[str, Any]:
-        """Change attributes of a volume; those that are not given stay as they are.
+        """Change attributes of a volume; the others stay as they are.
 
         :param attributes: checked values by name; see :func:`saltstorage.spec.decode_attributes`.
         :returns: ``volume`` as it is now, and ``old`` as it was before.
@@ -71,50 +76,56 @@ class Volumes:
         return {"volume": volume.to_wire(), "old": old.to_wire()}
 
     def delete(self, caller: Caller, *, name: str, retain: bool | None = None, owner: str | None = None) -> dict[str, Any]:
-        """Delete a volume that no host is connected to, that has no snapshots and that is not protected; or only let go of it.
+        """Delete a volume that no host is connected to, that has no snapshots and that is not
+        protected; or only let go of it.
 
-        :param retain: leave its data on the backend, and only forget it; None: what is recorded of the volume.
-        :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the backend had it no more; ``retained``: None,
-            or ``array_name`` and ``take_over`` of what stays on the backend, see :meth:`.Adoption.release`.
+        :param retain: leave its data on the backend, and only forget it; None: as recorded with
+            the volume.
+        :returns: ``old``: the volume as it was, None when there was none; ``record_only``: the
+            backend no longer had it; ``retained``: None, or the answer of
+            :meth:`.Releases.release` when the data stays on the backend.
         """
         owner = self.core.owner(caller, owner, name, change=True)
         nothing: dict[str, Any] = {"old": None, "record_only": False, "retained": None}
         if self.core.catalog.volume(owner, name) is None:
-            # Without a lock: there is nothing that it would guard.
+            # Without a lock, which would guard nothing.
             return nothing
         with self.core.held(caller, "deletion", (owner, name)):
             volume = self.core.catalog.volume(owner, name)
             if volume is not None and volume.state in self.settlers and volume.state != model.RELEASING:
-                # Deleting what is half adopted or half moved would delete too much, or too little.
+                # Deleting a volume that is half adopted or half moved would delete too much, or
+                # too little.
                 volume = self.settle(volume)
             if volume is None:
                 return nothing
             if volume.state == model.RELEASING:
-                # That it stays was decided, and the backend may have let go of it already.
-                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(volume)}
+                # It was decided that the data stays, and the backend may have let go of the
+                # volume already.
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.releases.release(volume)}
             refuse_protected(volume)
             self.check_unused(volume)
             if retains(volume, retain, caller.minion, may=self.core.rule(caller).may_retain):
-                return {"old": volume.to_wire(), "record_only": False, "retained": self.release(self._recovered(volume))}
+                return {"old": volume.to_wire(), "record_only": False, "retained": self.releases.release(self._recover(volume))}
             existed = self.remove(volume)
         return {"old": volume.to_wire(), "record_only": not existed, "retained": None}
 
     # Steps, called with the volume's lock held.
 
     def usable(self, owner: str, name: str) -> Volume:
-        """Return a volume that is there and at rest; one whose extension was cut off is settled first.
+        """Return a volume that exists and is at rest; an extension that was cut off is settled
+        first.
 
-        :raises NotFoundError: there is none.
+        :raises NotFoundError: there is no such volume.
         :raises FailedPreconditionError: it is half created or half deleted.
         """
-        volume = self._recovered(self.core.volume(owner, name))
+        volume = self._recover(self.core.volume(owner, name))
         if volume.state == model.AVAILABLE:
             return volume
         why = f" ({volume.error})" if volume.error else ""
         raise FailedPreconditionError(f"volume {name!r} of {owner} is {volume.state}{why}; apply storage_volume.present or absent first")
 
     def ensure(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, *, anew: bool = True) -> tuple[Volume | None, Volume]:
-        """Return the volume as it was (None: it was not) and as it is.
+        """Return the volume as it was (None: it did not exist) and as it is.
 
         :param anew: whether a volume that is half deleted may be deleted and created anew.
         """
@@ -127,23 +138,27 @@ class Volumes:
             text = f"volume {name!r} of {owner} is being deleted; apply storage_volume.absent, or present to make it anew"
             raise FailedPreconditionError(text)
         if old is not None and old.state in (model.CREATING, model.DELETING, model.ERROR):
-            # Whoever created or deleted it is gone, or its lock would not be ours: nothing on it is spec.
+            # We hold the lock, so the process that was creating or deleting it has died. Its
+            # contents are not needed.
             self.remove(old)
             old = None
         if old is not None and old.state == model.RELEASING:
-            # It was to stay on the backend and to be no more this one; the next of its name is a new one.
+            # The old volume stays on the backend under no name of the catalog; the next of its
+            # name is a new volume.
             old = self.settle(old)
         if old is None:
             return None, self._create(caller, owner, name, spec, kind)
-        old = volume = self._recovered(old)
-        spec.check(volume, self.find_source(owner, spec))
+        old = volume = self._recover(old)
+        refuse_different(spec, volume, self.find_source(owner, spec))
         if volume.size < spec.size:
             volume = self._grow(caller, volume, spec.size)
         # Last, so that nothing is written when the volume cannot become what was asked for.
         return old, self._write(volume, spec.attributes)
 
     def remove(self, volume: Volume) -> bool:
-        """Delete a volume from its backend and then from the catalog; return whether the backend had it."""
+        """Delete a volume from its backend and then from the catalog; return whether the backend
+        had it.
+        """
         provider = self.core.provider(volume.backend)
         before = volume.state
         volume = self.core.catalog.update(volume, state=model.DELETING)
@@ -160,13 +175,13 @@ class Volumes:
         return existed
 
     def settle(self, volume: Volume) -> Volume | None:
-        """Finish or undo what a crash left half done; return the volume as it is then, None when it is gone."""
+        """Settle a volume after a crash; return the volume as it is then, None when it is gone."""
         if volume.state in (model.CREATING, model.DELETING, model.ERROR):
             self.remove(volume)
             return None
         if volume.state in self.settlers:
             return self.settlers[volume.state](volume)
-        return self._recovered(volume)
+        return self._recover(volume)
 
     def _write(self, volume: Volume, attributes: Mapping[str, Any]) -> Volume:
         changes = differing(volume, attributes)
@@ -196,7 +211,8 @@ class Volumes:
             size=spec.size,
             state=model.CREATING,
             source=record,
-            # A copy has the content of its source: once that was formatted, no consumer makes a file system on the copy.
+            # A copy has the content of its source: once that was formatted, no consumer makes a
+            # file system on the copy.
             formatted=self._is_source_formatted(owner, spec),
             encrypted=encrypted,
             created=time.time(),
@@ -215,7 +231,9 @@ class Volumes:
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
 
     def _undo_create(self, volume: Volume, error: BaseException) -> None:
-        """Leave nothing of a failed create; when even that fails, keep the record, so that it is known."""
+        """Remove all traces of a failed creation; when even that fails, keep the record, so that
+        the volume is known.
+        """
         text = error.message if isinstance(error, StorageError) else type(error).__name__
         try:
             self.core.provider(volume.backend).delete_volume(as_provider_volume(volume))
@@ -239,7 +257,7 @@ class Volumes:
             if caller.minion:
                 count, gib = self.core.catalog.usage(volume.owner)
                 self.core.rule(caller).check_usage(caller.minion, count, gib - volume.size + size)
-            # The new size counts from here on, for whoever looks at the quota next.
+            # The new size counts from here on, for the next look at the quota.
             before, volume = volume, self.core.catalog.update(volume, state=model.EXTENDING, size=size)
         try:
             size = provider.extend_volume(as_provider_volume(before), size)
@@ -249,8 +267,10 @@ class Volumes:
             raise
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, error="")
 
-    def _recovered(self, volume: Volume) -> Volume:
-        """Return the volume; one whose extension was cut off by a crash gets the size that the backend has."""
+    def _recover(self, volume: Volume) -> Volume:
+        """Return the volume. After a crash, its record gets the size on the backend, or the
+        administrator's operation is settled.
+        """
         if volume.state in self.settlers:
             settled = self.settlers[volume.state](volume)
             if settled is None:
@@ -269,7 +289,9 @@ class Volumes:
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
 
     def source_lock(self, owner: str, spec: VolumeSpec) -> list[tuple[str, str]]:
-        """Return the identity of the volume that a copy is made of: it is locked too, so that nobody deletes it meanwhile."""
+        """Return the identity of the volume that a copy is made of: its lock is held too, so that
+        it is not deleted meanwhile.
+        """
         if spec.source is None:
             return []
         if spec.source["kind"] == "volume":
@@ -278,10 +300,10 @@ class Volumes:
         return [(owner, snapshot.volume)] if snapshot else []
 
     def check_source_lock(self, owner: str, spec: VolumeSpec, held: list[tuple[str, str]]) -> None:
-        """Refuse to go on when what was locked as the source's volume is not it any more.
+        """Refuse to go on when the lock is not that of the source's volume any more.
 
-        :param held: what :meth:`source_lock` returned before.
-        :raises AbortedError: it was renamed, or the snapshot is another volume's by now.
+        :param held: the answer of :meth:`source_lock` before the lock was taken.
+        :raises AbortedError: the volume was renamed, or the snapshot is another volume's by now.
         """
         now = self.source_lock(owner, spec)
         if now and now != held:
@@ -300,13 +322,13 @@ class Volumes:
             raise FailedPreconditionError(f"the source {kind} {name!r} is {found.state}", field="source")
         if found.backend != backend:
             raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
-        spec.check_source(found)
+        refuse_smaller(spec, found)
         record = {"kind": kind, "id": found.id, "name": name}
         provider_source = as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)
         return provider_source, record, found.encrypted
 
     def _type_of_source(self, owner: str, spec: VolumeSpec) -> TypeEntry | None:
-        """Return the type of what a copy is made of: what its array does for it, the copy needs too."""
+        """Return the type of a copy's source: the copy needs the same service from the array."""
         found = self.find_source(owner, spec)
         if isinstance(found, Snapshot):
             found = self.core.catalog.volume_by_id(found.volume_id)
@@ -315,8 +337,8 @@ class Volumes:
     def _is_source_formatted(self, owner: str, spec: VolumeSpec) -> bool:
         """Return whether a new volume may have a file system from its source.
 
-        A snapshot does not record it. Its volume may have been formatted since, so the volume as it is now decides: at worst, the copy
-        of an older, empty snapshot is never formatted.
+        A snapshot does not record it. Its volume may have been formatted since, so the volume as
+        it is now decides: at worst, the copy of an older, empty snapshot is never formatted.
         """
         found = self.find_source(owner, spec)
         if isinstance(found, Snapshot):
@@ -324,7 +346,9 @@ class Volumes:
         return found is not None and found.formatted
 
     def find_source(self, owner: str, spec: VolumeSpec) -> Volume | Snapshot | None:
-        """Return what a volume is to be a copy of; None when that does not exist, or it is to be empty."""
+        """Return the volume or snapshot to copy; None when it does not exist, or the new volume
+        is to be empty.
+        """
         if spec.source is None:
             return None
         name = spec.source["name"]

@@ -201,7 +201,7 @@ def _partial(path: Path) -> Path:
 
 
 def reflink(source: int, target: int) -> bool:
-    """Share the blocks of one file with another; False where the file system cannot."""
+    """Make a file share all blocks of another; return False where the file system cannot."""
     try:
         fcntl.ioctl(target, FICLONE, source)
     except OSError as error:

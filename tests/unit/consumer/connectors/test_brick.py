@@ -41,13 +41,13 @@ def adapter(config) -> Brick:
     return Brick(config)
 
 
-def test_properties_of_this_host(adapter):
+def test_properties_name_this_host_and_write_nothing_to_etc(adapter):
     before = os.path.exists("/etc/nvme")
     found = adapter.connector_properties()
     assert found["host"] == "db1"
     assert found["multipath"] is False
     assert found["ip"]
-    # os-brick would make /etc/nvme on a host that has no NVMe.
+    # os-brick would make /etc/nvme on a host without NVMe.
     assert os.path.exists("/etc/nvme") == before
     found["host"] = "changed by the caller"
     assert adapter.connector_properties()["host"] == "db1"
@@ -61,7 +61,7 @@ def no_programs(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_programs")
-def test_g8_enforced_multipath_without_multipathd(config):
+def test_g8_enforced_multipath_without_multipathd_is_refused(config):
     with pytest.raises(FailedPreconditionError, match="multipathd"):
         Brick(dataclasses.replace(config, multipath=True, enforce_multipath=True)).connector_properties()
 
@@ -86,7 +86,7 @@ def test_trap_8_multipath_reaches_the_connector(adapter, use_multipath):
 
 
 class Extending:
-    """In place of os-brick's connector: what it can be told to read again without a session, and how often it was."""
+    """Stands in for os-brick's connector, since there is no session; counts its calls."""
 
     def __init__(self, *problems: Exception) -> None:
         self.problems = list(problems)
@@ -101,7 +101,7 @@ class Extending:
 
 @pytest.fixture
 def pauses(monkeypatch) -> list[float]:
-    """Let the clock go on with each pause, and only then."""
+    """Let the clock advance with each pause, and only then."""
     made: list[float] = []
     monkeypatch.setattr(brick.time, "sleep", made.append)
     monkeypatch.setattr(brick.time, "monotonic", lambda: sum(made))
@@ -136,7 +136,7 @@ def test_r21_paths_that_stay_down_are_an_error(adapter, monkeypatch, pauses):
     assert sum(pauses) == brick._EXTEND_TIMEOUT
 
 
-def test_g8_what_is_missing_is_not_waited_for(adapter, monkeypatch, pauses):
+def test_g8_a_missing_library_is_not_waited_for(adapter, monkeypatch, pauses):
     connector = Extending(ImportError("none", name="os_brick"))
     monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
     with pytest.raises(FailedPreconditionError):
@@ -144,7 +144,7 @@ def test_g8_what_is_missing_is_not_waited_for(adapter, monkeypatch, pauses):
     assert pauses == []
 
 
-def test_no_privilege_daemon(adapter):
+def test_os_brick_runs_without_its_privilege_daemon(adapter):
     from os_brick import privileged
 
     adapter._connector(ISCSI, False)

@@ -1,4 +1,4 @@
-"""NVMe over fabrics on a host that has none attached; the lab shows the rest on a real kernel."""
+"""NVMe over fabrics on a host without such volumes; the lab shows the rest on a real kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NVME = {
 }
 
 
-def test_g8_without_nvme_cli_it_is_named(config, tmp_path, monkeypatch):
+def test_g8_a_missing_nvme_cli_is_named(config, tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "SEARCH", str(tmp_path))
     with pytest.raises(FailedPreconditionError, match="nvme-cli"):
         Brick(config).connect(NVME, use_multipath=False)
@@ -59,7 +59,7 @@ def test_a_volume_that_is_not_attached_has_no_path_and_nothing_to_clean_up(confi
 
 
 @pytest.mark.parametrize("state", [ATTACHED, DETACHING])
-def test_a_device_that_is_gone_is_detached(consumer, state):
+def test_a_volume_whose_device_is_gone_is_detached(consumer, state):
     record = AttachmentRecord(
         owner="db1",
         name="data",

@@ -1,4 +1,4 @@
-"""The connector for Ceph RBD, as far as it goes without a cluster; the lab shows the rest."""
+"""The connector for Ceph RBD without a cluster; the lab shows the rest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATA = {
 
 
 class NoClusterError(Exception):
-    """What may happen while the image is mapped."""
+    """A failure while the image is mapped."""
 
 
 INFO = {"driver_volume_type": "rbd", "data": DATA}
@@ -39,7 +39,7 @@ def connector(tmp_path: Path) -> KernelRBDConnector:
 
 
 def show(sysfs: Path, number: int, pool: str, name: str, snapshot: str = "-") -> None:
-    """Write what the kernel shows of an RBD device."""
+    """Write the kernel's files about an RBD device."""
     base = sysfs / "devices" / str(number)
     base.mkdir(parents=True)
     for key, value in {"pool": pool, "name": name, "current_snap": snapshot}.items():
@@ -47,7 +47,7 @@ def show(sysfs: Path, number: int, pool: str, name: str, snapshot: str = "-") ->
 
 
 def test_the_device_of_an_image_is_found_by_pool_and_name(tmp_path):
-    """R1: neither another pool's image of the same name, nor a snapshot of the image."""
+    """R1: an image of that name in another pool, or a snapshot of the image, does not count."""
     assert mapped(DATA, str(tmp_path)) is None
     show(tmp_path, 0, "other", "volume-1")
     show(tmp_path, 1, "volumes", "volume-1", "snap")
@@ -75,7 +75,7 @@ def test_g9_r26_the_key_is_in_a_private_file_while_the_image_is_mapped(connector
     assert connector.create_non_openstack_config(DATA) is None
 
 
-def test_without_a_key_in_the_answer_the_host_has_its_own(connector):
+def test_without_a_key_in_the_answer_the_host_uses_its_own(connector):
     with connector._configured({**DATA, "keyring": None}):
         assert connector.create_non_openstack_config(DATA) is None
     assert not os.path.exists(connector.private_dir)
@@ -92,7 +92,7 @@ def test_g8_a_missing_rbd_command_is_named(config, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("code", "text"), [(errno.ENXIO, "rbd_default_features"), (errno.EACCES, "rbd_keyring_conf")])
-def test_g10_what_no_repetition_mends(monkeypatch, tmp_path, code, text):
+def test_g10_a_failure_that_no_repetition_mends_names_its_cause(monkeypatch, tmp_path, code, text):
     error = processutils.ProcessExecutionError(cmd="rbd map", exit_code=code)
     monkeypatch.setattr(rbd, "SYSFS", str(tmp_path / "none"))
     assert "no module rbd" in str(rbd._refusal(error))

@@ -1,4 +1,4 @@
-"""Shares that hold volumes as files: unmounted when the last volume has left, and not before.
+"""Shares with volumes as files: unmounted when the last volume has left, and not before.
 
 A tmpfs stands in for the share here; a real NFS server, and os-brick's mounting, are in the lab.
 """

@@ -31,17 +31,20 @@ def test_identity_of_a_loop_device(device, file):
     ],
 )
 def test_another_identity_is_named(recorded, found, word):
-    """Rule R1: another WWN, serial or file is another volume; one that is missing proves nothing."""
+    """Rule R1: another WWN, serial or file is another volume; a missing property proves nothing."""
     (text,) = block.differences(Identity(size=1, **recorded), Identity(size=1, **found))
     assert word in text
 
 
-def test_what_was_not_known_is_not_compared():
+def test_a_property_that_was_not_recorded_is_not_compared():
     assert block.differences(Identity(size=1), Identity(size=2, wwn="naa.1", serial="x")) == []
 
 
 def test_a_path_and_its_map_are_the_same():
-    """Rule R25: a path may be under a map by now; a map is itself without any path, and no path is it."""
+    """Rule R25: a path may be below a map by now.
+
+    A map without paths is still that map, and a path alone is not the map.
+    """
     path, one = Identity(size=1, wwn="naa.1", serial="x"), {"wwn": "naa.1", "serial": "x", "dm_uuid": "mpath-31"}
     assert block.differences(path, Identity(size=1, **one)) == []
     assert block.differences(path, Identity(size=1, **{**one, "wwn": "naa.2"})) != []
@@ -49,11 +52,11 @@ def test_a_path_and_its_map_are_the_same():
     assert block.differences(Identity(size=1, **one), path) != []
 
 
-def test_a_device_that_goes_while_it_is_looked_at(tmp_path):
+def test_a_device_that_goes_during_a_look_is_its_own_top(tmp_path):
     assert block.top(str(tmp_path / "sdx")) == str(tmp_path / "sdx")
 
 
-def test_the_image_of_an_rbd_device(tmp_path):
+def test_the_image_of_an_rbd_device_needs_pool_name_and_id(tmp_path):
     assert block.rbd_image(str(tmp_path)) == ""
     (tmp_path / "device").mkdir()
     (tmp_path / "device/name").write_text("volume-1\n")
@@ -65,7 +68,7 @@ def test_the_image_of_an_rbd_device(tmp_path):
 
 @pytest.fixture
 def nameless(device, monkeypatch):
-    """A record of a device that has no property but its size, as a virtio disk without a serial number."""
+    """A record of a device that has only a size, as a virtio disk without a serial number."""
     seen = {"diskseq": 7}
     monkeypatch.setattr(block, "identity", lambda path: Identity(size=GIB, **seen))
     record = AttachmentRecord(
@@ -95,7 +98,7 @@ def test_a_nameless_device_that_came_later_is_another(nameless, other):
     assert presence.current(record, "tag") == []
 
 
-def test_a_kernel_without_diskseq(nameless):
+def test_without_diskseq_a_nameless_device_is_trusted_in_its_boot(nameless):
     record, seen = nameless
     seen.clear()
     record = record.replace(identity=Identity(size=GIB))
@@ -109,8 +112,11 @@ def test_a_named_device_may_come_back_later_in_its_boot(nameless):
     assert presence.look(record, record.identity, "link", "tag").ok
 
 
-def test_the_volume_s_device_that_cannot_be_opened(device, monkeypatch):
-    """A disk whose session was lost stays, and the kernel lets nobody open it; it is still the volume's, for who wants to be rid of it."""
+def test_a_device_that_cannot_be_opened_is_lost_and_still_the_volume(device, monkeypatch):
+    """A disk whose session was lost stays, and cannot be opened; it is still the volume's device.
+
+    So it can be detached.
+    """
     monkeypatch.setattr(block, "size", lambda path: os.close(os.open("/nonexistent/disk", os.O_RDONLY)))
     record = AttachmentRecord(
         owner="db1", name="data", identity=block.identity(device), device=device, path=device, boot_id=block.boot_id()
@@ -122,11 +128,11 @@ def test_the_volume_s_device_that_cannot_be_opened(device, monkeypatch):
     assert presence.current(record, "tag") == [device]
 
 
-def test_a_device_that_can_be_read(device):
+def test_a_readable_device_passes_the_check(device):
     block.check_readable(device)
 
 
-def test_a_device_that_cannot_be_read(device, file):
+def test_an_unreadable_device_is_refused(device, file):
     """Trap 10: the file under the device is cut, so that its end cannot be read."""
     with file.open("r+b") as handle:
         handle.write(b"x" * 4096)
@@ -135,7 +141,7 @@ def test_a_device_that_cannot_be_read(device, file):
         block.check_readable(device)
 
 
-def test_sizes(device, file):
+def test_a_device_must_have_the_size_of_its_volume_unless_it_may_have_grown(device, file):
     assert block.check_size(device, 1) == GIB
     with pytest.raises(DataLossError, match="may be another volume"):
         block.check_size(device, 2)
@@ -146,24 +152,24 @@ def test_sizes(device, file):
     assert block.check_size(device, 1, grown=True) == 2 * GIB
 
 
-def test_is_block(device, file):
+def test_only_block_devices_are_block_devices(device, file):
     assert block.is_block(device)
     assert not block.is_block(str(file))
     assert not block.is_block("/dev/null")
     assert not block.is_block("/nonexistent")
 
 
-def test_set_read_only(device):
+def test_a_read_only_device_refuses_writes_until_it_is_set_back(device):
     block.set_read_only(device, True)
     with pytest.raises(OSError, match=r"permitted|Permission|Read-only"), open(device, "r+b", buffering=0) as handle:
         handle.write(b"x" * 512)
-    # It would stay with the device, and meet the next file on it.
+    # The device would keep the setting for its next file.
     block.set_read_only(device, False)
     with open(device, "r+b", buffering=0) as handle:
         handle.write(b"x" * 512)
 
 
-def test_flush_writes_what_is_cached(device, file):
+def test_flush_writes_cached_data(device, file):
     with open(device, "r+b") as handle:
         handle.write(b"cached")
     block.flush(device)

@@ -13,7 +13,7 @@ from tests.loops import let_go
 
 
 def find(device):
-    """Return who uses a device and stays: tests in other processes look at all devices, each for a moment."""
+    """Return the holders that stay: other tests open all devices, each for a moment."""
     return holders.lasting(lambda: holders.find(device))
 
 
@@ -21,7 +21,7 @@ def kinds(device):
     return sorted(holder.kind for holder in find(device))
 
 
-def test_nobody(device):
+def test_an_unused_device_has_no_holder(device):
     assert find(device) == []
 
 
@@ -41,25 +41,28 @@ def test_another_process_is_named(device):
         process.wait()
 
 
-def test_what_only_looks_is_no_reason_to_refuse(device):
-    """As monitoring agents, blkid, lsblk and other minions' jobs do: one process after the other, each for a moment."""
+def test_a_process_that_only_looks_is_no_reason_to_refuse(device):
+    """Monitoring agents, blkid, lsblk and other minions' jobs open each device for a moment.
+
+    Here, one such process follows the other.
+    """
     script = 'trap exit TERM; while :; do head -c 1M "$0" >/dev/null; done'
     process = subprocess.Popen(["sh", "-c", script, device])
     try:
         for _ in range(3):
             assert find(device) == []
     finally:
-        process.terminate()  # not killed: the reader of this moment would outlive the shell and keep the device
+        process.terminate()  # not killed: the present reader would outlive the shell and keep the device
         process.wait()
 
 
-def test_what_only_looks_at_a_mounted_device_is_not_named_beside_the_mount():
+def test_a_process_that_only_looks_is_not_named_beside_a_mount():
     mount = holders.Holder("mount", "mounted on /srv")
     looks = [[mount, holders.Holder("process", f"open in blkid (process {pid})")] for pid in (1, 2)]
     assert holders.lasting(lambda: looks.pop(0)) == [mount]
 
 
-def test_who_stays_is_named(device):
+def test_a_process_that_stays_is_named(device):
     with open(device, "rb") as handle:
         process = subprocess.Popen(["sleep", "infinity"], stdin=handle)
     try:
@@ -109,7 +112,10 @@ def test_a_mount_in_another_namespace_is_named(device, folder):
 @pytest.mark.alone  # as above
 @pytest.mark.parametrize(("propagation", "count"), [("slave", 1), ("shared", 1), ("private", 2)])
 def test_a_copy_of_a_mount_that_goes_with_it_is_no_second_holder(device, folder, propagation, count):
-    """Services with mounts of their own, such as udev's, follow the host's: they are no reason to refuse an unmount."""
+    """Services with mounts of their own, such as udev, follow the host's mounts.
+
+    They are no reason to refuse an unmount.
+    """
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
     subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
     subprocess.run(["mount", "--make-shared", str(folder)], check=True)
@@ -122,7 +128,7 @@ def test_a_copy_of_a_mount_that_goes_with_it_is_no_second_holder(device, folder,
         assert process.stdout.readline() == b"ready\n"
         assert len(find(device)) == count
         subprocess.run(["umount", str(point)], check=True)
-        assert len(find(device)) == count - 1, "what is no holder is gone with the mount"
+        assert len(find(device)) == count - 1, "a copy that is no holder goes with the mount"
     finally:
         process.kill()
         process.wait()
@@ -131,7 +137,7 @@ def test_a_copy_of_a_mount_that_goes_with_it_is_no_second_holder(device, folder,
 
 
 def test_a_lazily_unmounted_file_system_still_holds_it(device, folder):
-    """Nothing in /proc names it; the kernel is asked."""
+    """No file in /proc names it; the kernel is asked."""
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
     point = folder / "mnt"
     point.mkdir()

@@ -26,7 +26,7 @@ def test_a_link_is_made_moved_and_removed(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "foreign link"])
-def test_what_is_in_the_way_is_never_touched(tmp_path, kind):
+def test_a_file_in_the_way_is_never_touched(tmp_path, kind):
     links = DeviceLinks(str(tmp_path))
     path = tmp_path / "data"
     if kind == "file":
@@ -42,14 +42,14 @@ def test_what_is_in_the_way_is_never_touched(tmp_path, kind):
     assert os.lstat(path).st_ino == before.st_ino
 
 
-def test_the_directory_is_a_file(tmp_path):
+def test_a_file_in_place_of_the_directory_is_named(tmp_path):
     (tmp_path / "storage").write_text("")
     with pytest.raises(FailedPreconditionError, match="not a directory"):
         DeviceLinks(str(tmp_path / "storage")).make("data", "/dev/null")
     assert DeviceLinks(str(tmp_path / "storage")).target("data") is None
 
 
-def test_a_left_over_of_a_crash_is_used_up(tmp_path):
+def test_the_leftover_of_a_crash_is_replaced(tmp_path):
     links = DeviceLinks(str(tmp_path))
     links.make("data", "/dev/null")
     (tmp_path / ("." + hashlib.sha512(b"data").hexdigest() + ".new")).symlink_to("/dev/full")

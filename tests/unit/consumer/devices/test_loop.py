@@ -15,7 +15,7 @@ TAG = loop.tag("/nonexistent/a")
 OTHER = loop.tag("/nonexistent/b")
 
 
-def test_attach_detach(file, folder):
+def test_a_file_is_attached_and_detached(file, folder):
     path = loop.attach(str(file), TAG)
     status = loop.status(path)
     assert (status.inode, status.tag, status.read_only, status.plain) == (file.stat().st_ino, TAG, False, True)
@@ -23,11 +23,11 @@ def test_attach_detach(file, folder):
     assert block.size(path) == GIB
     let_go(path)
     assert devices_below(folder) == []
-    assert loop.detach("/dev/nonexistent"), "there is nothing to let go of"
+    assert loop.detach("/dev/nonexistent"), "there is nothing to detach"
 
 
 def test_the_same_file_gets_the_same_device(file, folder):
-    """A crashed earlier attempt left it: it is used again, also when the file is named another way."""
+    """The device of a crashed attempt is used again, also when the file has another name."""
     path = loop.attach(str(file), TAG)
     (folder / "alias").symlink_to(file)
     os.link(file, folder / "hard")
@@ -45,7 +45,7 @@ def test_a_device_made_by_losetup_is_taken_over(file):
 
 
 def test_two_consumers_have_a_device_each(file):
-    """Two minions on a machine are two hosts: one that detaches takes nothing from the other."""
+    """Two minions on a machine are two hosts: each detaches only its own device."""
     one, two = loop.attach(str(file), TAG), loop.attach(str(file), OTHER)
     assert one != two
     assert loop.attach(str(file), OTHER) == two
@@ -62,14 +62,14 @@ def test_a_device_over_a_part_of_the_file_is_not_the_volume(file):
 
 
 @pytest.mark.alone  # a number is freed and taken again
-def test_a_number_is_left_writable_for_whoever_gets_it_next(file):
+def test_a_number_is_left_writable_for_its_next_user(file):
     path = loop.attach(str(file), TAG, read_only=True)
     block.set_read_only(path, True)
     with open(path, "rb"):
         assert not loop.detach(path)
-        assert is_read_only(path), "it stays as it was while somebody has it open"
+        assert is_read_only(path), "it stays as it was while it is open"
     let_go(path)
-    # Somebody who knows nothing of us gets it, as with mount -o loop.
+    # A stranger gets the number, as with mount -o loop.
     subprocess.run(["losetup", path, str(file)], check=True)
     assert not is_read_only(path)
     subprocess.run(["losetup", "--detach", path], check=True)
@@ -79,7 +79,7 @@ def is_read_only(path):
     return subprocess.run(["blockdev", "--getro", path], capture_output=True, check=True, text=True).stdout.strip() == "1"
 
 
-def test_read_only(file):
+def test_a_read_only_device_refuses_writes_and_a_second_use_for_writing(file):
     path = loop.attach(str(file), TAG, read_only=True)
     with pytest.raises(OSError, match=r"Operation not permitted|Read-only|Permission"), open(path, "r+b", buffering=0) as device:
         device.write(b"x" * 512)
@@ -89,7 +89,7 @@ def test_read_only(file):
 
 
 def test_a_device_in_use_stays_as_it_was(file):
-    """The kernel calls that success and detaches later; here it is False, and nothing happens later."""
+    """The kernel reports success and detaches later; here the result is False, and it stays."""
     path = loop.attach(str(file), TAG)
     fd = os.open(path, os.O_RDONLY)
     assert not loop.detach(path)
@@ -98,7 +98,7 @@ def test_a_device_in_use_stays_as_it_was(file):
     let_go(path)
 
 
-def test_growing(file):
+def test_a_device_takes_the_new_size_of_its_file(file):
     path = loop.attach(str(file), TAG)
     os.truncate(file, 2 * GIB)
     assert block.size(path) == GIB
@@ -107,12 +107,12 @@ def test_growing(file):
     let_go(path)
 
 
-def test_no_such_file(folder):
+def test_a_missing_file_is_named(folder):
     with pytest.raises(NotFoundError, match="no-such"):
         loop.attach(str(folder / "no-such"), TAG)
 
 
-def test_what_is_no_loop_device_has_no_status(file):
+def test_other_files_and_devices_have_no_loop_status(file):
     assert loop.status(str(file)) is None
     assert loop.status("/dev/null") is None
     assert loop.status("/nonexistent") is None
@@ -122,7 +122,7 @@ def _attach(arguments):
     return loop.attach(*arguments)
 
 
-def test_many_at_once_make_one_device(file, folder):
+def test_many_processes_at_once_make_one_device(file, folder):
     with multiprocessing.get_context("fork").Pool(8) as pool:
         paths = pool.map(_attach, [(str(file), TAG)] * 40, chunksize=1)
     assert len(set(paths)) == 1
@@ -130,7 +130,7 @@ def test_many_at_once_make_one_device(file, folder):
     let_go(paths[0])
 
 
-def test_many_files_at_once(make_file, folder):
+def test_many_files_at_once_get_a_device_each(make_file, folder):
     """Processes that find the same free device do not fail."""
     files = [str(make_file(f"volume-{number}", 2**20)) for number in range(12)]
     with multiprocessing.get_context("fork").Pool(6) as pool:

@@ -32,12 +32,12 @@ def mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
 
 
-def test_nothing(point, formatted):
+def test_an_empty_directory_has_no_mount(point, formatted):
     state = mounts.state(point, formatted)
     assert (state.mounted, state.right, state.stacked, state.top) == (False, False, False, None)
 
 
-def test_the_right_device(point, formatted, folder):
+def test_a_mount_of_the_wanted_device_is_right(point, formatted, folder):
     mount("-o", "noatime", formatted, point)
     state = mounts.state(point, formatted)
     assert (state.mounted, state.right, state.stacked) == (True, True, False)
@@ -48,8 +48,8 @@ def test_the_right_device(point, formatted, folder):
     assert [found.path for found in mounts.of_device(formatted)] == [point]
 
 
-def test_systemd_mounts_it_at_the_same_moment(point, formatted, monkeypatch):
-    """It has waited for the device since the host has booted; that is no error, whoever was first."""
+def test_a_mount_by_systemd_at_the_same_moment_is_no_error(point, formatted, monkeypatch):
+    """systemd has waited for the device since boot, and may be first; that is no error."""
     ours = commands.run
 
     def run(*arguments, **options):
@@ -79,7 +79,7 @@ def test_r27_the_name_of_the_device_does_not_matter(point, formatted, folder):
     assert mounts.state(point, str(folder / "by-id")).right
 
 
-def test_another_device(point, formatted, make_file):
+def test_a_mount_of_another_device_is_wrong(point, formatted, make_file):
     other = loop.attach(str(make_file("other", GIB)), "test")
     try:
         mount(formatted, point)
@@ -90,7 +90,7 @@ def test_another_device(point, formatted, make_file):
         let_go(other)
 
 
-def test_r23_stacked_mounts(point, formatted):
+def test_r23_a_mount_over_ours_hides_it(point, formatted):
     mount(formatted, point)
     mount("-t", "tmpfs", "tmpfs", point)
     state = mounts.state(point, formatted)

@@ -11,14 +11,14 @@ from saltstorage.errors import DataLossError, UnavailableError
 from tests.unit.consumer.helpers import GIB
 
 
-def test_an_empty_device(device):
+def test_a_new_device_is_empty(device):
     found = probe(device)
     assert (found.kind, found.empty, str(found)) == (probing.EMPTY, True, "nothing")
 
 
 @pytest.mark.parametrize("offset", [0, 511, 2**20 - 1, GIB - 2**20, GIB - 1])
 def test_one_byte_at_either_end_is_data(device, offset):
-    """A database on a raw device has no signature that blkid knows."""
+    """A database on a raw device has no signature for blkid."""
     with open(device, "r+b") as handle:
         handle.seek(offset)
         handle.write(b"\x01")
@@ -35,7 +35,7 @@ def test_one_byte_at_either_end_is_data(device, offset):
         (["mkswap"], probing.OTHER, "swap"),
     ],
 )
-def test_signatures(device, command, kind, fstype):
+def test_a_signature_is_recognised(device, command, kind, fstype):
     subprocess.run([*command, device], check=True, capture_output=True)
     found = probe(device)
     assert (found.kind, found.fstype, found.empty) == (kind, fstype, False)
@@ -52,19 +52,19 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("fstype", SIGNATURES)
-def test_other_signatures(device, fstype):
+def test_a_signature_without_its_tool_is_never_empty(device, fstype):
     with open(device, "r+b") as handle:
         for offset, data in SIGNATURES[fstype].items():
             handle.seek(offset)
             handle.write(data)
     found = probe(device)
-    # What blkid does not take for whole is at least no empty device.
+    # If blkid finds a signature incomplete, the device is at least not empty.
     assert found.kind in (probing.OTHER, probing.UNKNOWN)
     if found.kind == probing.OTHER:
         assert found.fstype == fstype
 
 
-def test_a_label_with_blanks(device):
+def test_a_label_may_have_blanks_and_quotes(device):
     subprocess.run(["mkfs.ext4", "-q", "-L", "pg 'data'", device], check=True)
     assert probe(device).label == "pg 'data'"
 
@@ -77,12 +77,12 @@ def test_r19_unreadable_is_never_empty(device, file):
     assert subprocess.run(["blkid", "-p", device], check=False, capture_output=True).returncode == 2
 
 
-def test_no_device():
+def test_a_missing_device_is_an_error():
     with pytest.raises(UnavailableError):
         probe("/dev/no-such-device")
 
 
-def test_contradicting_signatures(device):
+def test_contradicting_signatures_are_an_error(device):
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
     with open(device, "r+b") as handle:
         handle.write(b"hsqs")  # squashfs

@@ -15,7 +15,10 @@ COUNT = 4
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """A host whose udev takes a while to read its rules; files stand for the kernel's, since no udev runs here."""
+    """A host whose udev takes a while to read its rules.
+
+    Files stand in for the kernel's, since no udev runs here.
+    """
     tool = tmp_path / "udevadm"
     tool.write_text(f"#!/bin/sh\nsleep 0.2\necho read >> {tmp_path}/reloads\n")
     tool.chmod(0o755)
@@ -31,8 +34,8 @@ def host(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_all_that_are_attached_at_once_are_announced_after_the_rule_is_read(host, caplog):
-    """As at boot, when the first ones of the host are attached at the same time."""
+def test_volumes_attached_at_once_are_announced_after_the_rule_is_read(host, caplog):
+    """As at boot, when the first volumes of the host are attached at the same time."""
     with caplog.at_level(logging.WARNING), concurrent.futures.ThreadPoolExecutor(COUNT) as pool:
         list(pool.map(lambda number: udev.announce(f"/dev/sd{number}", f"/dev/storage/v {number}"), range(COUNT)))
     assert caplog.records == []
@@ -44,7 +47,7 @@ def test_all_that_are_attached_at_once_are_announced_after_the_rule_is_read(host
         assert (host / f"sd{number}" / "uevent").stat().st_mtime_ns >= read
 
 
-def test_forgotten(host):
+def test_a_forgotten_device_leaves_no_file(host):
     udev.announce("/dev/sd0", "/dev/storage/data")
     udev.forget("/dev/sd0")
     udev.forget("/dev/sd0")

@@ -1,4 +1,4 @@
-"""Freezing real file systems: writers wait, and go on in every case, whoever is killed meanwhile."""
+"""Freezing real file systems: writers wait, and go on in every case, also after a kill."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(params=["xfs", "ext4"])
 def point(request, tmp_path):
-    """A file system that is mounted from a loop device."""
+    """A mounted file system on a loop device."""
     image, path = tmp_path / "image", tmp_path / "mount 'point'"
     image.touch()
     os.truncate(image, 400 << 20)
     subprocess.run([f"mkfs.{request.param}", "-q", str(image)], check=True)
     path.mkdir()
     device = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True).stdout.strip()
-    # It may have been for reading only when someone else had it.
+    # A former user may have set it read-only.
     subprocess.run(["blockdev", "--setrw", device], check=True)
     try:
         subprocess.run(["mount", device, str(path)], check=True)
         yield str(path)
-        # A watchdog that was told nothing ends by itself, just after it has thawed.
+        # A watchdog without a word from its caller ends by itself, just after it has thawed.
         deadline = time.monotonic() + 10
         while (users := mounting.users(str(path))) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -46,7 +46,7 @@ def point(request, tmp_path):
 
 
 class Writer(threading.Thread):
-    """Writes a file; ``wrote`` is set when it could."""
+    """Writes a file, and then sets ``wrote``."""
 
     def __init__(self, point):
         super().__init__(daemon=True)
@@ -59,7 +59,10 @@ class Writer(threading.Thread):
         self.wrote.set()
 
     def waits(self):
-        """Return whether the write is blocked in the kernel: nothing else keeps a thread of this test in the state D."""
+        """Return whether the write is blocked in the kernel.
+
+        Nothing else keeps a thread of this test in the state D.
+        """
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and not self.wrote.is_set():
             if Path(f"/proc/self/task/{self.native_id}/stat").read_text().rpartition(")")[2].split()[0] == "D":
@@ -72,7 +75,7 @@ def hold(point, seconds=30.0):
     return freeze.frozen([point], seconds=seconds, patience=30.0)
 
 
-def test_writes_wait_and_go_on(point):
+def test_writes_wait_until_the_thaw(point):
     with hold(point) as frozen:
         writer = Writer(point)
         assert writer.waits()
@@ -95,7 +98,7 @@ def test_an_error_within_thaws(point):
     assert writers[0].wrote.wait(10)
 
 
-def test_the_time_is_over(point):
+def test_the_watchdog_thaws_when_the_time_is_over(point):
     with hold(point, seconds=0.5) as frozen:
         writer = Writer(point)
         assert writer.wrote.wait(10), "the watchdog thaws while this process does nothing"
@@ -103,7 +106,7 @@ def test_the_time_is_over(point):
     assert frozen.held is False
 
 
-def test_one_at_a_time_and_none_half(point, tmp_path):
+def test_a_file_system_is_frozen_once_and_several_all_or_none(point, tmp_path):
     with hold(point) as frozen:
         with pytest.raises(FailedPreconditionError, match="frozen already"), hold(point):
             pytest.fail("frozen twice")
@@ -115,12 +118,12 @@ def test_one_at_a_time_and_none_half(point, tmp_path):
     assert freeze.thaw([point]) == [], "the first was thawed when the second could not be frozen"
 
 
-def test_a_path_that_is_not_there(tmp_path):
+def test_a_missing_mount_point_is_named(tmp_path):
     with pytest.raises(FailedPreconditionError, match="No such file"), freeze.frozen([str(tmp_path / "no")], seconds=9, patience=9):
         pytest.fail("frozen")
 
 
-def test_frozen_by_an_administrator(point):
+def test_a_file_system_frozen_by_others_is_left_to_storage_thaw(point):
     subprocess.run(["fsfreeze", "--freeze", point], check=True)
     with pytest.raises(FailedPreconditionError, match=r"storage\.thaw"), hold(point):
         pytest.fail("frozen twice")
@@ -138,7 +141,7 @@ with freeze.frozen([sys.argv[1]], seconds=120, patience=30) as hold:
 
 @pytest.fixture
 def caller(point):
-    """A process of its own that holds the file system frozen, and the pid of its watchdog."""
+    """A process that keeps the file system frozen, and the pid of its watchdog."""
     process = subprocess.Popen(
         [sys.executable, "-c", CALLER, point],
         stdin=subprocess.PIPE,
@@ -154,7 +157,7 @@ def caller(point):
 
 
 @pytest.mark.parametrize("who", ["caller", "its group", "watchdog by SIGTERM", "watchdog"])
-def test_killed(point, caller, who):
+def test_a_kill_of_the_caller_or_the_watchdog_thaws(point, caller, who):
     process, watchdog = caller
     writer = Writer(point)
     assert writer.waits()
@@ -170,8 +173,8 @@ def test_killed(point, caller, who):
     assert writer.wrote.wait(20)
 
 
-def test_the_caller_dies_and_a_child_of_it_keeps_its_pipes(point, tmp_path):
-    """A fork of the caller's process has all its pipes, so that the pipe alone does not tell that the caller died."""
+def test_a_dead_caller_is_noticed_while_its_child_keeps_the_pipes(point, tmp_path):
+    """A fork of the caller has all its pipes, so a pipe does not show the caller's death."""
     code = CALLER.replace("    print(", "    import os, time\n    if os.fork() == 0: time.sleep(60), os._exit(0)\n    print(")
     process = subprocess.Popen(
         [sys.executable, "-c", code, point],
@@ -191,8 +194,8 @@ def test_the_caller_dies_and_a_child_of_it_keeps_its_pipes(point, tmp_path):
         pipe.close()
 
 
-def test_the_caller_dies_before_it_is_frozen(point):
-    """The watchdog that is started, and whose caller is gone by the time the kernel has frozen, thaws at once."""
+def test_a_caller_that_dies_before_the_freeze_is_noticed(point):
+    """A watchdog whose caller is gone by the time the kernel has frozen thaws at once."""
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", freeze.freezer.__file__, "120", "1", point], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -200,8 +203,8 @@ def test_the_caller_dies_before_it_is_frozen(point):
     assert out.split() == [b"frozen", b"late"]
 
 
-def test_freezing_that_takes_too_long(point, tmp_path, monkeypatch):
-    """A watchdog that hangs before it has frozen is given up, and freezes nothing later."""
+def test_a_freeze_that_takes_too_long_is_given_up_and_undone(point, tmp_path, monkeypatch):
+    """A watchdog that hangs before it has frozen is abandoned, and freezes nothing later."""
     slow = tmp_path / "slow.py"
     slow.write_text(f"import runpy, sys\nsys.stdin.read()\nrunpy.run_path({freeze.freezer.__file__!r}, run_name='__main__')\n")
     monkeypatch.setattr(freeze.freezer, "__file__", str(slow))

@@ -111,7 +111,7 @@ def test_a_table_that_cannot_be_written_is_as_it_was(tmp_path):
 
 
 @given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60))
-def test_any_name_comes_back(name):
+def test_any_name_survives_the_escapes(name):
     line = entry(device=f"/dev/storage/{name}", mount_point=f"/srv/{name}").line()
     assert len(line.split()) == 6
     found = parse(line)
@@ -127,7 +127,7 @@ def test_boot_options_are_added_once():
 
 
 def test_systemd_mounts_after_the_unit_and_without_requiring_it(tmp_path):
-    """A volume that cannot be attached lets the unit fail, and must not keep the file systems on the others from being mounted."""
+    """One volume that cannot be attached makes the unit fail; the others must be mounted."""
     generator = Path("/usr/lib/systemd/system-generators/systemd-fstab-generator")
     needs.programs(str(generator))
     table, out = Fstab(str(tmp_path / "fstab")), tmp_path / "out"

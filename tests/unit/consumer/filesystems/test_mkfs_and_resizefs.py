@@ -33,7 +33,7 @@ def fstype(request):
 
 @pytest.fixture
 def mounted(device, folder):
-    """Return a function that mounts the device; unmounted at the end."""
+    """Return a function that mounts the device; the end of the test unmounts it."""
     point = folder / "mnt point"
     point.mkdir()
 
@@ -47,7 +47,7 @@ def mounted(device, folder):
 
 
 def grow(device: str, kind: str, point: str) -> bool:
-    """Grow it mounted; where this machine gives root no CAP_SYS_RESOURCE, the ext ones unmounted."""
+    """Grow a file system mounted; without CAP_SYS_RESOURCE, grow ext file systems unmounted."""
     if not kind.startswith("ext") or resizefs.may_use_resources():
         return resizefs.grow(device, kind, point)
     with pytest.raises(FailedPreconditionError, match="CAP_SYS_RESOURCE"):
@@ -59,11 +59,11 @@ def grow(device: str, kind: str, point: str) -> bool:
     return grown
 
 
-def test_make_mount_and_grow(device, file, mounted, fstype):
+def test_a_file_system_is_made_mounted_and_grown(device, file, mounted, fstype):
     made = mkfs.make(device, fstype, label="pg data")
     assert (made.fstype, made.label, probe(device)) == (fstype, "pg data", made)
     point = mounted()
-    # btrfs has a device number of its own, so these look at its source.
+    # btrfs has an anonymous device number, so its source counts here.
     assert mounts.state(point, device).right
     assert str(holders.find(device)[0]) == f"mounted on {point}"
     assert not resizefs.can_grow(device, fstype, point)
@@ -88,7 +88,7 @@ def test_make_mount_and_grow(device, file, mounted, fstype):
         assert handle.read() == "kept"
 
 
-def test_an_ext_file_system_grows_unmounted_and_others_say_that_they_do_not(device, file):
+def test_an_ext_file_system_grows_unmounted_and_others_refuse(device, file):
     mkfs.make(device, "ext4")
     assert not resizefs.grow(device, "ext4")
     os.truncate(file, 2 * GIB)
@@ -103,7 +103,7 @@ def test_an_ext_file_system_grows_unmounted_and_others_say_that_they_do_not(devi
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 16, 33])
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_a_grown_file_system_is_not_grown_again(device, file, mounted, kind, size):
-    """Whatever the size, what is left over at the end must not look like room to grow."""
+    """For each size, a rest at the end of the device must not look like room to grow."""
     mkfs.make(device, available(kind))
     point = mounted()
     os.truncate(file, size * GIB)
@@ -125,7 +125,7 @@ def test_c13_a_file_system_is_never_made_over_another(device):
 
 
 @pytest.mark.parametrize("what", ["swap", "data"])
-def test_c13_nor_over_anything_else(device, what):
+def test_c13_a_file_system_is_never_made_over_other_data(device, what):
     if what == "swap":
         subprocess.run(["mkswap", device], check=True, capture_output=True)
     else:
@@ -136,7 +136,7 @@ def test_c13_nor_over_anything_else(device, what):
             mkfs.make(device, "ext4", resume=resume)
 
 
-def test_r19_nor_on_an_unreadable_device(device, file):
+def test_r19_a_file_system_is_never_made_on_an_unreadable_device(device, file):
     os.truncate(file, 0)
     with pytest.raises(UnavailableError):
         mkfs.make(device, "ext4")
@@ -144,7 +144,10 @@ def test_r19_nor_on_an_unreadable_device(device, file):
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_an_interrupted_mkfs_is_resumed(device, kind):
-    """The record says that this host was formatting; what mkfs left in part may be overwritten, and what it finished never."""
+    """The record says that this host was formatting.
+
+    The remains of an interrupted mkfs may be overwritten, a finished file system never.
+    """
     available(kind)
     with open(device, "r+b") as handle:
         handle.write(b"half a superblock")
@@ -154,8 +157,8 @@ def test_an_interrupted_mkfs_is_resumed(device, kind):
             mkfs.make(device, again, resume=True)
 
 
-def test_xfs_that_was_never_finished_is_made_again(device):
-    """mkfs.xfs marks its first superblock as in progress, and takes the mark back at the end."""
+def test_an_unfinished_xfs_is_made_again(device):
+    """mkfs.xfs marks its first superblock as in progress, and clears the mark at the end."""
     available("xfs")
     found = mkfs.make(device, "xfs", options=["-m", "crc=0"])
     assert not mkfs.unfinished(device, found)
@@ -178,8 +181,11 @@ def test_options_reach_mkfs(device, mounted):
     assert facts.f_files < 10000
 
 
-def test_options_name_nothing_where_the_caller_is(device, tmp_path, monkeypatch):
-    """As in /dev, where every name is a device: here mke2fs would fill the file system from a folder."""
+def test_a_relative_path_in_options_names_nothing_in_the_working_directory(device, tmp_path, monkeypatch):
+    """In /dev, each name is a device.
+
+    Here, mke2fs would fill the file system from a folder of the working directory.
+    """
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InternalError, match="other"):
@@ -203,7 +209,7 @@ def test_options_name_nothing_where_the_caller_is(device, tmp_path, monkeypatch)
         ({"fstype": "ext4", "label": ""}, "label"),
     ],
 )
-def test_bad_arguments(device, arguments, field):
+def test_bad_arguments_are_refused_and_nothing_is_written(device, arguments, field):
     with pytest.raises(InvalidArgumentError) as caught:
         mkfs.make(device, **arguments)
     assert caught.value.field == field

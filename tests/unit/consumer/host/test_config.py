@@ -13,7 +13,7 @@ def test_nothing_configured_gives_the_defaults():
 
 
 @pytest.mark.parametrize("storage", [None, {}, {"consumer": None}, {"backends": {}}])
-def test_empty_settings(storage):
+def test_empty_settings_are_the_defaults(storage):
     assert ConsumerConfig.from_opts({"id": "db1", "root_dir": "/", "storage": storage}) == ConsumerConfig(host="db1")
 
 
@@ -44,7 +44,7 @@ def test_defaults_move_with_root_dir_and_given_paths_do_not():
         (["multipath"], "storage:consumer"),
     ],
 )
-def test_what_is_wrong_is_named(consumer, field):
+def test_a_wrong_setting_is_named(consumer, field):
     if field is None:
         ConsumerConfig.from_opts({"id": "m", "storage": {"consumer": consumer}})
         return
@@ -53,6 +53,6 @@ def test_what_is_wrong_is_named(consumer, field):
     assert caught.value.field == field
 
 
-def test_a_list_where_a_mapping_is_due():
+def test_a_list_in_place_of_a_mapping_is_refused():
     with pytest.raises(InvalidArgumentError):
         ConsumerConfig.from_opts({"id": "m", "storage": ["consumer"]})

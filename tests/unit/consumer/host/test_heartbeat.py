@@ -1,4 +1,7 @@
-"""A step that takes long shows that it lives.  What is slow here waits for the test: at a pipe, or at a file system that is held still."""
+"""A long step on a host is reported while it runs.
+
+Slow steps wait for the test: at a pipe, or at a frozen file system.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ from tests.loops import let_go
 from tests.unit.consumer.helpers import GIB, attach, drop
 
 
-class Told:
-    """Collects what is told."""
+class Reports:
+    """Collects reports."""
 
     def __init__(self):
         self.all = []
@@ -37,7 +40,7 @@ class Told:
             self.changed.notify_all()
 
     def of(self, program):
-        """Return what was told of a program; where all is slow, others may be told of too."""
+        """Return the reports on a program; on a slow machine there may be reports on others too."""
         return [data for data in self.all if data["op"] == program]
 
     def wait(self, program, count=1):
@@ -46,7 +49,7 @@ class Told:
 
 
 class Slow:
-    """A command that does nothing until it is let go on; then it becomes the real one, or fails."""
+    """A command that waits for the test; then it becomes the real command, or another."""
 
     def __init__(self, folder, command, instead=""):
         self.gate = folder / f"{command}.gate"
@@ -60,20 +63,20 @@ class Slow:
 
 
 @pytest.fixture
-def told():
-    return Told()
+def reports():
+    return Reports()
 
 
 @pytest.fixture
 def soon(monkeypatch):
-    """Everything that waits for the test takes long."""
+    """Each step that waits for the test counts as long."""
     monkeypatch.setattr(progress, "TELL_AFTER", 0.2)
     monkeypatch.setattr(progress, "TELL_EVERY", 0.05)
 
 
 @pytest.fixture
 def slow(tmp_path, monkeypatch, soon):
-    """Return a function that makes a command slow, and later one."""
+    """Return a function that makes a command slow."""
     folder = tmp_path / "bin"
     folder.mkdir()
 
@@ -87,7 +90,10 @@ def slow(tmp_path, monkeypatch, soon):
 
 @contextlib.contextmanager
 def in_background(function, *args, **kwargs):
-    """Call a function in a thread while the block lasts, and then wait for it; the list gets its result or its error."""
+    """Call a function in a thread while the block lasts, then wait for its end.
+
+    The list gets its result or its error.
+    """
     results = []
 
     def call():
@@ -104,8 +110,8 @@ def in_background(function, *args, **kwargs):
 
 
 @pytest.fixture
-def consumer(config, told):
-    return Consumer(config, tell=told)
+def consumer(config, reports):
+    return Consumer(config, tell=reports)
 
 
 @pytest.fixture
@@ -116,34 +122,34 @@ def attached(consumer, file):
 
 
 def locked(consumer, function, *args, **kwargs):
-    """Do something as a state does it: with the lock of the volume."""
+    """Call a function as a state does: with the lock of the volume."""
     with consumer.lock("data"):
         return function(*args, **kwargs)
 
 
-def test_what_a_slow_command_reads_reaches_it(told, slow):
-    """As a passphrase must reach a cryptsetup that is told of."""
+def test_the_input_of_a_slow_command_reaches_it(reports, slow):
+    """As a passphrase must reach a cryptsetup that is reported."""
     cat = slow("cat")
     passphrase = b"x" * 512
 
     def read():
-        with heartbeat.of_volume("data", "db1", told, lambda _: None):
+        with heartbeat.of_volume("data", "db1", reports, lambda _: None):
             return commands.run("read", ["cat"], timeout=60, input=passphrase)
 
     with in_background(read) as results:
-        told.wait("cat")
+        reports.wait("cat")
         cat.go_on()
     assert results == [(0, passphrase.decode(), "")]
 
 
-def test_g11_a_slow_command_is_told_of_until_its_end(attached, slow, told):
+def test_g11_a_slow_command_is_reported_until_its_end(attached, slow, reports):
     device = attached.device("data")
     program = slow("mkfs.ext4")
     with in_background(locked, attached, mkfs.make, device, "ext4") as results:
-        told.wait("mkfs.ext4", 3)
+        reports.wait("mkfs.ext4", 3)
         program.go_on()
     assert results[0].fstype == "ext4"
-    found = told.of("mkfs.ext4")
+    found = reports.of("mkfs.ext4")
     first, *_, last = found
     assert (first["state"], last["state"]) == ("running", "done")
     assert {(data["volume"], data["owner"], data["minion"], data["id"]) for data in found} == {("data", "db1", "db1", first["id"])}
@@ -152,39 +158,39 @@ def test_g11_a_slow_command_is_told_of_until_its_end(attached, slow, told):
     assert first["seconds"] <= last["seconds"]
 
 
-def test_a_slow_command_that_fails_is_told_as_such(attached, slow, told):
+def test_a_slow_command_that_fails_is_reported_as_failed(attached, slow, reports):
     program = slow("mkfs.ext4", instead="exit 3;")
     with in_background(locked, attached, mkfs.make, attached.device("data"), "ext4") as results:
-        told.wait("mkfs.ext4")
+        reports.wait("mkfs.ext4")
         program.go_on()
     assert isinstance(results[0], InternalError)
     assert "exit code 3" in str(results[0])
-    assert told.of("mkfs.ext4")[-1]["state"] == "failed"
+    assert reports.of("mkfs.ext4")[-1]["state"] == "failed"
 
 
-def test_a_command_that_takes_too_long_is_told_of_and_ended(consumer, slow, told):
+def test_a_command_that_takes_too_long_is_reported_and_killed(consumer, slow, reports):
     slow("umount")
     with consumer.lock("data"), pytest.raises(DeadlineExceededError, match=r"within 2 s"):
         commands.run("unmount", ["umount", "/nowhere"], timeout=2)
-    assert told.all[-1]["state"] == "failed"
+    assert reports.all[-1]["state"] == "failed"
 
 
-def test_a_short_command_costs_nothing(consumer, told, monkeypatch):
-    """No thread, and nothing that is told."""
+def test_a_short_command_costs_nothing(consumer, reports, monkeypatch):
+    """It starts no thread, and makes no report."""
     monkeypatch.setattr(threading.Thread, "start", None)
     with consumer.lock("data"):
         assert commands.run("do nothing", ["true"], timeout=60)[0] == 0
-    assert told.all == []
+    assert reports.all == []
 
 
-def test_a_short_step_within_this_process_leaves_nothing(attached, told):
+def test_a_short_step_within_this_process_leaves_nothing(attached, reports):
     locked(attached, block.flush, attached.device("data"))
-    assert told.all == []
+    assert reports.all == []
     assert "storage-progress" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_without_anybody_to_tell_nothing_is_watched(config, slow, monkeypatch):
-    """As where the controller attaches a volume to move it: its own operation is told of."""
+def test_without_a_receiver_nothing_is_watched(config, slow, monkeypatch):
+    """As when the controller attaches a volume to move it: its own operation makes the reports."""
     monkeypatch.setattr(heartbeat, "Heartbeat", None)
     umount = slow("umount", instead="exit 0;")
     consumer = Consumer(config)
@@ -193,7 +199,7 @@ def test_without_anybody_to_tell_nothing_is_watched(config, slow, monkeypatch):
     assert results == [(0, "", "")]
 
 
-def test_a_step_within_another_is_told_of_once(consumer, slow, told):
+def test_a_step_within_another_is_reported_once(consumer, slow, reports):
     umount = slow("umount", instead="exit 0;")
 
     def both():
@@ -201,26 +207,26 @@ def test_a_step_within_another_is_told_of_once(consumer, slow, told):
             commands.run("unmount the share", ["umount", "/nowhere"], timeout=90)
 
     with in_background(locked, consumer, both):
-        told.wait("os-brick", 2)
+        reports.wait("os-brick", 2)
         umount.go_on()
-    assert {data["op"] for data in told.all} == {"os-brick"}
+    assert {data["op"] for data in reports.all} == {"os-brick"}
 
 
-def test_a_passphrase_is_never_told(attached, slow, told, caplog):
+def test_a_passphrase_is_never_reported(attached, slow, reports, caplog):
     cryptsetup = slow("cryptsetup", instead="cat >&2; exit 4;")
     with (
         caplog.at_level("DEBUG"),
         in_background(locked, attached, luks.make, attached.device("data"), b"geheim", [], timeout=90) as results,
     ):
-        told.wait("cryptsetup")
+        reports.wait("cryptsetup")
         cryptsetup.go_on()
     assert isinstance(results[0], InternalError)
-    assert told.of("cryptsetup")[0]["step"] == f"encrypt {attached.device('data')}"
-    assert "geheim" not in str(told.all) + caplog.text
+    assert reports.of("cryptsetup")[0]["step"] == f"encrypt {attached.device('data')}"
+    assert "geheim" not in str(reports.all) + caplog.text
 
 
-def test_g11_a_flush_that_takes_long_is_told_of(tmp_path, consumer, soon, told, folder):
-    """To storage that does not answer: a file system that is held still under the device."""
+def test_g11_a_long_flush_is_reported(tmp_path, consumer, soon, reports, folder):
+    """The storage does not answer: the file system under the device is frozen."""
     below = folder / "below"
     below.mkdir()
     image = folder / "image"
@@ -236,16 +242,16 @@ def test_g11_a_flush_that_takes_long_is_told_of(tmp_path, consumer, soon, told, 
         upper = loop.attach(str(below / "volume"), "upper")
         writer = os.open(upper, os.O_RDWR)
         with contextlib.ExitStack() as held:
-            # Not before it can be written: to close the device is to write all of it.
+            # Closed after the thaw, since closing the device writes all its data.
             held.callback(os.close, writer)
             held.enter_context(freeze.frozen([str(below)], seconds=90, patience=30))
             os.pwrite(writer, b"x" * 2**20, 0)
             with in_background(locked, consumer, block.flush, upper) as results:
-                told.wait("flush", 2)
+                reports.wait("flush", 2)
                 held.close()
         assert results == [None]
-        assert told.of("flush")[0]["step"] == f"write the cached data of {upper}"
-        assert told.of("flush")[-1]["state"] == "done"
+        assert reports.of("flush")[0]["step"] == f"write the cached data of {upper}"
+        assert reports.of("flush")[-1]["state"] == "done"
     finally:
         freeze.thaw([str(below)])
         if upper is not None:
@@ -254,8 +260,8 @@ def test_g11_a_flush_that_takes_long_is_told_of(tmp_path, consumer, soon, told, 
         let_go(lower)
 
 
-def test_g11_a_device_that_does_not_come_is_told_of(consumer, file, soon, told, monkeypatch):
-    """And of a volume whose id is not known before it is attached, all is told that is known."""
+def test_g11_a_wait_for_a_device_is_reported(consumer, file, soon, reports, monkeypatch):
+    """The report names the volume, whose id is not known before it is attached."""
     found = threading.Event()
 
     class Connector:
@@ -268,16 +274,16 @@ def test_g11_a_device_that_does_not_come_is_told_of(consumer, file, soon, told, 
 
     monkeypatch.setattr(brick.Brick, "_connector", lambda *args: Connector())
     with in_background(attach, consumer, file) as results:
-        told.wait("os-brick")
+        reports.wait("os-brick")
         found.set()
     assert results[0].path == consumer.links.path("data")
     drop(consumer)
-    assert told.of("os-brick")[0]["text"].startswith("os-brick 'data' of db1: attach, and wait for the device (")
-    assert "geheim" not in str(told.all)
+    assert reports.of("os-brick")[0]["text"].startswith("os-brick 'data' of db1: attach, and wait for the device (")
+    assert "geheim" not in str(reports.all)
 
 
 @pytest.mark.parametrize("error", [BusLostError(), PermissionError(), RuntimeError("MARKER")])
-def test_who_cannot_be_told_stops_nothing(config, slow, error, caplog):
+def test_a_failing_receiver_stops_nothing(config, slow, error, caplog):
     asked = threading.Event()
 
     def tell(data):
@@ -292,8 +298,8 @@ def test_who_cannot_be_told_stops_nothing(config, slow, error, caplog):
     assert "MARKER" not in caplog.text
 
 
-def test_a_host_without_a_minion_works_on(slow, told, config, tmp_path):
-    """With a master, the minion of the machine passes it on; none runs here, and it has no key."""
+def test_a_host_without_a_minion_works_on(slow, reports, config, tmp_path):
+    """With a master, the machine's minion passes reports on; none runs here, and it has no key."""
     tell = session.progress_for({"id": "db1", "sock_dir": str(tmp_path), "pki_dir": str(tmp_path), "ipc_mode": "ipc"})
     asked = threading.Event()
 
@@ -308,7 +314,7 @@ def test_a_host_without_a_minion_works_on(slow, told, config, tmp_path):
     assert results == [(0, "", "")]
 
 
-def test_masterless_it_is_shown_on_the_terminal(config, slow, monkeypatch):
+def test_masterless_reports_go_to_the_terminal(config, slow, monkeypatch):
     stderr = io.StringIO()
     stderr.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", stderr)

@@ -32,7 +32,7 @@ def test_two_threads_take_turns_and_no_file_is_left(tmp_path):
     assert os.listdir(tmp_path / "locks") == []
 
 
-def test_a_thread_may_take_it_again(tmp_path):
+def test_a_thread_may_take_its_lock_again(tmp_path):
     locks = VolumeLocks(str(tmp_path), 0.1)
     with locks.hold("data"), locks.hold("data"):
         pass
@@ -40,14 +40,14 @@ def test_a_thread_may_take_it_again(tmp_path):
         pass
 
 
-def test_other_volumes_do_not_wait(tmp_path):
+def test_locks_of_different_volumes_are_independent(tmp_path):
     locks = VolumeLocks(str(tmp_path), 0.1)
     with locks.hold("a"), locks.hold("b"):
         assert len(os.listdir(tmp_path)) == 2
 
 
 def test_the_loser_reads_who_holds_it(tmp_path):
-    """Row G4: the loser waits up to the timeout, then gets ABORTED with the holder."""
+    """Row G4: the loser waits until the timeout, then gets ABORTED with the holder."""
     ready, end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -61,7 +61,7 @@ def test_the_loser_reads_who_holds_it(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    # A killed holder holds nothing.
+    # A killed process holds no lock.
     with VolumeLocks(str(tmp_path), 0.1).hold("data"):
         pass
     assert os.listdir(tmp_path) == []

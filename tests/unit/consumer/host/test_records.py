@@ -40,7 +40,7 @@ def test_two_names_have_two_files(one, other):
     assert (file_name(one) == file_name(other)) == (one == other)
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_a_saved_record_is_loaded_unchanged(tmp_path):
     store = RecordStore(str(tmp_path / "attachments"))
     for name in HARD_NAMES:
         record = AttachmentRecord(
@@ -62,7 +62,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert os.listdir(tmp_path / "attachments") == []
 
 
-def test_nobody_else_can_read_it(tmp_path):
+def test_only_the_owner_of_the_file_can_read_a_record(tmp_path):
     store = RecordStore(str(tmp_path / "attachments"))
     before = os.umask(0)
     try:
@@ -106,7 +106,7 @@ def test_a_damaged_record_is_named_and_stops_no_other(tmp_path, contents):
     assert [error.details["file"] for error in errors] == [store.path("data")]
 
 
-def test_a_record_in_the_place_of_another_is_not_believed(tmp_path):
+def test_a_record_in_the_place_of_another_is_refused(tmp_path):
     store = RecordStore(str(tmp_path))
     store.save(AttachmentRecord(owner="db1", name="other"))
     os.rename(store.path("other"), store.path("data"))

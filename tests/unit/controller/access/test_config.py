@@ -8,7 +8,7 @@ from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
 FILE = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": "/srv/volumes"}
 
 
-def test_defaults():
+def test_the_defaults_of_a_small_configuration():
     config = ControllerConfig.from_opts({"root_dir": "/", "storage": {"backends": {"local": FILE}}})
     assert config.state_dir == "/var/lib/salt-storage/controller"
     assert config.database == "sqlite:////var/lib/salt-storage/controller/catalog.sqlite"
@@ -61,7 +61,7 @@ def test_no_configuration_says_where_it_belongs():
         ({"backends": {}, "policy": {"*": {"max_gib": -1}}}, "storage:policy:*:max_gib"),
     ],
 )
-def test_what_is_wrong_is_named(storage, field):
+def test_a_wrong_value_is_named(storage, field):
     with pytest.raises(InvalidArgumentError) as caught:
         ControllerConfig.from_opts({"storage": storage})
     assert caught.value.field == field

@@ -1,4 +1,4 @@
-"""What minions ask for does not fill the directory of the locks: their files stay."""
+"""Requests of minions do not fill the directory of the locks, whose files stay."""
 
 import os
 
@@ -26,7 +26,7 @@ def lock_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("op", NAMED)
-def test_names_that_a_minion_made_up(service, lock_files, op):
+def test_invented_names_add_few_lock_files(service, lock_files, op):
     service.execute("create", {"name": "real", "size": 1}, "web1")
     before = lock_files()
     for number in range(30):
@@ -39,7 +39,7 @@ def test_names_that_a_minion_made_up(service, lock_files, op):
 
 
 @pytest.mark.parametrize("op", ["connect", "followed", "mark_formatted"])
-def test_shared_names_that_a_minion_made_up(opts, lock_files, op):
+def test_invented_shared_names_add_no_lock_files(opts, lock_files, op):
     opts["storage"]["policy"] = {"*": {"shared": ["*"]}}
     service = Service(opts)
     service.execute("create", {"name": "real", "size": 1}, "web1")
@@ -52,7 +52,7 @@ def test_shared_names_that_a_minion_made_up(opts, lock_files, op):
     service.close()
 
 
-def test_a_copy_whose_source_has_the_same_lock(service, monkeypatch):
+def test_a_copy_may_share_its_lock_with_its_source(service, monkeypatch):
     monkeypatch.setattr("saltstorage.controller.access.locks.BUCKETS", 1)
     service.execute("create", {"name": "a", "size": 1}, "web1")
     assert service.execute("create", {"name": "b", "size": 1, "source": {"volume": "a"}}, "web1")["old"] is None

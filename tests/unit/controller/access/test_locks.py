@@ -1,4 +1,4 @@
-"""Locks between the processes of one master: who waits reads for whom."""
+"""Locks between the processes of one master: a caller that waits reads whom it waits for."""
 
 from __future__ import annotations
 
@@ -57,21 +57,21 @@ def test_g4_a_holder_that_was_killed_is_no_holder(locks, other):
         pass
 
 
-def test_nothing_of_it_stays(locks, tmp_path):
+def test_a_released_lock_leaves_no_holder_file(locks, tmp_path):
     with locks.held(KEY, why="a deletion"):
         (holder,) = (tmp_path / "locks").glob("*.holder")
         assert (holder.read_text(), holder.stat().st_mode & 0o777) == ("a deletion", 0o600)
     assert list((tmp_path / "locks").glob("*.holder")) == []
 
 
-def test_a_holder_that_cannot_be_told_is_still_one(locks, other, tmp_path):
+def test_a_holder_without_a_readable_reason_still_holds(locks, other, tmp_path):
     (holder,) = (tmp_path / "locks").glob("*.holder")
     holder.unlink()
     assert "another process of the controller" in busy(locks)
 
 
 def test_one_owners_volumes_have_a_bounded_number_of_locks():
-    """Those of others never share one, nor do shared volumes."""
+    """Volumes of different owners never share a lock, nor do shared volumes."""
     names = [f"v{number}" for number in range(5000)]
     assert len({volume_key("web1", name) for name in names}) <= BUCKETS
     assert not {volume_key("web1", name) for name in names} & {volume_key("web2", name) for name in names}

@@ -1,4 +1,6 @@
-"""Taking over volumes that exist on a backend, letting them go, and giving them to other owners: real files, catalog and metadata."""
+"""Volumes of a backend that are taken over, let go, and given to other owners: real files, catalog
+and metadata.
+"""
 
 import os
 from pathlib import Path
@@ -23,7 +25,7 @@ GIB = 2**30
 
 @pytest.fixture
 def directory(service, tmp_path):
-    """The backend's directory, with a file of somebody else in it."""
+    """The backend's directory, with somebody else's file in it."""
     service.core.provider("local")
     folder = tmp_path / "volumes"
     (folder / "old.img").write_bytes(b"precious" * 512)
@@ -34,7 +36,7 @@ def adopt(service, reference="old.img", name="data", owner="web1", **more):
     return service.adoption.manage(name=name, owner=owner, reference=reference, **more)
 
 
-def test_what_can_be_adopted_is_listed(service, directory):
+def test_volumes_that_can_be_adopted_are_listed(service, directory):
     service.execute("create", {"name": "own", "size": 1}, "web1")
     (directory / "empty").touch()
     (directory / "link").symlink_to("/etc/passwd")
@@ -59,11 +61,11 @@ def test_an_adopted_volume_has_its_data_and_is_never_formatted(service, director
     assert info["data"]["device_path"] == str(path)
     assert service.execute("mark_formatted", {"name": "data"}, "web1") == {"was": True}
     assert service.execute("extend", {"name": "data", "size": 2}, "web1")["volume"]["size"] == 2
-    # The state of the owner finds it as it should be.
+    # The state of the owner finds nothing to change.
     assert service.execute("create", {"name": "data", "size": 2}, "web1")["old"] is not None
 
 
-def test_c13_whether_an_adopted_volume_is_encrypted_is_seen_when_it_is_used_so(service, directory):
+def test_c13_an_adopted_volume_shows_whether_it_is_encrypted_when_it_is_used(service, directory):
     adopt(service)
     assert service.catalog.volume("web1", "data").encrypted is None
     service.execute("snapshot_create", {"name": "snap", "volume": "data"}, "web1")
@@ -82,7 +84,7 @@ def test_adopting_again_changes_nothing(service, directory):
     assert (again["new"], again["volume"]["id"]) == (False, first["volume"]["id"])
 
 
-def test_what_is_managed_is_not_adopted(service, directory):
+def test_a_managed_volume_is_not_adopted(service, directory):
     volume = service.execute("create", {"name": "own", "size": 1}, "web1")["volume"]
     with pytest.raises(AlreadyExistsError, match="volume 'own' of web1 already"):
         adopt(service, f"volume-{volume['id']}")
@@ -141,9 +143,6 @@ def test_released_and_adopted_again(service, directory):
     assert (directory / f"volume-{again['id']}").read_bytes()[:8] == b"precious"
 
 
-# Giving.
-
-
 def make(service, name="data", owner="web1"):
     return service.execute("create", {"name": name, "size": 1}, owner)["volume"]
 
@@ -151,11 +150,11 @@ def make(service, name="data", owner="web1"):
 def test_a_given_volume_takes_its_snapshots_along(service):
     volume = make(service)
     service.execute("snapshot_create", {"name": "cut", "volume": "data"}, "web1")
-    answer = service.giving.give(owner="web1", name="data", new_owner="db1", new_name="pg")
+    answer = service.transfers.give(owner="web1", name="data", new_owner="db1", new_name="pg")
     assert answer["snapshots"] == ["cut"]
     given = service.catalog.volume("db1", "pg")
     assert (given.id, service.catalog.volume("web1", "data")) == (volume["id"], None)
-    # The new owner can do all with it, the old one nothing.
+    # The new owner can do everything with it, the old one nothing.
     with pytest.raises(NotFoundError):
         service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
     service.execute("create", {"name": "copy", "size": 1, "source": {"snapshot": "cut"}}, "db1")
@@ -167,7 +166,7 @@ def test_a_connected_volume_is_not_given(service):
     make(service)
     service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
     with pytest.raises(FailedPreconditionError, match="connected to web1"):
-        service.giving.give(owner="web1", name="data", new_owner="db1")
+        service.transfers.give(owner="web1", name="data", new_owner="db1")
     assert service.catalog.volume("web1", "data")
 
 
@@ -176,17 +175,17 @@ def test_names_must_be_free_at_the_new_owner(service):
     make(service, "other")
     make(service, owner="db1")
     with pytest.raises(AlreadyExistsError, match="new_name"):
-        service.giving.give(owner="web1", name="data", new_owner="db1")
+        service.transfers.give(owner="web1", name="data", new_owner="db1")
     service.execute("snapshot_create", {"name": "cut", "volume": "other"}, "web1")
     service.execute("snapshot_create", {"name": "cut", "volume": "data"}, "db1")
     with pytest.raises(AlreadyExistsError, match="'cut'"):
-        service.giving.give(owner="web1", name="other", new_owner="db1")
+        service.transfers.give(owner="web1", name="other", new_owner="db1")
     assert {(v.owner, v.name) for v in service.catalog.volumes()} == {("web1", "data"), ("web1", "other"), ("db1", "data")}
 
 
 def test_a_volume_is_renamed(service):
     volume = make(service)
-    service.giving.give(owner="web1", name="data", new_owner="web1", new_name="archive")
+    service.transfers.give(owner="web1", name="data", new_owner="web1", new_name="archive")
     assert service.catalog.volume("web1", "archive").id == volume["id"]
 
 
@@ -197,19 +196,19 @@ def test_the_new_owners_policy_decides(opts):
     make(service, owner="db1", name="full")
     for owner, error in (("db1", ResourceExhaustedError), ("app1", PermissionDeniedError), ("nobody", PermissionDeniedError)):
         with pytest.raises(error):
-            service.giving.give(owner="web1", name="data", new_owner=owner)
-    service.giving.give(owner="web1", name="data", new_owner="db2")
-    service.giving.give(owner="db2", name="data", new_owner="shared")
+            service.transfers.give(owner="web1", name="data", new_owner=owner)
+    service.transfers.give(owner="web1", name="data", new_owner="db2")
+    service.transfers.give(owner="db2", name="data", new_owner="shared")
     assert service.catalog.volume("shared", "data")
     service.call("delete", {"name": "data", "owner": "shared"}, Caller())
     service.close()
 
 
-def test_a_volume_goes_to_minions_that_are_known(service):
+def test_a_volume_goes_to_known_minions_only(service):
     make(service)
 
     def give(owner, new_owner, **given):
-        service.giving.give(owner=owner, name="data", new_owner=new_owner, known={"web1", "db1"}.__contains__, **given)
+        service.transfers.give(owner=owner, name="data", new_owner=new_owner, known={"web1", "db1"}.__contains__, **given)
 
     with pytest.raises(NotFoundError, match="db11 has no accepted key") as caught:
         give("web1", "db11")
@@ -220,9 +219,9 @@ def test_a_volume_goes_to_minions_that_are_known(service):
     give("web1", "db1")
     give("db1", "shared")
     give("shared", "db11", force=True)
-    # Another name changes no owner, and without a master there is nobody to ask.
+    # Another name changes no owner, and without a master nobody can tell.
     give("db11", "db11", new_name="data")
-    service.giving.give(owner="db11", name="data", new_owner="db12")
+    service.transfers.give(owner="db11", name="data", new_owner="db12")
     assert service.catalog.volume("db12", "data")
 
 

@@ -1,8 +1,10 @@
-"""A controller that is killed while it takes over a volume, or lets go of one: the volume on the array is never lost.
+"""A controller that is killed while it takes over a volume, or lets it go: the volume on the array
+is never lost.
 
-A step is each statement that writes to the catalog or to the metadata, each commit, and each change of a file. The process that works is
-forked and kills itself with SIGKILL before the step in question. Whoever goes on then ends in one of two good states: it is a volume of
-the catalog and can be used, or nothing knows it and it can be taken over.
+A step is each statement that writes to the catalog or to the metadata, each commit, and each
+change of a file. The working process is forked and kills itself with SIGKILL before a given step.
+The next process then reaches one of two good states: the volume is in the catalog and can be used,
+or nothing knows it and it can be taken over.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ OPERATIONS = {
 
 
 def killed_at(opts, operation, step):
-    """Carry out an operation in a child that dies before step number ``step``; return whether it got that far."""
+    """Carry out an operation in a child that dies before step number ``step``; return whether it
+    got that far.
+    """
 
     def do():
         service = Service(opts)
@@ -73,7 +77,7 @@ def die_at(step):
 
 
 def go_on(service, how, operation):
-    """Do what comes after the crash."""
+    """Do the work that follows the crash."""
     if how == "next start":
         service.recovery.run("local")
     elif how == "repair":
@@ -88,7 +92,9 @@ def beginning(path):
 
 
 def state_of(service, folder, where):
-    """Assert that the volume is in one of the two good states; return its name there and whether it is the catalog's."""
+    """Assert that the volume is in one of the two good states; return its name there and whether
+    it is the catalog's.
+    """
     files = {path.name: beginning(path) for path in folder.iterdir()}
     assert list(files.values()) == [DATA], (where, files.keys())
     [name] = files
@@ -127,7 +133,7 @@ def test_killed_at_each_step(opts, tmp_path, case, how):
         go_on(service, how, operation)
         name, ours = state_of(service, folder, where)
         ends.add(ours)
-        # Whatever that was, it can be gone on with: to the end of what was cut off, and back.
+        # Either state allows to go on: to the end of the interrupted work, and back.
         if case != "manage":
             operation(service)
             name, ours = state_of(service, folder, where)

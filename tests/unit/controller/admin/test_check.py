@@ -1,4 +1,4 @@
-"""What a check finds, and what a repair mends and leaves alone: real files, catalog and metadata."""
+"""The findings of a check, and the work of a repair: real files, catalog and metadata."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def test_nothing_is_found_where_all_is_well(service):
     assert service.repair().run(apply=True) == [], "an unattached volume is no fault"
 
 
-def test_owners_and_hosts_without_key(service):
+def test_owners_and_hosts_without_key_are_found(service):
     make(service)
     make(service, "other", "db1")
     service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
@@ -46,7 +46,7 @@ def test_owners_and_hosts_without_key(service):
 
 @pytest.fixture
 def orphan(service, tmp_path):
-    """A file that has a name as the project gives it, and that no record knows."""
+    """A file with a name of the project's form, which no record knows."""
     service.core.provider("local")
     orphan = str(uuid.uuid4())
     (tmp_path / "volumes" / f"volume-{orphan}").write_bytes(b"x" * 4096)
@@ -68,7 +68,7 @@ def test_an_orphan_is_deleted_only_when_named(service, orphan, files):
         service.repair().run(remove=[orphan], apply=True)
 
 
-def test_what_a_record_knows_cannot_be_removed_as_an_orphan(service, files):
+def test_a_recorded_volume_cannot_be_removed_as_an_orphan(service, files):
     volume = make(service)
     with pytest.raises(InvalidArgumentError, match=volume["id"]):
         service.repair().run(remove=[volume["id"]], apply=True)
@@ -82,7 +82,7 @@ def test_files_of_others_are_not_found(service, orphan, tmp_path):
 
 
 def test_a_volume_that_is_known_to_the_metadata_only_is_an_orphan(service, files):
-    """As after a catalog that was restored from an old backup."""
+    """As after the restore of an old backup of the catalog."""
     make(service)
     service.execute("snapshot_create", {"name": "cut", "volume": "data"}, "web1")
     volume, snapshot = service.catalog.volume("web1", "data"), service.catalog.snapshot("web1", "cut")
@@ -94,7 +94,7 @@ def test_a_volume_that_is_known_to_the_metadata_only_is_an_orphan(service, files
     assert files() == []
 
 
-def test_a_record_without_volume(service, files, tmp_path):
+def test_a_record_without_volume_is_removed_when_named(service, files, tmp_path):
     gone, kept = make(service), make(service, "kept")
     os.unlink(tmp_path / "volumes" / f"volume-{gone['id']}")
     assert found(service, kinds="gone") == [("gone", "volume", "data")]
@@ -104,7 +104,7 @@ def test_a_record_without_volume(service, files, tmp_path):
     assert len(files()) == 1
 
 
-def test_a_snapshot_without_volume(service, files):
+def test_a_snapshot_without_volume_is_removed_when_named(service, files):
     make(service)
     service.execute("snapshot_create", {"name": "cut", "volume": "data"}, "web1")
     service.catalog.remove(service.catalog.volume("web1", "data"))
@@ -116,7 +116,7 @@ def test_a_snapshot_without_volume(service, files):
     assert [name for name in files() if name.startswith("snapshot-")] == []
 
 
-def test_a_connection_without_volume(service):
+def test_a_connection_without_volume_is_removed(service):
     make(service)
     service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
     service.catalog.remove(service.catalog.volume("web1", "data"))
@@ -136,7 +136,7 @@ def test_a_connection_without_volume(service):
         (model.ADOPTING, "half_done", 1),
     ],
 )
-def test_half_done_volumes(service, state, kind, left):
+def test_half_done_volumes_are_settled(service, state, kind, left):
     volume = make(service)
     source = {"kind": "array", "name": json.dumps({"source-name": f"volume-{volume['id']}"})}
     service.catalog.update(service.catalog.volume("web1", "data"), state=state, source=source)
@@ -149,7 +149,7 @@ def test_half_done_volumes(service, state, kind, left):
     assert [f for f in found(service) if f[0] not in ("unattached", "orphan")] == []
 
 
-def test_half_done_snapshots_and_connections(service):
+def test_half_done_snapshots_and_connections_are_settled(service):
     make(service)
     service.execute("snapshot_create", {"name": "cut", "volume": "data"}, "web1")
     service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
@@ -160,7 +160,7 @@ def test_half_done_snapshots_and_connections(service):
     assert (service.catalog.snapshots(), service.catalog.connections()) == ([], [])
 
 
-def test_what_someone_works_on_is_left_alone(opts, service):
+def test_work_of_another_process_is_left_alone(opts, service):
     make(service)
     service.catalog.update(service.catalog.volume("web1", "data"), state=model.EXTENDING)
     other = Service(opts)
@@ -186,7 +186,7 @@ def test_a_backend_that_is_down_hides_nothing_of_the_others(opts, tmp_path):
     service.close()
 
 
-def test_x6_a_host_that_has_not_followed(service):
+def test_x6_a_host_that_has_not_followed_is_found(service):
     make(service)
     service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
     assert service.execute("extend", {"name": "data", "size": 2}, "web1")["behind"] == ["web1"]

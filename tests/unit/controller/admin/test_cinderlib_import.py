@@ -1,4 +1,6 @@
-"""Taking volumes over from another cinderlib's database: one that a real cinderlib wrote in another process."""
+"""Volumes that are taken over from another cinderlib's database, which a real cinderlib wrote in
+another process.
+"""
 
 import json
 import sqlite3
@@ -33,7 +35,9 @@ WRITER = textwrap.dedent(
 
 @pytest.fixture
 def theirs(service, tmp_path, checkout):
-    """A database that another cinderlib wrote, over the same directory; its URL and what is in it."""
+    """A database that another cinderlib wrote, over the same directory: its URL and its
+    contents.
+    """
     service.core.provider("local")
     database = tmp_path / "theirs.sqlite"
     command = [sys.executable, "-c", WRITER, f"sqlite:///{database}", str(tmp_path / "volumes"), str(tmp_path / "their-state")]
@@ -79,7 +83,7 @@ def test_volumes_and_snapshots_are_taken_over_with_their_ids(service, theirs, fi
 
 @pytest.mark.parametrize("method", ["import_volume", None])
 def test_an_import_that_is_cut_off_leaves_nothing_that_deletes_data(service, theirs, files, monkeypatch, method):
-    """Cut off before the rows are written, and between them and the catalog's."""
+    """Interrupted before the rows are written, and between them and the catalog's."""
     url, made = theirs
     before = files()
     provider = type(service.core.provider("local"))
@@ -104,7 +108,7 @@ def _cut_off(*_args, **_kwargs):
     raise KeyboardInterrupt
 
 
-def test_names_that_are_taken(service, theirs):
+def test_a_volume_whose_name_is_taken_is_left_out(service, theirs):
     url, made = theirs
     service.execute("create", {"name": "data", "size": 1}, "db1")
     service.execute("snapshot_create", {"name": "cut", "volume": "data"}, "db1")
@@ -115,7 +119,7 @@ def test_names_that_are_taken(service, theirs):
     assert service.catalog.snapshot("db1", "cut2").volume == "data2"
 
 
-def test_two_of_one_name_are_told_by_a_dry_run(service, theirs):
+def test_a_dry_run_reports_two_volumes_of_one_name(service, theirs):
     url, made = theirs
     with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
         connection.execute("update volumes set display_name = 'data' where id = ?", (made["unnamed"],))
@@ -126,7 +130,7 @@ def test_two_of_one_name_are_told_by_a_dry_run(service, theirs):
     assert {a["id"] for a in service.importing.run(url=url, owner="db1", names=names, apply=True) if a["done"]} == both
 
 
-def test_what_cannot_be_read_is_told(service, opts, theirs, tmp_path):
+def test_a_database_that_cannot_be_read_is_reported(service, opts, theirs, tmp_path):
     url, _ = theirs
     (tmp_path / "empty.sqlite").touch()
     service.core.provider("local")

@@ -1,4 +1,6 @@
-"""Moving volumes between two backends, with real loop devices on the controller; also killed between any two steps."""
+"""Volumes that are moved between two backends, with real loop devices on the controller; also
+killed between any two steps.
+"""
 
 import contextlib
 import dataclasses
@@ -28,25 +30,28 @@ CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 GIB = 2**30
 
 
-#: As far as volumes are looked at where a test moves them often: the copying itself is shown by the others.
+#: Bytes at the beginning of volumes that are compared where a test moves them often; the other
+#: tests show the whole copy.
 SHORT = 8 * 2**20
 
 
 @pytest.fixture
 def short(monkeypatch):
     """Let only the beginning of volumes be copied and compared."""
-    enter = copying._opened.__enter__
+    enter = copying.OpenedFile.__enter__
 
     def shortened(self):
         enter(self)
         self.size = min(self.size, SHORT)
         return self
 
-    monkeypatch.setattr(copying._opened, "__enter__", shortened)
+    monkeypatch.setattr(copying.OpenedFile, "__enter__", shortened)
 
 
 def make(service, tmp_path, size=None):
-    """Create a volume with data at its beginning, in its middle and at its very end; return the checksum of it, or of its beginning."""
+    """Create a volume with data at its beginning, in its middle and at its very end; return the
+    checksum of it, or of its beginning.
+    """
     volume = service.execute("create", {"name": "data", "size": 1}, "web1")["volume"]
     path = tmp_path / "volumes" / f"volume-{volume['id']}"
     noise = random.Random(1).randbytes(3 * 2**20)
@@ -64,7 +69,7 @@ def checksum(path: Path, size: int | None = None) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def listed(tmp_path):
+def list_files(tmp_path):
     """Return the files of the two backends."""
     return [sorted(n for n in os.listdir(tmp_path / d) if n.startswith("volume-")) for d in ("volumes", "others")]
 
@@ -78,14 +83,14 @@ def move(service, **more):
     return service.moves.migrate(owner="web1", name="data", backend="other", **more)
 
 
-def test_a_volume_moves_and_the_former_one_stays_until_told(pair, tmp_path):
+def test_a_volume_moves_and_the_former_one_stays_until_its_deletion(pair, tmp_path):
     wanted = make(pair, tmp_path)
     before = pair.catalog.volume("web1", "data")
     answer = move(pair)
     volume = pair.catalog.volume("web1", "data")
     assert (answer["checksum"], answer["volume"]["id"]) == (wanted, volume.id)
     assert (volume.backend, volume.size, volume.state, volume.created) == ("other", 1, model.AVAILABLE, before.created)
-    assert listed(tmp_path) == [[f"volume-{before.id}"], [f"volume-{volume.id}"]]
+    assert list_files(tmp_path) == [[f"volume-{before.id}"], [f"volume-{volume.id}"]]
     copy = tmp_path / "others" / f"volume-{volume.id}"
     assert checksum(copy) == wanted
     assert copy.stat().st_blocks * 512 < 32 * 2**20, "what is zero takes no room"
@@ -101,26 +106,26 @@ def test_a_volume_moves_and_the_former_one_stays_until_told(pair, tmp_path):
         pair.moves.migrate(owner="web1", name="data", backend="local")
     assert pair.moves.finish(owner="web1", name="data")["removed"]["source_id"] == before.id
     assert pair.moves.finish(owner="web1", name="data") == {"removed": None}
-    assert listed(tmp_path) == [[], [f"volume-{volume.id}"]]
+    assert list_files(tmp_path) == [[], [f"volume-{volume.id}"]]
     assert pair.catalog.moves() == []
 
 
 def test_there_and_back_with_the_former_one_deleted(pair, tmp_path):
     wanted = make(pair, tmp_path)
     assert move(pair, delete_old=True)["move"] is None
-    assert [len(names) for names in listed(tmp_path)] == [0, 1]
+    assert [len(names) for names in list_files(tmp_path)] == [0, 1]
     assert pair.moves.migrate(owner="web1", name="data", backend="local", delete_old=True)["checksum"] == wanted
-    assert [len(names) for names in listed(tmp_path)] == [1, 0]
+    assert [len(names) for names in list_files(tmp_path)] == [1, 0]
 
 
 def test_a_moved_volume_can_be_given_and_deleted_and_its_former_one_is_not_forgotten(pair, tmp_path, short):
     make(pair, tmp_path)
     move(pair)
-    pair.giving.give(owner="web1", name="data", new_owner="db1", new_name="pg")
+    pair.transfers.give(owner="web1", name="data", new_owner="db1", new_name="pg")
     pair.execute("delete", {"name": "pg"}, "db1")
-    assert [len(names) for names in listed(tmp_path)] == [1, 0]
+    assert [len(names) for names in list_files(tmp_path)] == [1, 0]
     assert pair.moves.finish(owner="db1", name="pg")["removed"]
-    assert listed(tmp_path) == [[], []]
+    assert list_files(tmp_path) == [[], []]
 
 
 def test_labels_protection_and_fences_go_along(pair, tmp_path, short):
@@ -143,7 +148,7 @@ def test_r18_moved_and_given_away_the_fenced_host_knows_it_by_its_former_id(pair
     pair.call("disconnect", {"name": "data", "owner": "web1", "host": "web1", "fenced": True}, Caller())
     move(pair)
     now = pair.catalog.volume("web1", "data").id
-    pair.giving.give(owner="web1", name="data", new_owner="db1")
+    pair.transfers.give(owner="web1", name="data", new_owner="db1")
     assert pair.execute("inventory", {}, "web1")["fenced"] == [[former, now]]
     (found,) = pair.check().findings(kinds="fenced_host")
     assert (found.owner, found.name, "it is 'data' of db1 by now" in found.text) == ("web1", "data", True)
@@ -151,7 +156,7 @@ def test_r18_moved_and_given_away_the_fenced_host_knows_it_by_its_former_id(pair
     assert pair.catalog.fences() == []
 
 
-def test_what_is_in_use_does_not_move(pair, tmp_path):
+def test_a_volume_in_use_does_not_move(pair, tmp_path):
     make(pair, tmp_path)
     pair.execute("snapshot_create", {"name": "cut", "volume": "data"}, "web1")
     with pytest.raises(FailedPreconditionError, match="'cut'"):
@@ -183,7 +188,7 @@ def test_a_copy_that_differs_is_thrown_away(pair, tmp_path, monkeypatch, short):
     with pytest.raises(DataLossError, match="copy differs"):
         move(pair)
     assert pair.catalog.volume("web1", "data") == before
-    assert listed(tmp_path) == [[f"volume-{before.id}"], []]
+    assert list_files(tmp_path) == [[f"volume-{before.id}"], []]
     assert (pair.catalog.moves(), devices(tmp_path)) == ([], [])
 
 
@@ -193,7 +198,7 @@ def test_a_target_without_room_leaves_nothing(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(type(provider), "connect", _failing(type(provider).connect, "other"))
     with pytest.raises(UnavailableError):
         move(pair)
-    assert [len(names) for names in listed(tmp_path)] == [1, 0]
+    assert [len(names) for names in list_files(tmp_path)] == [1, 0]
     assert (pair.catalog.moves(), devices(tmp_path)) == ([], [])
     assert pair.catalog.volume("web1", "data").state == model.AVAILABLE
 
@@ -208,7 +213,7 @@ def _failing(connect, backend):
 
 
 def test_a_move_on_another_controller_is_left_to_it(two, tmp_path, short):
-    """What is attached there cannot be detached from here."""
+    """Only that controller can detach its own attachments."""
     service = Service(two)
     make(service, tmp_path)
     assert _killed(two, 9)
@@ -216,21 +221,24 @@ def test_a_move_on_another_controller_is_left_to_it(two, tmp_path, short):
     with pytest.raises(FailedPreconditionError, match="attached on the controller web1"):
         elsewhere.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
     service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
-    assert (devices(tmp_path), len(listed(tmp_path)[1])) == ([], 0)
+    assert (devices(tmp_path), len(list_files(tmp_path)[1])) == ([], 0)
     for one in (service, elsewhere):
         one.close()
 
 
 @pytest.mark.parametrize("step", [9, 11])
 def test_a_move_on_a_controller_that_is_gone_is_undone_once_that_is_fenced(two, tmp_path, short, step):
-    """With both attached, and with one that is detached and still mapped. When it is there again, it lets go of what it still has."""
+    """Both volumes are attached, or the source is detached and still mapped. When the controller
+    is back, it discards its attachments.
+    """
     two["storage"]["database"] = f"sqlite:///{tmp_path}/common/catalog.sqlite"
     two["storage"]["coordination"] = f"file://{tmp_path}/common/locks"
     dead, alive = ({**two, "id": name, "storage": {**two["storage"], "state_dir": str(tmp_path / name)}} for name in ("web1", "db1"))
     with contextlib.closing(Service(dead)) as service:
         wanted = make(service, tmp_path, SHORT)
     assert _killed(dead, step)
-    # The file driver deletes nothing that has a loop device on this machine, which here is both.
+    # The file driver deletes no file with a loop device on this machine, which plays both
+    # controllers here.
     for path, file in loop.backing_files():
         if file.startswith(str(tmp_path / "others")):
             assert loop.detach(path)
@@ -247,7 +255,7 @@ def test_a_move_on_a_controller_that_is_gone_is_undone_once_that_is_fenced(two, 
         (told,) = service.repair().run(apply=True, fenced="web1")
         assert told["done"], told
         assert service.catalog.volume("web1", "data") == dataclasses.replace(volume, state=model.AVAILABLE)
-        assert (service.catalog.moves(), listed(tmp_path)) == ([], [[f"volume-{volume.id}"], []])
+        assert (service.catalog.moves(), list_files(tmp_path)) == ([], [[f"volume-{volume.id}"], []])
         assert devices(tmp_path) == left, "what another machine has is not detached here"
         # Nothing of it is mapped any more.
         row = service.core.provider("local").need_row(volume.id)
@@ -262,7 +270,7 @@ def test_a_move_on_a_controller_that_is_gone_is_undone_once_that_is_fenced(two, 
         assert checksum(tmp_path / "others" / f"volume-{copy}", SHORT) == wanted
 
 
-def test_a_copy_skips_what_is_zero_on_both_sides_only(tmp_path):
+def test_a_copy_skips_only_zeros_of_both_sides(tmp_path):
     """A target that is not empty ends up the same, also where the source has zeros."""
     source, target = tmp_path / "a", tmp_path / "b"
     source.write_bytes(b"\0" * (2**20 + 5) + b"x" * 7)
@@ -273,8 +281,6 @@ def test_a_copy_skips_what_is_zero_on_both_sides_only(tmp_path):
     with pytest.raises(FailedPreconditionError, match="has 1048588 bytes, and the source 2097152"):
         copying.copy(str(target), str(source))
 
-
-# Killed between any two steps.
 
 STEPS = ((Catalog, ("apply", "update", "remove")), (Consumer, ("attach", "detach", "forget")), (copying, ("copy", "verify")))
 CALLS = ("create_volume", "delete_volume", "connect", "disconnect")
@@ -324,9 +330,9 @@ def test_a_move_killed_at_each_step(two, tmp_path, how, short):
         died = _killed(two, steps, delete_old=True)
 
         service = Service(two)
-        # Both copies are accounted for, before anything is recovered.
+        # The catalog accounts for both copies before anything is recovered.
         known = {v.id for v in service.catalog.volumes()} | {i for m in service.catalog.moves() for i in (m.source_id, m.target_id)}
-        assert {n.removeprefix("volume-") for names in listed(tmp_path) for n in names} <= known, steps
+        assert {n.removeprefix("volume-") for names in list_files(tmp_path) for n in names} <= known, steps
         if how == "next start":
             for backend in ("local", "other"):
                 service.recovery.run(backend)
@@ -339,16 +345,16 @@ def test_a_move_killed_at_each_step(two, tmp_path, how, short):
         assert volume.state == model.AVAILABLE
         assert checksum(tmp_path / {"local": "volumes", "other": "others"}[volume.backend] / f"volume-{volume.id}", SHORT) == wanted, steps
         assert devices(tmp_path) == [], steps
-        # Told again, it ends as if nothing had happened.
+        # A repetition ends as if nothing had happened.
         assert move(service, delete_old=True)["volume"]["backend"] == "other"
-        assert [len(names) for names in listed(tmp_path)] == [0, 1], steps
+        assert [len(names) for names in list_files(tmp_path)] == [0, 1], steps
         assert service.catalog.moves() == []
         service.execute("delete", {"name": "data"}, "web1")
-        assert listed(tmp_path) == [[], []]
+        assert list_files(tmp_path) == [[], []]
         service.close()
     assert steps > 12, "the operation has too few steps for the test to have killed anything"
 
 
-def test_reading_fails_with_a_text_for_the_operator(tmp_path):
+def test_a_read_that_fails_says_why(tmp_path):
     with pytest.raises(StorageError, match="No such file"):
         copying.copy(str(tmp_path / "none"), str(tmp_path / "none"))

@@ -1,7 +1,9 @@
-"""A controller that is killed between any two steps of an operation: nothing is lost, doubled or left over.
+"""A controller that is killed between any two steps of an operation: nothing is lost, doubled or
+left over.
 
-A step is each write to the catalog and each call of the provider. The process that works is forked, and kills itself with SIGKILL
-before the step in question; then this process starts the controller again, as Salt starts an engine again.
+A step is each write to the catalog and each call of the provider. The working process is forked,
+and kills itself with SIGKILL before a given step; then this process starts the controller again,
+as Salt starts an engine again.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ CREATE = ("create", {**NAME, "size": 1})
 CONNECT = ("connect", {**NAME, "connector": CONNECTOR})
 CUT = ("snapshot_create", {"name": "cut", "volume": "data"})
 
-#: What is there before, the operation that is cut off, and what must be true after it was repeated.
+#: The state before, the interrupted operation, and the facts that hold after it was repeated.
 CASES = {
     "create": ([], CREATE, {"volumes": 1, "files": 1}),
     "create and connect": ([], ("connect", {**CONNECT[1], "create": {"size": 1}}), {"volumes": 1, "files": 1, "connections": 1}),
@@ -51,7 +53,9 @@ def run(service, operation):
 
 
 def killed_at(opts, operation, step):
-    """Carry out an operation in a child that dies before step number ``step``; return whether it got that far."""
+    """Carry out an operation in a child that dies before step number ``step``; return whether it
+    got that far.
+    """
 
     def do():
         service = Service(opts)

@@ -1,4 +1,4 @@
-"""The engine's part in keeping exports: a target daemon that was restarted gets its targets back."""
+"""The engine's part in keeping exports: a restarted target daemon gets its targets back."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ def test_r16_targets_come_back_after_tgtd_alone_was_restarted(opts, tmp_path, sh
     tgtd.start()
     service = Service(opts)
     try:
-        service.start(patience=TIMEOUT)  # Cinder is imported first, which takes long on a busy machine
+        # Cinder is imported first, which takes long on a busy machine.
+        service.start(patience=TIMEOUT)
         caller = Caller("db1")
         service.volumes.create(caller, name="data", spec=VolumeSpec(size=1))
         connection = service.connections.connect(caller, name="data", connector=host.connector)
         info = connection["connection_info"]
         assert host.size(info) == 2**30
         tgtd.kill()
-        time.sleep(2 * opts["storage"]["retry_interval"])  # so that the engine meets it while it is down
+        # so that the engine meets it while it is down
+        time.sleep(2 * opts["storage"]["retry_interval"])
         tgtd.start()
         deadline = time.monotonic() + TIMEOUT
         while host.size(info) is None:
@@ -77,8 +79,10 @@ def test_r16_the_start_restores_each_export_once_and_reads_the_catalog_in_parts(
         del restored[:]
 
 
-def test_r16_what_could_not_be_restored_is_tried_alone_until_it_is(pair, monkeypatch, caplog):
-    """R16: a lock that another process holds, an address that is not there yet, and a fault of a driver; each told once."""
+def test_r16_only_exports_that_failed_are_tried_again(pair, monkeypatch, caplog):
+    """R16: a lock that another process holds, an address that is not there yet, and a fault of a
+    driver; each logged once.
+    """
     connector = {"host": "web1", "multipath": False}
     ids = {}
     for name in ("whole", "locked", "early", "faulty", "left"):
@@ -123,7 +127,7 @@ def test_r16_what_could_not_be_restored_is_tried_alone_until_it_is(pair, monkeyp
 
 
 def test_r16_an_engine_tries_again_until_the_export_is_restored(service, opts, monkeypatch):
-    """R16: an address that comes up after the master; then there is nothing more to look after."""
+    """R16: an address that comes up after the master; then no export needs the engine any more."""
     service.execute("create", {"name": "data", "size": 1}, "web1")
     service.execute("connect", {"name": "data", "connector": {"host": "web1", "multipath": False}}, "web1")
     service.close()

@@ -1,4 +1,6 @@
-"""Volumes that are deleted and whose data stays: the record goes, the file does not, and it can be taken over again."""
+"""Volumes that are deleted and whose data stays: the record goes, the file does not, and it can be
+taken over again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def run(service, op, name="data", caller="web1", **args):
 
 @pytest.fixture
 def volume(service, tmp_path):
-    """A volume with something on it."""
+    """A volume with data on it."""
     made = run(service, "create", size=1)["volume"]
     with (tmp_path / "volumes" / f"volume-{made['id']}").open("r+b") as file:
         file.write(b"precious")
@@ -34,8 +36,8 @@ def content(tmp_path, name):
     return (tmp_path / "volumes" / name).read_bytes()[:8]
 
 
-def taken_over(service, command):
-    """Do what the command says, as a shell and salt-run would read it."""
+def run_command(service, command):
+    """Carry out the command as a shell and salt-run would read it."""
     words = shlex.split(command)
     assert words[:2] == ["salt-run", "storage.manage"]
     return service.adoption.manage(**dict(word.split("=", 1) for word in words[2:]))["volume"]
@@ -50,12 +52,12 @@ def test_d10_a_retained_volume_stays_on_the_backend_and_comes_back(service, volu
     assert (reply["old"]["id"], reply["record_only"], reply["retained"]["array_name"]) == (volume["id"], False, name)
     assert (service.catalog.volumes(), content(tmp_path, name)) == ([], b"precious")
     assert run(service, "delete", retain=True) == {"old": None, "record_only": False, "retained": None}
-    back = taken_over(service, reply["retained"]["take_over"])
+    back = run_command(service, reply["retained"]["take_over"])
     assert (back["name"], back["owner"], back["formatted"]) == ("data", "web1", True)
     assert content(tmp_path, f"volume-{back['id']}") == b"precious"
 
 
-def test_d10_what_is_recorded_holds_for_everyone_unless_told_otherwise(service, volume, files, admin):
+def test_d10_the_recorded_choice_holds_for_everyone_unless_overridden(service, volume, files, admin):
     run(service, "create", size=1, retain=True)
     assert service.call("delete", {"name": "data", "owner": "web1"}, admin)["retained"]
     assert len(files()) == 1
@@ -96,7 +98,7 @@ def test_a_shared_volume_is_retained_on_the_master(service, admin, files):
     ("rule", "may"),
     [({}, True), ({"max_gib": 5}, False), ({"max_volumes": 1}, False), ({"max_gib": 5, "retain": True}, True), ({"retain": False}, False)],
 )
-def test_d10_who_has_a_quota_does_not_get_around_it(opts, files, admin, rule, may):
+def test_d10_a_minion_with_a_quota_does_not_get_around_it(opts, files, admin, rule, may):
     opts["storage"]["policy"] = {"web*": rule}
     service = Service(opts)
     assert run(service, "create", size=1, retain=True)["volume"]["retain"] is True
@@ -112,12 +114,12 @@ def test_d10_who_has_a_quota_does_not_get_around_it(opts, files, admin, rule, ma
     service.close()
 
 
-def test_the_policy_is_checked():
+def test_the_policys_retain_must_be_a_boolean():
     with pytest.raises(InvalidArgumentError, match="storage:policy:web1:retain"):
         Policy.from_config({"web1": {"retain": "yes"}})
 
 
-def test_g6_d10_a_backend_that_cannot_let_go(service, volume, monkeypatch):
+def test_g6_d10_a_backend_that_cannot_let_go_refuses(service, volume, monkeypatch):
     provider = service.core.provider("local")
     less = provider.capabilities() - {"manage"}
     monkeypatch.setattr(type(provider), "capabilities", lambda self: less)
@@ -126,7 +128,7 @@ def test_g6_d10_a_backend_that_cannot_let_go(service, volume, monkeypatch):
     assert service.volume("web1", "data").state == model.AVAILABLE
 
 
-def test_d8_what_is_half_made_or_half_deleted_has_nothing_to_retain():
+def test_d8_a_half_made_or_half_deleted_volume_has_nothing_to_retain():
     def stays(state, retain):
         return retains(
             Volume(id="1", owner="web1", name="data", backend="local", size=1, state=state, retain=True), retain, "web1", may=True
@@ -137,14 +139,11 @@ def test_d8_what_is_half_made_or_half_deleted_has_nothing_to_retain():
         stays(model.DELETING, True)
 
 
-def test_hostile_names_in_the_command(service, tmp_path):
+def test_hostile_names_are_quoted_in_the_command(service, tmp_path):
     name = "it's $(touch owned); `id` \u202e"
     run(service, "create", name, size=1)
     reply = run(service, "delete", name, retain=True)
-    assert taken_over(service, reply["retained"]["take_over"])["name"] == name
-
-
-# What a crash left: see also test_crash.py.
+    assert run_command(service, reply["retained"]["take_over"])["name"] == name
 
 
 def half_released(service):
@@ -159,7 +158,7 @@ def test_a_release_that_was_cut_off_is_finished_by_any_deletion(service, volume,
     assert (service.catalog.volumes(), len(files())) == ([], 1)
 
 
-def test_whose_name_is_not_known_any_more(service, volume, files):
+def test_a_released_volume_of_unknown_name_gets_another_command(service, volume, files):
     half_released(service)
     service.core.provider("local").unmanage_volume(model_volume(volume))
     reply = run(service, "delete")
@@ -173,13 +172,13 @@ def model_volume(wire):
     return as_provider_volume(Volume.from_wire(wire))
 
 
-def test_a_new_volume_of_the_name_is_a_new_one(service, volume, files):
+def test_a_new_volume_of_the_same_name_is_another_volume(service, volume, files):
     half_released(service)
     made = run(service, "create", size=1)
     assert (made["old"], made["volume"]["id"] != volume["id"], len(files())) == (None, True, 2)
 
 
-def test_taken_over_again_under_the_name_that_was_being_released(service, volume, tmp_path):
+def test_a_release_that_was_cut_off_leaves_the_name_for_a_take_over(service, volume, tmp_path):
     half_released(service)
     back = service.adoption.manage(name="data", owner="web1", reference=f"volume-{volume['id']}")["volume"]
     assert content(tmp_path, f"volume-{back['id']}") == b"precious"

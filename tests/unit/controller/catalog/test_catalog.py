@@ -52,7 +52,7 @@ def test_names_differ_by_case_and_by_every_byte(database):
 
 
 def test_mysql_gets_names_as_bytes():
-    """Of its collations for UTF-8, those that every version has take no regard of blanks at the end."""
+    """MySQL's collations for UTF-8 that every version has ignore blanks at the end."""
     dialect = mysql.dialect()
     for column in schema.volumes.c.owner, schema.volumes.c.name, schema.labels.c.value:
         assert column.type.compile(dialect=dialect) == "VARBINARY(255)"
@@ -62,7 +62,7 @@ def test_mysql_gets_names_as_bytes():
         assert kind.process_result_value(stored, dialect) == "größe "
 
 
-def test_it_is_kept_and_removed(database):
+def test_a_record_is_kept_and_removed(database):
     catalog = Catalog(database)
     found = Volume(id="1", owner="web1", name="🐘", backend="local", size=16 * 2**20, labels={"ü": "'"}, source={"id": "x"}, retain=True)
     catalog.add(found)
@@ -85,7 +85,7 @@ def test_it_is_kept_and_removed(database):
     catalog.close()
 
 
-def test_it_is_made_once_by_several_at_once(database):
+def test_several_processes_make_the_tables_once(database):
     """As when the engine and a runner start with a new database."""
     start = Barrier(4)
 
@@ -124,14 +124,14 @@ def test_a_catalog_of_another_version_is_refused(database):
 
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite://", "sqlite:///:memory:", "nodriver://user:hunter2@host/db"])
-def test_a_wrong_url_is_told_without_its_password(url):
+def test_a_wrong_url_is_reported_without_its_password(url):
     with pytest.raises(InvalidArgumentError) as caught:
         Catalog(url)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path):
+def test_a_full_disk_is_reported_and_nothing_is_lost(tmp_path):
     catalog = Catalog(f"sqlite:///{tmp_path}/c.sqlite")
     catalog.add(volume(1))
     with catalog.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""The journal: once carried out, as often answered."""
+"""The journal: a request is carried out once, and answered as often as it comes."""
 
 import contextlib
 import time
@@ -10,6 +10,13 @@ from saltstorage.controller.catalog.schema import requests
 from saltstorage.controller.service import Service
 
 DATABASES = ("sqlite", "postgresql", "mysql")
+
+
+@pytest.fixture
+def service(service):
+    """The controller of an engine that lives."""
+    service.journal.open()
+    return service
 
 
 @pytest.fixture
@@ -33,8 +40,9 @@ def test_a_repeat_with_other_contents_shows_the_first_digest(begin):
     assert begin(digest="d2").digest == "d1"
 
 
-def test_what_a_dead_engine_left_is_new_again_for_one_only(opts, service, begin):
+def test_a_request_of_a_dead_engine_is_new_again_for_one_engine_only(opts, service, begin):
     dead = Service(opts)
+    dead.journal.open()
     assert begin(dead.journal).state == "new"
     assert begin().state == "running"
     dead.close()
@@ -42,7 +50,7 @@ def test_what_a_dead_engine_left_is_new_again_for_one_only(opts, service, begin)
     assert begin().state == "running"
 
 
-def test_prune_keeps_what_may_be_repeated(service, begin):
+def test_prune_keeps_requests_that_may_be_repeated(service, begin):
     begin()
     service.journal.finish("r1", b"sealed")
     now = time.time()
@@ -52,7 +60,7 @@ def test_prune_keeps_what_may_be_repeated(service, begin):
     assert service.journal.known("r1") is None
 
 
-def test_prune_forgets_what_was_only_read_first(service):
+def test_prune_forgets_reads_first(service):
     """An inventory of many volumes is large, and every state run asks for one."""
     now = time.time()
     for number, op in enumerate(("inventory", "inventory", "create")):
@@ -64,15 +72,18 @@ def test_prune_forgets_what_was_only_read_first(service):
     assert {service.journal.known(key).state for key in ("r1", "r2")} == {"running", "done"}
 
 
-def test_prune_keeps_what_runs(service, begin):
+def test_prune_keeps_running_requests(service, begin):
     begin()
     assert service.journal.prune(time.time() + 60, time.time() + 60) == 0
     assert begin().state == "running"
 
 
-def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, service, begin, monkeypatch):
-    """Databases other than SQLite let transactions read side by side: here the other engine comes between look and update."""
+def test_only_the_first_of_two_engines_resumes_a_request(opts, service, begin, monkeypatch):
+    """Databases other than SQLite let transactions read side by side: here the other engine comes
+    between look and update.
+    """
     dead, other = Service(opts), Service(opts)
+    other.journal.open()
     begin(dead.journal)
     dead.close()
     real = service.journal.engine
@@ -101,7 +112,9 @@ def test_of_two_engines_that_find_a_dead_one_only_the_first_takes_over(opts, ser
 
 @pytest.fixture
 def left(opts, service):
-    """Two requests that died with their engine: an old one, whose minion may wait still, and a young one."""
+    """Two requests that died with their engine: an old one, whose minion may still wait, and a
+    young one.
+    """
     now, dead = time.time(), Service(opts)
     for request_id in ("old", "young"):
         assert dead.journal.begin(request_id, "web1", "d", "disconnect", now).state == "new"
@@ -116,24 +129,26 @@ def again(service, left, request_id):
 
 
 def has_run(service, seconds):
-    """Have the engine started that long ago."""
+    """Move the engine's start that many seconds into the past."""
     service.journal._started = time.monotonic() - seconds
 
 
-def test_an_old_one_that_died_with_its_engine_is_taken_up_when_the_next_starts(service, left):
+def test_an_old_request_of_a_dead_engine_is_resumed_soon_after_a_start(service, left):
     has_run(service, 250)
     assert again(service, left, "old") == "new"
     assert again(service, left, "old") == "running"
 
 
-def test_an_old_one_that_died_with_its_engine_is_not_taken_up_later(service, left):
-    """Who has recorded it could have it done, a disconnect say, when the host has connected again."""
+def test_an_old_request_of_a_dead_engine_is_not_resumed_later(service, left):
+    """An attacker could replay a recorded request, a disconnect say, when the host has connected
+    again.
+    """
     has_run(service, 301)
     assert again(service, left, "old") == "old"
     assert again(service, left, "young") == "new"
 
 
-def test_what_was_not_taken_up_is_not_at_the_next_start_either(opts, service, left):
+def test_a_request_that_was_not_resumed_is_not_at_the_next_start_either(opts, service, left):
     has_run(service, 301)
     service.journal.prune(time.time() - 86400, time.time() - 600)
     later = Service(opts)
@@ -142,14 +157,16 @@ def test_what_was_not_taken_up_is_not_at_the_next_start_either(opts, service, le
     later.close()
 
 
-def test_what_is_forgotten_and_old_is_not_new(service):
+def test_a_forgotten_old_request_is_not_new(service):
     """Between the look at it and its beginning it may have been pruned."""
     assert service.journal.begin("r1", "web1", "d", "create", time.time() - 301).state == "old"
     assert service.journal.known("r1") is None
 
 
 def test_a_flood_of_requests_is_bounded(service, monkeypatch):
-    """The young ones stay, or they could be replayed: no more are taken. Other minions, and repeats, are served."""
+    """Young requests stay, or they could be replayed; no more are accepted. Other minions, and
+    repeats, are served.
+    """
     monkeypatch.setattr(journals, "MOST_REQUESTS", 10)
     begin = service.journal.begin
     states = [begin(f"r{number}", "web1", "d", "create", time.time()).state for number in range(30)]
@@ -160,7 +177,7 @@ def test_a_flood_of_requests_is_bounded(service, monkeypatch):
     assert begin("r3", "web1", "d", "create", time.time()).state == "running"
 
 
-def test_the_oldest_that_ended_are_forgotten_first_and_what_runs_never(service, monkeypatch):
+def test_the_oldest_finished_requests_are_forgotten_first_and_running_ones_never(service, monkeypatch):
     monkeypatch.setattr(journals, "MOST_REQUESTS", 10)
     for number in range(10):
         assert service.journal.begin(f"r{number}", "web1", "d", "create", time.time()).state == "new"

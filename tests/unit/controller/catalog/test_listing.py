@@ -31,7 +31,7 @@ def names(found):
     return [f"{volume.owner}/{volume.name}" for volume, _ in found]
 
 
-def test_filters(catalog):
+def test_a_filter_finds_exactly_its_volumes(catalog):
     assert names(find(catalog, Filter(owner="db2"))) == ["db2/a", "db2/b", "db2/c"]
     assert names(find(catalog, Filter(owner="db1?", labels={"env": "prod"}))) == ["db10/a", "db11/a", "db12/a"]
     assert names(find(catalog, Filter(owner="*1", labels={"env": "test"}))) == ["db1/b", "db11/b", "web1/b"]
@@ -52,7 +52,7 @@ def test_p15_the_list_agrees_at_once(service):
     assert names(find(service.catalog, Filter(owner="web1"))) == ["web1/logs"]
 
 
-def test_p16_nothing_that_matches_is_an_empty_list(catalog):
+def test_p16_no_match_is_an_empty_list(catalog):
     for wanted in (Filter(owner="no"), Filter(owner="no*"), Filter(backend="no"), Filter(labels={"env": "no"}), Filter(host="no")):
         assert find(catalog, wanted) == []
 
@@ -90,7 +90,7 @@ def test_after_a_volume_that_is_gone(catalog):
         ({"state": "avialable"}, "state"),
     ],
 )
-def test_wrong_filters(wrong, field):
+def test_a_wrong_filter_is_refused(wrong, field):
     with pytest.raises(InvalidArgumentError) as caught:
         Filter.from_user(**wrong)
     assert caught.value.field == field
@@ -110,7 +110,8 @@ def test_labels_as_written_on_the_command_line():
         (Filter(state="error"), ["storage_volumes_state"]),
     ],
 )
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # other databases choose by how much they have to search
+# other databases choose by how much they have to search
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_the_indexes_are_used(catalog, wanted, indexes):
     query = listing.build_query(wanted, None if wanted.owner is None else [wanted.owner])
     text = str(query.compile(catalog.engine, compile_kwargs={"literal_binds": True}))

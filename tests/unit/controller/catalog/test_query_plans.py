@@ -1,4 +1,5 @@
-"""However large the catalog, what is read of it is found by an index: the plans of the statements that the real calls send.
+"""Every statement of the real calls finds its rows by an index, however large the catalog: the
+plans of the statements.
 
 SQLite's planner, without statistics, as in use: nothing runs ANALYZE.
 """
@@ -16,13 +17,13 @@ from saltstorage.controller.service import Service
 from saltstorage.model import CREATING, Connection
 from tests.manyvolumes import fill
 
-#: Those that grow with the number of volumes or of requests.
+#: The tables that grow with the number of volumes or of requests.
 LARGE = ("volumes", "labels", "snapshots", "connections", "fences", "requests")
 CONNECTOR = {"host": "web1", "multipath": False, "ip": "127.0.0.1", "initiator": "iqn.2024-01.org.example:web1"}
 
 
 class Statements:
-    """What is sent to the catalog's database."""
+    """The statements that reach the catalog's database."""
 
     def __init__(self, engine):
         self.engine = engine
@@ -42,19 +43,19 @@ class Statements:
                 yield statement, [row[3] for row in rows]
 
     def faults(self):
-        """What reads more than it needs."""
+        """Return the statements that read more than they need."""
         found = []
         for statement, plan in self.plans():
             text = "\n".join(plan)
             limited = " LIMIT " in statement
             for fault in (
-                # A whole table, be it by an index.
+                # A whole table, by an index or not.
                 rf"SCAN storage_({'|'.join(LARGE)})\b",
-                # For each row, all that have a state.
+                # For each row, every row of a state.
                 r"CORRELATED .*\n.*\(state=\?\)",
-                # All that is to be sorted, for each page of it.
+                # Every row of the order, sorted for each page.
                 r"USE TEMP B-TREE FOR ORDER BY" if limited else "(?!)",
-                # All that is on a backend, at once.
+                # Every volume of a backend, at once.
                 "(?!)" if limited else r"INDEX storage_volumes_backend \(backend=\?\)",
             ):
                 if match := re.search(fault, text):
@@ -77,7 +78,7 @@ def statements(filled):
     return Statements(filled.catalog.engine)
 
 
-def test_the_test_sees_what_reads_too_much(filled, statements):
+def test_the_test_sees_statements_that_read_too_much(filled, statements):
     for calls in (
         lambda: filled.catalog.volumes(size=10),
         lambda: filled.catalog.snapshots(size=10),
@@ -111,7 +112,7 @@ def list_one_minions(service):
 
 
 def run_without_changes(service):
-    """All that such a run of states asks for: the inventory, in one page and in many."""
+    """The request of such a run of states: the inventory, in one page and in many."""
     found = service.execute("inventory", {}, "web1")
     assert (len(found["volumes"]), found["more"]) == (16, None)
     with pytest.MonkeyPatch.context() as patch:
@@ -140,7 +141,7 @@ def change(service):
 
 
 def journal(service):
-    """What each request reads and writes beside its operation."""
+    """The journal's statements for each request."""
     assert service.journal.begin("r1", "web1", "d", "create", time.time()).state == "new"
     assert service.journal.begin("r1", "web1", "d", "create", time.time()).state == "running"
     service.journal.finish("r1", b"sealed")

@@ -1,4 +1,6 @@
-"""A database that several controllers share, PostgreSQL or MariaDB: tables are made by one process at a time."""
+"""A database that several controllers share, PostgreSQL or MariaDB: one process at a time makes
+tables.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,9 @@ def url(request):
     return request.getfixturevalue(request.param).database()
 
 
-def test_what_makes_tables_does_so_alone(url):
-    """The second waits for the first; one that makes other tables, or those of another database,
-    does not.
+def test_tables_are_made_by_one_process_at_a_time(url):
+    """The second waits for the first; a process that makes other tables, or works on another
+    database, does not.
     """
     entered = Event()
 
@@ -63,7 +65,7 @@ def test_what_makes_tables_does_so_alone(url):
     assert entered.is_set()
 
 
-def test_who_waits_too_long_is_told(url, monkeypatch):
+def test_a_wait_that_is_too_long_ends_with_an_error(url, monkeypatch):
     monkeypatch.setattr(databases, "LOCK_TIMEOUT", 0)
     with (
         lock_tables(url, "catalog"),
@@ -73,11 +75,11 @@ def test_who_waits_too_long_is_told(url, monkeypatch):
         pass
 
 
-def test_the_lock_goes_with_who_has_it(url):
+def test_the_lock_ends_with_its_holder(url):
     """As when a controller is killed while it makes tables."""
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
     taken = False
-    # The first holder is still here, unlike a controller that is killed, and may notice that its connection has ended.
+    # The first holder, unlike a killed controller, is still here and may notice the end.
     with contextlib.suppress(sqlalchemy.exc.OperationalError), lock_tables(url, "catalog"):
         with engine.connect() as connection:
             query, end = END[engine.dialect.name]
@@ -89,8 +91,8 @@ def test_the_lock_goes_with_who_has_it(url):
 
 
 def test_controllers_that_start_with_a_new_database_at_once(url, tmp_path):
-    """Each makes the catalog's tables, or finds them made, and those of cinderlib's metadata,
-    which Cinder's migrations make.
+    """Each makes the catalog's tables, or finds them, and those of cinderlib's metadata, which
+    Cinder's migrations make.
     """
 
     def live(name):

@@ -1,7 +1,7 @@
-"""The bridge between cinderlib and Cinder: what it relies on, and that the process around it stays
-as it was.
+"""The bridge between cinderlib and Cinder: the names that it relies on, and the process around it,
+which stays as it was.
 
-What changes a process once is run in a process of its own.
+Code that changes a process once runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def run(code: str, *args: object) -> dict:
 
 
 def test_the_places_that_cinder_moved():
-    """Fails when a new Cinder moves again what cinderlib needs; then the bridge wants a look."""
+    """Fails when a new Cinder moves names that cinderlib needs; the bridge then has to
+    be adapted.
+    """
     import cinder.db.api
     import cinder.db.models
 
@@ -65,8 +67,8 @@ def test_the_parts_of_cinderlib_that_are_replaced():
 
 
 def test_a_thread_that_has_loaded_it_ends():
-    """eventlet takes over what tells that the thread has ended in which it is imported; who joins
-    that would wait for ever.
+    """eventlet takes over the mark of the end of the thread that imports it: join() on that thread
+    would never return.
     """
     code = """
         import json, threading
@@ -143,7 +145,7 @@ def test_the_process_stays_as_it_was(tmp_path):
     assert result["stderr"] == "", "warnings or log lines"
 
 
-def test_setup_once_from_many_threads(tmp_path):
+def test_many_threads_set_it_up_once(tmp_path):
     result = run(
         SETUP
         + """
@@ -180,7 +182,7 @@ def test_two_processes_set_up_one_database(tmp_path):
         assert process.returncode == 0, err
 
 
-def test_the_database_is_private(tmp_path):
+def test_the_metadata_file_is_private(tmp_path):
     run(SETUP + "    print('{}')", tmp_path / "state")
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state" / "cinderlib.sqlite").stat().st_mode & 0o777 == 0o600

@@ -17,7 +17,7 @@ def drivers():
 
 @pytest.mark.slow
 def test_all_drivers_are_there(drivers):
-    """As many as Cinder's registry counts, and the project's own three."""
+    """The number of Cinder's registry, and the project's own three."""
     assert importlib.metadata.version("cinder").split(".")[0] == "29"
     assert len(drivers) == 103 + 3
     assert [path for path, driver in drivers.items() if driver["error"]] == []
@@ -37,7 +37,7 @@ def test_options_are_described(drivers):
 
 
 @pytest.mark.slow
-def test_filter_and_brief_form():
+def test_a_part_of_the_class_path_and_the_brief_form():
     found = list_drivers("FileDriver", options=False)
     assert [driver["class"] for driver in found] == ["saltstorage.drivers.file.FileDriver"]
     assert "options" not in found[0]
@@ -45,7 +45,7 @@ def test_filter_and_brief_form():
 
 
 def test_a_driver_whose_import_fails_is_listed(tmp_path, monkeypatch):
-    """With the reason, and the others are there."""
+    """With the reason; the others are there."""
     from saltstorage.controller.cinder import drivers_list
 
     modules = [

@@ -1,5 +1,5 @@
-"""Extensions of LVM volumes that are cut off or fail half-way, with Cinder's code for them over a
-simulated volume group.
+"""Extensions of LVM volumes that are interrupted or fail half-way: Cinder's code over a simulated
+volume group.
 
 There is no device mapper here: the lab has the real one.
 """
@@ -20,7 +20,7 @@ DRIVERS = [STOCK, "saltstorage.drivers.lvm_iscsi.LVMISCSIDriver"]
 
 
 class Killed(BaseException):
-    """Stands for a controller that is no more: nothing catches it."""
+    """Stands for a killed controller: nothing catches it."""
 
 
 class SimulatedGroup:
@@ -100,7 +100,7 @@ def grow(service, size=2):
     return service.execute("create", {"name": "data", "size": size}, "web1")["volume"]["size"]
 
 
-def test_x10_an_extension_is_finished_that_the_target_did_not_follow(service, extending):
+def test_x10_an_extension_that_the_target_did_not_follow_is_finished(service, extending):
     group, target = extending()
     target.fails = True
     for _ in range(2):
@@ -117,7 +117,7 @@ def test_x10_an_extension_is_finished_that_the_target_did_not_follow(service, ex
 
 
 def test_x10_an_extension_is_finished_after_the_controller_was_killed(service, extending):
-    """Between ``lvextend`` and what follows; also when the volume is grown further at once."""
+    """Between ``lvextend`` and the next step; also when the volume is grown further at once."""
     for size in (2, 4):
         group, target = extending()
         group.killed = True
@@ -136,14 +136,14 @@ def test_an_extent_that_has_the_size_already_is_no_error(service, extending):
     assert (group.size, target.shown, group.calls) == (4, 4, ["extend_target"])
 
 
-def test_what_is_not_there_is_not_taken_for_extended(service, extending):
+def test_a_missing_volume_does_not_count_as_extended(service, extending):
     group, _ = extending()
     group.name = "another"
     with pytest.raises(StorageError, match="exit code 5"):
         grow(service)
 
 
-def test_cinders_own_class_is_loaded_mended(service):
+def test_cinders_own_class_is_replaced(service):
     module, _, name = provider.REPLACED[STOCK].rpartition(".")
     stock_module, _, stock = STOCK.rpartition(".")
     assert issubclass(getattr(importlib.import_module(module), name), getattr(importlib.import_module(stock_module), stock))

@@ -1,5 +1,5 @@
-"""Thick volumes of LVM that are set back to a snapshot, on real LVM, where the kernel has a device
-mapper: a guest of the lab has.
+"""Thick volumes of LVM that are set back to a snapshot: real LVM, where the kernel has a device
+mapper, as in a guest of the lab.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class KilledError(BaseException):
 
 
 class Thing(dict):
-    """What Cinder's objects are to its LVM driver: things with keys that are attributes too."""
+    """A stand-in for Cinder's objects: its keys are attributes too."""
 
     def __getattr__(self, key):
         return self[key]
@@ -98,7 +98,7 @@ def names():
     return {line.split()[0]: line.split()[1:] for line in run("lvs", "--noheadings", "-o", "lv_name,lv_tags", GROUP).splitlines()}
 
 
-def test_it_is_set_back_again_and_again(driver, volume, snapshot):
+def test_a_volume_is_set_back_again_and_again(driver, volume, snapshot):
     for _ in range(2):
         driver.revert_to_snapshot(None, volume, snapshot)
         assert read(volume) == b"before"
@@ -108,7 +108,7 @@ def test_it_is_set_back_again_and_again(driver, volume, snapshot):
 
 @pytest.mark.parametrize("at", ["deactivate_lv", "activate_lv", "create_lv_snapshot"])
 def test_killed_after_the_merge(driver, volume, snapshot, monkeypatch, at):
-    """The snapshot is gone by then; what is repeated makes it anew, of the volume as it was."""
+    """The snapshot is gone by then; a repetition makes it anew, of the volume as it was."""
 
     def die(*_args, **_more):
         raise KilledError
@@ -123,7 +123,7 @@ def test_killed_after_the_merge(driver, volume, snapshot, monkeypatch, at):
     assert names() == {volume.name: [], f"_{snapshot.name}": []}
 
 
-def test_a_snapshot_that_somebody_deleted_is_not_taken_for_one_that_was_merged(driver, volume, snapshot):
+def test_a_deleted_snapshot_does_not_count_as_merged(driver, volume, snapshot):
     from cinder import exception
 
     run("lvremove", "-y", f"{GROUP}/_{snapshot.name}")

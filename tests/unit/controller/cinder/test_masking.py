@@ -1,4 +1,4 @@
-"""Secrets are masked wherever they stand, as long as they are of use, at the same cost for any
+"""Secrets are masked wherever they stand, as long as they are in use, at the same cost for any
 number of volumes (row R26).
 """
 
@@ -17,7 +17,7 @@ from cinder.volume import volume_utils
 from saltstorage.controller.cinder.masking import Secrets
 
 MASK = "***"
-#: As Cinder generates them; always the same, since the workers of the tests must find the same
+#: As Cinder generates them; always the same, since all workers of the tests must find the same
 #: tests.
 GENERATED = "Tq7Wn3kZpQh2RtYb"
 AWKWARD = "p/w%d\"q'uö&<+ \\$x"
@@ -61,7 +61,7 @@ def test_a_secret_is_masked_wherever_it_stands(secrets, add, form, secret):
     add(secret)
     text = FORMS[form](secret)
     masked = secrets.mask(text, MASK)
-    # What is left is only what stands around it.
+    # Only the surroundings of the secret are left.
     around = FORMS[form]("\0" * 9)
     assert MASK in masked
     for part in (secret, secret[-6:], quote(secret, safe="")[-8:], json.dumps(secret)[1:-1][-8:], html.escape(secret)[-8:]):
@@ -69,7 +69,7 @@ def test_a_secret_is_masked_wherever_it_stands(secrets, add, form, secret):
 
 
 @pytest.mark.parametrize("text", ["", "x", GENERATED[:-1], GENERATED.swapcase(), GENERATED[1:] + "x", "a perfectly innocent sentence"])
-def test_what_is_no_secret_stays(secrets, add, text):
+def test_other_text_stays(secrets, add, text):
     add(GENERATED)
     assert secrets.mask(text, MASK) == text
 
@@ -90,7 +90,7 @@ def test_short_values_are_not_secret(secrets, add):
         ([], ["abcdef", "ghijkl"], "<abcdefghijkl>", "<******>"),
     ],
 )
-def test_of_secrets_that_overlap_nothing_is_left(secrets, configured, of_volumes, text, masked):
+def test_overlapping_secrets_are_masked_as_a_whole(secrets, configured, of_volumes, text, masked):
     for value in configured:
         secrets.add(value)
     for number, value in enumerate(of_volumes):
@@ -99,7 +99,7 @@ def test_of_secrets_that_overlap_nothing_is_left(secrets, configured, of_volumes
 
 
 class Counted(dict):
-    """Counts the look-ups, and refuses to be gone through."""
+    """Counts the look-ups, and refuses to be iterated."""
 
     lookups = 0
 
@@ -127,7 +127,7 @@ def test_the_cost_of_a_message_does_not_grow_with_the_volumes(secrets):
     assert costs == [len(text) - len(GENERATED) + 1] * 3
 
 
-def test_a_volume_has_the_secrets_that_it_has_now_and_no_more(secrets):
+def test_only_the_present_secrets_of_a_volume_are_masked(secrets):
     first, second = "the-first-secret", "the-second-secret"
     secrets.keep("a", [first])
     secrets.keep("a", [first])
@@ -139,7 +139,7 @@ def test_a_volume_has_the_secrets_that_it_has_now_and_no_more(secrets):
     assert not any((secrets._of, secrets._volumes, secrets._sizes, secrets._lengths)), "nothing is left of them"
 
 
-def test_what_several_volumes_share_is_masked_until_the_last_has_it_no_more(secrets):
+def test_a_shared_secret_is_masked_until_the_last_volume_drops_it(secrets):
     for volume in ("a", "b"):
         secrets.keep(volume, [AWKWARD])
     secrets.keep("a", [])
@@ -148,7 +148,7 @@ def test_what_several_volumes_share_is_masked_until_the_last_has_it_no_more(secr
     assert secrets.mask(AWKWARD, MASK) == AWKWARD
 
 
-def test_what_the_configuration_has_is_masked_whatever_the_volumes_have(secrets):
+def test_a_secret_of_the_configuration_is_masked_for_good(secrets):
     secrets.add(GENERATED)
     secrets.keep("a", [GENERATED])
     secrets.keep("a", [])

@@ -1,4 +1,4 @@
-"""The cinderlib provider around a driver that records what it is asked, and that fails when told."""
+"""The cinderlib provider around a driver that records its calls, and fails on demand."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_export_stays_while_another_connection_is_known(make):
 
 
 @pytest.mark.parametrize(("shared", "kept"), [(True, True), (False, False), (None, False), ({"driver_volume_type": "fc"}, False)])
-def test_what_terminate_connection_returns(make, shared, kept):
+def test_true_from_terminate_connection_keeps_the_export(make, shared, kept):
     provider = make()
     volume = new()
     provider.create_volume(volume)
@@ -149,8 +149,8 @@ def test_failed_first_connect_leaves_nothing(make, rows):
     assert provider.connect(volume, volume.id, host("h1"))["data"]["target_lun"] == 1
 
 
-def test_failed_connect_that_cannot_be_taken_back_is_remembered(make, rows):
-    """The host may have access; a disconnect later has to take it away."""
+def test_a_failed_connect_that_cannot_be_undone_is_remembered(make, rows):
+    """The host may have access; a later disconnect has to remove it."""
     provider = make()
     driver = provider.driver
     volume = new()
@@ -181,7 +181,7 @@ def test_failed_repetition_keeps_the_connection(make, rows):
 
 @pytest.mark.parametrize("step", ["terminate_connection h1", "remove_export"])
 def test_failed_disconnect_can_be_repeated(make, rows, step):
-    """U11: the row goes last, so that all is done again."""
+    """U11: the row goes last, so a repetition does all of it again."""
     provider = make()
     driver = provider.driver
     volume = new()
@@ -235,7 +235,7 @@ def test_failed_create_that_cannot_be_cleaned_up_is_remembered(make, rows):
 
 
 def test_a_lost_export_keeps_no_volume_from_deletion(make, rows):
-    """Drivers say that the volume is not found when only its export is not."""
+    """Drivers say that the volume is not found when only its export is missing."""
     provider = make()
     volume = new()
     provider.create_volume(volume)
@@ -246,7 +246,7 @@ def test_a_lost_export_keeps_no_volume_from_deletion(make, rows):
 
 
 def test_g6_a_backend_that_cannot_revert(make, monkeypatch):
-    """Row G6, whatever the driver's method would do."""
+    """Row G6, even with a method of the driver."""
     provider = make()
     monkeypatch.setattr(provider, "_capabilities", provider.capabilities() - {Capability.REVERT})
     volume = new()
@@ -283,7 +283,7 @@ def test_failed_extend_changes_nothing(make):
 
 @pytest.mark.parametrize("gone", ["artifact", "row"])
 def test_delete_when_half_is_gone(make, rows, metadata_dir, gone):
-    """D6: what the array lost, or what the metadata lost."""
+    """D6: the array lost it, or the metadata did."""
     provider = make()
     volume = new()
     provider.create_volume(volume)
@@ -320,7 +320,7 @@ def test_interrupted_create_is_no_volume(make, rows):
 @pytest.mark.parametrize("step", ["create_export", "initialize_connection", "terminate_connection h1", "remove_export"])
 @pytest.mark.parametrize("then", ["connect", "disconnect"])
 def test_killed_at_a_step_of_connecting(make, rows, step, then):
-    """C9, U11: whichever call comes next, it ends as if nothing had happened."""
+    """C9, U11: any next call ends as if nothing had happened."""
 
     class Killed(BaseException):
         pass
@@ -345,7 +345,7 @@ def test_killed_at_a_step_of_connecting(make, rows, step, then):
 
 
 def test_metadata_survives_the_process(make):
-    """What a driver returns is kept: another provider object, as in the runner, sees it."""
+    """A driver's answer is kept: another provider object, as in the runner, sees it."""
     one = make(name="same")
     volume = new()
     one.create_volume(volume)
@@ -365,7 +365,7 @@ def test_metadata_survives_the_process(make):
     two.delete_volume(volume)
 
 
-def test_host_without_initiator(make, rows):
+def test_a_host_without_initiator_is_refused(make, rows):
     """C3."""
     provider = make()
     volume = new()
@@ -378,7 +378,7 @@ def test_host_without_initiator(make, rows):
 # The file driver through the provider
 
 
-def test_no_room(make):
+def test_a_volume_that_does_not_fit_is_refused(make):
     """P12, X9: thin volumes within the ratio only, and copies only when they fit."""
     provider = make(FILE, max_over_subscription_ratio="1.0")
     free = int(provider.stats().free_gib)
@@ -393,7 +393,7 @@ def test_no_room(make):
     assert generous.create_volume(new(10 * 1024)) == 10 * 1024
 
 
-def test_directory_that_others_can_write(make, tmp_path):
+def test_a_directory_that_others_can_write_is_refused(make, tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     with pytest.raises(errors.InvalidArgumentError, match="written by others"):
@@ -407,7 +407,7 @@ def test_directory_that_others_can_write(make, tmp_path):
     assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o700
 
 
-def test_capabilities(make):
+def test_the_capabilities_of_the_file_driver(make):
     assert make(FILE).capabilities() == frozenset(Capability)
 
 
@@ -429,7 +429,7 @@ def test_capabilities(make):
         ({"volume_driver": ".x"}, "volume_driver", "needs the option"),
     ],
 )
-def test_wrong_options(make, options, field, message):
+def test_a_wrong_option_is_named(make, options, field, message):
     driver = options.pop("volume_driver", FILE) if "volume_driver" in options else FILE
     provider = make(driver, load=False, **options)
     with pytest.raises(errors.InvalidArgumentError, match=message) as caught:
@@ -463,7 +463,7 @@ def test_g8_a_ceph_keyring_that_cannot_be_read(make, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[client.other]\nkey = x\n", KEYRING + "[client.admin]\n key=der-andere-schluessel\n"])
-def test_g9_a_ceph_keyring_holds_the_key_that_hosts_are_given_and_no_other(make, tmp_path, text):
+def test_g9_a_ceph_keyring_holds_the_key_for_hosts_and_no_other(make, tmp_path, text):
     (tmp_path / "keyring").write_text(text)
     with pytest.raises(errors.InvalidArgumentError, match="client.cinder and no other") as caught:
         make(RBD, rbd_user="cinder", rbd_keyring_conf=str(tmp_path / "keyring"), file_driver_path=None)
@@ -481,7 +481,7 @@ def test_g9_the_key_of_a_ceph_keyring_is_masked(make, tmp_path):
 
 
 def test_no_secret_in_messages_or_logs(make, caplog, monkeypatch):
-    """G9, R26: not the password of the array, not that of a command, not CHAP's."""
+    """G9, R26: neither the array's password, nor a command's, nor CHAP's."""
     from tests.unit.controller.cinder import recording_driver
 
     monkeypatch.setattr(recording_driver, "absent", object())
@@ -519,7 +519,7 @@ def test_a_backend_that_failed_can_be_loaded_later(make, tmp_path):
 
 
 def test_backends_load_in_parallel(make, tmp_path):
-    """Each driver gets its own options, whichever loads at the same time."""
+    """Each driver gets its own options, also when others load at the same time."""
     providers = [make(FILE, load=False, file_driver_path=str(tmp_path / f"v{n}"), reserved_percentage=n) for n in range(12)]
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda provider: provider.load(), providers))
@@ -536,8 +536,8 @@ def test_options_of_an_earlier_load_do_not_stay(make, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["database", "oslo_concurrency", "a b", "DEFAULT", "naïve-数据", "x@y#z%"])
-def test_names_of_backends(make, name):
-    """No name meets a group of oslo.config, or the separators of Cinder's host."""
+def test_a_backend_may_have_any_name(make, name):
+    """No name collides with a group of oslo.config, or has the separators of Cinder's host."""
     provider = make(FILE, name=name)
     volume = new()
     provider.create_volume(volume)
@@ -551,8 +551,8 @@ def test_names_of_backends(make, name):
 
 
 def test_specs_reach_the_driver_for_the_whole_life(make, rows):
-    """The specs stay the volume's through every later write of its row, in which cinderlib itself
-    would lose them.
+    """The specs stay with the volume through every later write of its row, in which cinderlib
+    itself would lose them.
     """
     from cinder.db import api, models
 
@@ -592,7 +592,7 @@ def test_specs_reach_the_driver_for_the_whole_life(make, rows):
 
 
 @pytest.mark.parametrize("given", [{"extra_specs": {"tier": "1"}}, {"qos_specs": {"maxIOPS": "500"}}])
-def test_specs_of_one_kind_alone(make, rows, given):
+def test_specs_of_one_kind_alone_reach_the_driver(make, rows, given):
     provider = make()
     volume = ProviderVolume(id=str(uuid.uuid4()), size=1, **given)
     provider.create_volume(volume)
@@ -664,7 +664,7 @@ def masked(secret: str) -> bool:
 
 
 def test_a_secret_is_masked_until_the_last_host_has_left(chap):
-    """R26, with no more to remember than there are volumes with an export."""
+    """R26, and the mask remembers no more secrets than there are volumes with an export."""
     provider, secret = chap
     volume = new()
     provider.create_volume(volume)
@@ -717,7 +717,7 @@ def test_a_secret_that_a_driver_keeps_is_masked_until_the_volume_is_gone(chap, m
 
 
 def test_a_secret_is_masked_after_a_restart(chap):
-    """Before the driver is called, and also one that the driver draws anew."""
+    """Before the driver is called, and so is a secret that the driver draws anew."""
     provider, secret = chap
     volume = new()
     provider.create_volume(volume)

@@ -1,4 +1,4 @@
-"""What a Cinder driver says of itself, where its methods alone would say too much."""
+"""The abilities of a Cinder driver whose methods alone would promise too much."""
 
 from __future__ import annotations
 

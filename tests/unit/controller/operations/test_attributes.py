@@ -1,4 +1,6 @@
-"""Labels, description, protection and types of volumes; rows of docs/semantics are named in the tests' names."""
+"""Labels, description, protection and types of volumes; the tests' names have the rows of
+docs/semantics.
+"""
 
 import pytest
 
@@ -36,16 +38,13 @@ def typed(opts, tmp_path):
     service.close()
 
 
-# Labels, description, protection
-
-
 def test_p11_mutable_parameters_apply(service):
     first = run(service, "create", name="data", size=1, labels={"env": "test"})
     assert (first["volume"]["labels"], first["volume"]["description"], first["volume"]["protected"]) == ({"env": "test"}, "", False)
     second = run(service, "create", name="data", size=1, labels={"tier": "db"}, description="Orders", protected=True)
     assert second["old"] == first["volume"]
     assert second["volume"] == {**first["volume"], "labels": {"tier": "db"}, "description": "Orders", "protected": True}
-    # What is not given stays.
+    # An attribute that is not given stays.
     third = run(service, "create", name="data", size=2)
     assert third["volume"] == {**second["volume"], "size": 2}
     fourth = run(service, "create", name="data", size=2, labels={}, description="", protected=False)
@@ -88,7 +87,7 @@ def test_p11_nothing_is_written_when_the_volume_cannot_become_so(service):
     assert service.volume("web1", "data").to_wire() == before
 
 
-def test_p11_largest_values(service):
+def test_p11_the_largest_values_are_kept(service):
     labels = {f"{n:02}" + "k" * 61: "ä" * 64 for n in range(64)}
     volume = run(service, "create", name="data", size=1, labels=labels, description="ü" * 127 + "x")["volume"]
     assert volume["labels"] == labels
@@ -102,7 +101,7 @@ def test_p11_update_of_a_volume_that_is_not_there(service):
         run(service, "update", name="data")
 
 
-def test_p11_update(service, admin):
+def test_p11_an_update_changes_the_given_attributes(service, admin):
     before = run(service, "create", name="data", size=1)["volume"]
     reply = service.call("update", {"name": "data", "owner": "web1", "labels": {"env": "prod"}}, admin)
     assert (reply["old"], reply["volume"]) == (before, {**before, "labels": {"env": "prod"}})
@@ -136,9 +135,6 @@ def test_labels_go_with_their_volume(service):
         assert find(service.catalog, Filter(labels={"env": "prod"})) == []
 
 
-# Types
-
-
 def test_p5_another_type_is_another_volume(typed):
     volume = run(typed, "create", name="data", size=1, type="gold")["volume"]
     assert (volume["type"], volume["backend"]) == ("gold", "local")
@@ -150,7 +146,7 @@ def test_p5_another_type_is_another_volume(typed):
     assert typed.volume("web1", "data").to_wire() == volume
 
 
-def test_type_and_backend(typed):
+def test_a_type_chooses_the_backend_and_must_agree_with_it(typed):
     assert run(typed, "create", name="a", size=1, type="silver")["volume"]["backend"] == "other"
     assert run(typed, "create", name="b", size=1, type="silver", backend="local")["volume"]["backend"] == "local"
     with pytest.raises(InvalidArgumentError) as caught:
@@ -211,7 +207,9 @@ def test_wrong_types_in_the_configuration(opts, types, field):
 
 
 def test_a_protected_volume_can_be_set_back(service):
-    """Protection is against a deletion; a return to a snapshot has its own guards, and keeps the snapshot."""
+    """Protection prevents deletion; a return to a snapshot has guards of its own, and keeps the
+    snapshot.
+    """
     run(service, "create", name="data", size=1, protected=True)
     run(service, "snapshot_create", name="cut", volume="data")
     with pytest.raises(FailedPreconditionError, match="confirm=True"):

@@ -1,4 +1,6 @@
-"""Backends that are slow to load, hang, or fail: they disturb neither the others nor their own recovery."""
+"""Backends that are slow to load, hang, or fail: they disturb neither the others nor their own
+recovery.
+"""
 
 import logging
 import threading
@@ -13,7 +15,7 @@ from saltstorage.errors import InternalError, UnavailableError
 
 
 class Slow:
-    """A provider that loads when it is let."""
+    """A provider that loads when the test lets it."""
 
     def __init__(self):
         self.gate = threading.Event()
@@ -39,7 +41,7 @@ class Slow:
 
 @pytest.fixture
 def slow(service):
-    """A provider and the backends of which it is the only one, with tries as often as possible."""
+    """A provider, and the backends with it alone, tried as often as possible."""
     provider = Slow()
     backends = Backends(service.config, service.catalog)
     backends._backends["local"] = Backend(service.config.backends["local"], lambda _entry: provider, 0)
@@ -50,7 +52,7 @@ def slow(service):
 
 @pytest.fixture
 def watch(slow):
-    """A function that watches the backends as the engine does; ended with the test."""
+    """A function that watches the backends as the engine does, until the test ends."""
     stop, threads = threading.Event(), []
 
     def start(when_up=lambda name: False, restore=lambda name: False):
@@ -138,7 +140,7 @@ def test_the_watcher_lives_on_when_recovery_fails(slow, watch, service, caplog):
 
 
 def test_the_end_waits_for_a_recovery_that_is_under_way(service, monkeypatch):
-    """It needs the catalog, which is closed after it."""
+    """The recovery needs the catalog, which is closed last."""
     begun, go_on, ended = threading.Event(), threading.Event(), []
 
     def run(name):
@@ -155,7 +157,7 @@ def test_the_end_waits_for_a_recovery_that_is_under_way(service, monkeypatch):
     assert ended == [[], "closed"]
 
 
-def test_what_could_not_be_restored_is_tried_until_it_is_and_then_the_watch_ends(slow, watch):
+def test_exports_that_are_left_are_tried_until_they_are_restored_and_then_the_watch_ends(slow, watch):
     """Also with a backend that looks after its exports itself."""
     provider, _backends = slow
     provider.gate.set()
@@ -181,7 +183,7 @@ def test_a_loss_is_recovered_from_and_told_once(slow, watch, caplog):
 
 
 def test_a_daemon_that_stays_down_is_told_once(slow, watch, caplog):
-    """And what a recovery that was cut off may have left is tried when it is up again."""
+    """When the daemon is up again, exports are restored that the cut off recovery may have left."""
     provider, _backends = slow
     provider.gate.set()
     answers = iter(["down", "down", "down", False, True, "down", None])

@@ -68,14 +68,14 @@ def test_one_request_creates_and_connects(service, files):
     assert len(files()) == 1
 
 
-def test_c5_read_only_or_not(service, volume):
+def test_c5_a_connection_keeps_its_mode(service, volume):
     run(service, "connect", name="data", connector=CONNECTOR, read_only=True)
     with pytest.raises(AlreadyExistsError):
         run(service, "connect", name="data", connector=CONNECTOR)
 
 
 def test_c6_c15_one_host_at_a_time(shared, monkeypatch):
-    # As a backend whose driver cannot map a volume to two hosts.
+    # A backend whose driver cannot map a volume to two hosts.
     provider = shared.core.provider("local")
     monkeypatch.setattr(provider, "capabilities", lambda: frozenset({Capability.EXTEND}))
 
@@ -111,7 +111,8 @@ HOW = {
 @pytest.mark.parametrize(
     ("first", "second", "allowed"),
     [
-        # As CSI's access modes: several readers, or several writers that know of one another, or one host with a file system.
+        # The access modes of CSI: several readers, several writers that know of one another, or
+        # one host with a file system.
         ("reads", "reads", True),
         ("reads", "writes", True),
         ("writes", "writes", True),
@@ -125,7 +126,9 @@ HOW = {
     ],
 )
 def test_c12_a_file_system_is_written_by_one_host_alone(shared, first, second, allowed):
-    """Row C12, pitfall R18: whoever comes first, no host writes while another has a file system of the volume mounted."""
+    """Row C12, pitfall R18: in any order, no host writes while another has a file system of the
+    volume mounted.
+    """
     for one, other in ((first, second), (second, first)):
         run(shared, "connect", caller="web1", name="data", owner="shared", connector=CONNECTOR, **HOW[one])
         if allowed:
@@ -186,7 +189,7 @@ def test_c9_a_failed_mapping_leaves_no_connection(service, volume, monkeypatch):
     def fail(*args, **kwargs):
         raise FailedPreconditionError("the driver refused")
 
-    # The driver itself, not the provider: what undoes the mapping is the real code.
+    # The driver itself, not the provider: the real code undoes the mapping.
     monkeypatch.setattr(provider, "connect", fail)
     with pytest.raises(FailedPreconditionError, match="refused"):
         run(service, "connect", name="data", connector=CONNECTOR)
@@ -196,7 +199,7 @@ def test_c9_a_failed_mapping_leaves_no_connection(service, volume, monkeypatch):
 
 
 @pytest.mark.parametrize("state", [model.DELETING, model.ERROR, model.CREATING])
-def test_c16_half_deleted_is_not_connected(service, volume, state):
+def test_c16_a_half_deleted_volume_is_not_connected(service, volume, state):
     service.catalog.update(service.catalog.volume("web1", "data"), state=state)
     with pytest.raises(FailedPreconditionError, match=state):
         run(service, "connect", name="data", connector=CONNECTOR)
@@ -218,7 +221,7 @@ def test_u10_a_dead_host_needs_fencing(service, volume):
 
 
 def fence(service):
-    """Take the volume from its host as fenced, and return its id."""
+    """Take the volume from its host, as if that were fenced, and return its id."""
     run(service, "connect", name="data", connector=CONNECTOR)
     service.call("disconnect", {"name": "data", "owner": "web1", "host": "web1", "fenced": True}, Caller())
     return service.catalog.volume("web1", "data").id
@@ -233,16 +236,16 @@ def test_r18_only_the_host_itself_says_that_nothing_stale_is_left(service, volum
         run(service, "disconnect", caller="db1", name="data", owner="web1", volume_id=volume_id)
     with pytest.raises(PermissionDeniedError):
         run(service, "disconnect", caller="db1", name="data", host="web1", volume_id=volume_id)
-    # Nor is it enough that it disconnects what has the name: that may be another volume than the one that it still has.
+    # A disconnection by name is not enough: the name may be another volume's by now.
     run(service, "disconnect", name="data")
     assert [fence.host for fence in service.catalog.fences()] == ["web1"]
     run(service, "disconnect", name="data", volume_id=volume_id)
     assert service.catalog.fences() == []
 
 
-def test_r18_a_host_is_told_of_its_fences_and_nothing_else_of_what_was_given_away(service, volume):
+def test_r18_a_host_sees_its_fences_and_nothing_else_of_volumes_that_were_given_away(service, volume):
     volume_id = fence(service)
-    service.giving.give(owner="web1", name="data", new_owner="db1")
+    service.transfers.give(owner="web1", name="data", new_owner="db1")
     run(service, "create", name="data", size=1)
     run(service, "connect", name="data", connector=CONNECTOR)
     seen = run(service, "inventory")
@@ -316,7 +319,7 @@ def test_the_connector_is_not_told_to_others(service, volume):
     assert "50014380186b3f65" not in str(run(service, "inventory"))
 
 
-def test_n2_n3_n4_n8_snapshots(service, volume):
+def test_n2_n3_n4_n8_a_snapshot_is_taken_once_and_deleted_once(service, volume):
     with pytest.raises(NotFoundError):
         run(service, "snapshot_create", name="cut", volume="nothing")
     first = run(service, "snapshot_create", name="cut", volume="data")
@@ -335,7 +338,7 @@ def test_a_minion_cannot_pass_for_another_host(service, volume):
     assert service.catalog.connections() == []
 
 
-def test_c16_a_connection_does_not_revive_what_is_being_deleted(service, volume, files):
+def test_c16_a_connection_does_not_revive_a_volume_that_is_being_deleted(service, volume, files):
     service.catalog.update(service.catalog.volume("web1", "data"), state=model.DELETING)
     with pytest.raises(FailedPreconditionError, match="being deleted"):
         run(service, "connect", name="data", connector=CONNECTOR, create={"size": 1})
@@ -347,7 +350,7 @@ def test_a_cut_off_extension_is_settled_by_a_connection(service, volume):
     assert run(service, "connect", name="data", connector=CONNECTOR)["volume"]["size"] == 1
 
 
-def test_what_a_policy_took_away_can_still_be_disconnected(opts, service, volume):
+def test_a_volume_that_the_policy_took_away_can_still_be_disconnected(opts, service, volume):
     run(service, "connect", name="data", connector=CONNECTOR)
     opts["storage"]["policy"] = {"db*": {}}
     later = Service(opts)

@@ -1,4 +1,6 @@
-"""Volumes whose creation or deletion failed, or still runs: rows P13, P16 and D6 to D8, with faults in the real driver."""
+"""Volumes whose creation or deletion failed, or still runs: rows P13, P16 and D6 to D8, with
+faults in the real driver.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +49,12 @@ def test_p13_a_failed_creation_leaves_nothing(service, driver, monkeypatch, file
     assert run(service, "create", size=1)["old"] is None
 
 
-def test_p13_r13_what_cannot_be_cleaned_up_is_known_and_never_taken_for_success(service, driver, monkeypatch, files):
+def test_p13_r13_a_volume_that_cannot_be_cleaned_up_is_known_and_never_taken_for_success(service, driver, monkeypatch, files):
     with monkeypatch.context() as patch:
         failing(patch, driver, "create_volume", after=True)
         failing(patch, driver, "delete_volume")
         for _ in range(2):
-            # The second one cannot clean up either, so it creates nothing beside it.
+            # The second attempt cannot clean up either, so it creates nothing beside the first.
             with pytest.raises(StorageError, match="on fire"):
                 run(service, "create", size=1)
             assert len(files()) == 1
@@ -67,7 +69,7 @@ def test_p13_r13_what_cannot_be_cleaned_up_is_known_and_never_taken_for_success(
     assert files() == [f"volume-{volume['id']}"]
 
 
-def test_p13_what_cannot_be_cleaned_up_can_be_deleted(service, driver, monkeypatch, files):
+def test_p13_a_volume_that_could_not_be_cleaned_up_can_be_deleted(service, driver, monkeypatch, files):
     with monkeypatch.context() as patch:
         failing(patch, driver, "create_volume", after=True)
         failing(patch, driver, "delete_volume")
@@ -110,7 +112,7 @@ def test_d8_a_failed_deletion_is_tried_again(service, driver, monkeypatch, files
     first = run(service, "create", size=1)["volume"]
     with monkeypatch.context() as patch:
         failing(patch, driver, "delete_volume", after=after)
-        # What is gone is gone: then a second attempt would succeed whatever the driver does after.
+        # With the volume itself gone, a second attempt succeeds, however the driver fails then.
         for _ in range(1 if after else 2):
             with pytest.raises(StorageError, match="on fire"):
                 run(service, "delete")
@@ -122,7 +124,7 @@ def test_d8_a_failed_deletion_is_tried_again(service, driver, monkeypatch, files
             run(service, "connect", connector=CONNECTOR)
         with pytest.raises(FailedPreconditionError, match="deleted"):
             run(service, "connect", connector=CONNECTOR, create={"size": 1})
-    # D6 too: the driver may have come to the end of it.
+    # Row D6 too: the driver may have deleted all of it.
     assert run(service, "delete")["record_only"] is after
     assert (service.catalog.volumes(), files()) == ([], [])
     assert run(service, "delete")["old"] is None
@@ -144,7 +146,7 @@ def test_d8_after_a_refusal_by_the_array_the_volume_is_as_before(service, driver
     assert run(service, "connect", connector=CONNECTOR)["volume"] == before
 
 
-def test_p16_showing_one_that_is_not_there(service):
+def test_p16_a_volume_that_is_not_there_is_not_shown(service):
     with pytest.raises(NotFoundError, match="'data' of web1"):
         service.volume("web1", "data")
     assert service.catalog.volumes(owner="web1") == []

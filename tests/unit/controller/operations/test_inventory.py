@@ -1,4 +1,4 @@
-"""The inventory in pages: whatever a minion owns, each answer is one that the bus can carry."""
+"""The inventory in pages: the bus can carry each answer, however many volumes a minion owns."""
 
 import json
 
@@ -16,7 +16,7 @@ KINDS = ("volumes", "snapshots", "connections", "fenced")
 
 
 def ask(service, caller="web1", after=None):
-    """One page, through what the bus does to it."""
+    """One page, as the bus delivers it."""
     return json.loads(json.dumps(service.execute("inventory", {} if after is None else {"after": after}, caller)))
 
 
@@ -37,7 +37,9 @@ def names(records):
 
 @pytest.fixture
 def shared(opts):
-    """A controller with a policy, and volumes of two minions and shared ones; every host has a fence."""
+    """A controller with a policy, and volumes of two minions and shared ones; every host has a
+    fence.
+    """
     opts["storage"]["policy"] = {
         "web1": {"shared": ["a*", "b00001"]},
         "all1": {"shared": ["*"]},
@@ -63,11 +65,18 @@ def test_an_ordinary_minion_gets_all_at_once(service):
     assert (len(found["volumes"]), len(found["snapshots"]), len(found["connections"])) == (300, 600, 300)
 
 
+def test_one_answer_holds_about_650_connected_volumes(service):
+    fill(service.catalog, "db1.example.com", 600)
+    assert ask(service, "db1.example.com")["more"] is None
+    fill(service.catalog, "db2.example.com", 700)
+    assert ask(service, "db2.example.com")["more"] is not None
+
+
 def test_each_page_of_a_minion_with_20000_volumes_can_be_carried_by_the_bus(service):
     fill(service.catalog, "web1", 20_000)
     fill(service.catalog, "web2", 10)
     found = pages(service)
-    # What the envelope adds is less than 1 KiB.
+    # The envelope adds less than 1 KiB.
     assert max(len(json.dumps(page, ensure_ascii=False).encode()) for page in found) < MAX_REPLY - 1024
     assert len(found) < 40
     whole = together(found)
@@ -93,7 +102,7 @@ def test_pages_are_the_whole(shared, monkeypatch, minion, size, chunk):
     assert all({**p, **dict.fromkeys(KINDS), "time": 0, "more": 0} == {**page, **dict.fromkeys(KINDS), "time": 0, "more": 0} for p in found)
 
 
-def test_only_what_the_policy_lets_a_minion_see(shared):
+def test_a_minion_sees_only_the_shared_volumes_that_the_policy_allows(shared):
     seen = {minion: together(pages(shared, minion)) for minion in ("web1", "all1", "some1", "none1")}
     own = [f"v{n:05}" for n in range(4)]
     several = {"web1": ["a00000", "a00001", "a00002", "b00001"], "none1": [], "some1": [f"{p}0000{n}" for p in "ab" for n in range(3)]}
@@ -127,7 +136,7 @@ def test_a_place_that_was_made_up_shows_nothing_of_others(shared, after):
         assert all(record in everything[kind] for record in records)
 
 
-def test_what_others_write_between_the_pages_hides_nothing_else(shared, monkeypatch):
+def test_changes_between_the_pages_hide_no_other_record(shared, monkeypatch):
     monkeypatch.setattr(inventory, "PAGE", 1)
     first = ask(shared)
     shared.catalog.remove(shared.catalog.volume("web1", "v00000"))

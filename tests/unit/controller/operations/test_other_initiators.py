@@ -1,4 +1,6 @@
-"""A host that connects again and has other initiators than before: installed anew, another adapter, or not the same host at all."""
+"""A host that connects again with other initiators: installed anew, with another adapter, or
+another host altogether.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from tests.unit.controller.masking_driver import MaskingDriver
 OLD = {"host": "web1", "ip": "192.0.2.1", "initiator": "iqn.2024-01.org.example:old"}
 NEW = {**OLD, "initiator": "iqn.2024-01.org.example:new"}
 PORTS = {"host": "web1", "ip": "192.0.2.1", "wwpns": ["a", "b"], "wwnns": ["node"]}
-#: What it said first and then, and who is let in after the second connection.
+#: The host's first connector, its second one, and the initiators that the array lets in then.
 CASES = {
     "another name": (OLD, NEW, [NEW["initiator"]]),
     "another adapter": (PORTS, {**PORTS, "wwpns": ["c"]}, ["c"]),
@@ -38,7 +40,7 @@ def opts(opts):
 
 @pytest.fixture
 def mapped(tmp_path):
-    """A function that lists who is let in to any volume."""
+    """A function that lists the initiators that the array lets in to any volume."""
     return lambda: sorted(path.name[44:] for path in (tmp_path / "volumes").glob("mapped-*"))
 
 
@@ -48,7 +50,9 @@ def connect(service, connector, **how):
 
 @pytest.mark.parametrize("case", CASES)
 def test_r17_no_initiator_is_forgotten(service, mapped, case):
-    """R17, and R18: what is given to another minion is within reach of nobody else."""
+    """R17, and R18: a volume that was given to another minion is within reach of that minion
+    alone.
+    """
     before, now, expected = CASES[case]
     service.execute("create", {"name": "data", "size": 1}, "web1")
     connect(service, before)
@@ -59,7 +63,7 @@ def test_r17_no_initiator_is_forgotten(service, mapped, case):
     assert len(service.catalog.connections()) == 1
     service.execute("disconnect", {"name": "data"}, "web1")
     assert mapped() == []
-    service.giving.give(owner="web1", name="data", new_owner="db1")
+    service.transfers.give(owner="web1", name="data", new_owner="db1")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_r17_no_initiator_is_forgotten(service, mapped, case):
     [(OLD, {**OLD, "ip": "192.0.2.9", "nqn": "n", "uuid": "u"}), (PORTS, {**PORTS, "ip": "192.0.2.9", "wwpns": ["b"]})],
     ids=["iscsi", "fibre channel"],
 )
-def test_c4_what_is_in_use_is_not_unmapped_for_what_no_driver_of_the_protocol_masks_by(service, before, now):
+def test_c4_initiators_that_no_driver_of_the_protocol_uses_unmap_nothing(service, before, now):
     service.execute("create", {"name": "data", "size": 1}, "web1")
     first = connect(service, before)
     second = connect(service, now)
@@ -114,7 +118,9 @@ def test_r17_an_old_initiator_that_cannot_be_unmapped_is_tried_again(service, ma
 
 
 def die_at(step, persistence):
-    """Have this process kill itself before one of the writes to the catalog or cinderlib's metadata, or calls of the driver."""
+    """Have this process kill itself before one of the writes to the catalog or cinderlib's
+    metadata, or calls of the driver.
+    """
     left = [step]
 
     def dying(function):
@@ -140,7 +146,9 @@ def die_at(step, persistence):
 @pytest.mark.parametrize("then", ["connect", "disconnect", "recover"])
 @pytest.mark.parametrize("case", ["another name", "another port"])
 def test_r17_c9_killed_at_each_step(opts, tmp_path, mapped, case, then):
-    """R17, C9: whatever comes next finishes it, and what is let in is let in by a record."""
+    """R17, C9: any next request finishes it, and every initiator that the array lets in has a
+    record.
+    """
     before, now, expected = CASES[case]
     steps, died = 0, True
     while died:

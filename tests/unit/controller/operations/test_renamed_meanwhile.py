@@ -1,4 +1,6 @@
-"""A volume that is renamed between the look-up of its name and its lock: nothing is done under the lock of a name that it has no more."""
+"""A volume that is renamed between the look-up and its lock: nothing is done under the lock of
+its former name.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def renamed(service, monkeypatch):
         @contextlib.contextmanager
         def late(locks, *keys, **how):
             monkeypatch.setattr(Locks, "held", held)
-            service.giving.give(owner="web1", name="data", new_owner="web1", new_name="archive")
+            service.transfers.give(owner="web1", name="data", new_owner="web1", new_name="archive")
             with held(locks, *keys, **how):
                 yield
 

@@ -1,4 +1,4 @@
-"""The controller's operations on volumes; rows of docs/semantics are named in the tests' names."""
+"""The controller's operations on volumes; the tests' names have the rows of docs/semantics."""
 
 import concurrent.futures
 
@@ -68,7 +68,7 @@ def test_p5_every_difference_is_named(service, opts, tmp_path):
     service.close()
 
 
-def test_p6_p9_p10_copies(service):
+def test_p6_p9_p10_copies_know_their_source(service):
     run(service, "create", name="origin", size=2)
     run(service, "snapshot_create", name="cut", volume="origin")
     with pytest.raises(OutOfRangeError):
@@ -102,7 +102,7 @@ def test_p12_no_room_leaves_no_row(service, files):
 
 
 @pytest.mark.parametrize("state", [model.CREATING, model.ERROR, model.DELETING])
-def test_p13_what_was_half_done_is_made_anew(service, files, state):
+def test_p13_a_half_made_volume_is_made_anew(service, files, state):
     half = Volume(id="6b3c7a2e-0000-4000-8000-000000000001", owner="web1", name="data", backend="local", size=1, state=state)
     service.catalog.add(half)
     reply = run(service, "create", name="data", size=1)
@@ -119,7 +119,7 @@ def test_p14_one_identity_one_row(service):
         service.catalog.add(Volume(id="x", owner="web1", name="data", backend="local", size=1))
 
 
-def test_r12_six_at_once_make_one(service, files):
+def test_r12_six_requests_at_once_make_one_volume(service, files):
     service.core.locks.timeout = 60  # all are to get their turn
     service.start()
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
@@ -147,7 +147,7 @@ def test_d4_r15_connected_is_not_deleted(service, files):
     assert len(files()) == 1
 
 
-def test_d5_snapshots_protect(service):
+def test_d5_a_volume_with_snapshots_is_not_deleted(service):
     run(service, "create", name="data", size=1)
     run(service, "snapshot_create", name="cut", volume="data")
     with pytest.raises(FailedPreconditionError, match="'cut'"):
@@ -155,7 +155,7 @@ def test_d5_snapshots_protect(service):
     assert service.catalog.volume("web1", "data").state == model.AVAILABLE
 
 
-def test_d6_gone_on_the_backend(service, tmp_path, files):
+def test_d6_only_the_record_of_a_volume_that_is_gone_on_the_backend_is_removed(service, tmp_path, files):
     run(service, "create", name="data", size=1)
     for name in files():
         (tmp_path / "volumes" / name).unlink()
@@ -163,7 +163,7 @@ def test_d6_gone_on_the_backend(service, tmp_path, files):
     assert service.catalog.volumes() == []
 
 
-def test_g4_loser_reads_who_holds_it(service, admin):
+def test_g4_the_loser_reads_which_operation_holds_the_lock(service, admin):
     run(service, "create", name="data", size=1)
     from saltstorage.controller.operations.core import Caller
 
@@ -173,7 +173,7 @@ def test_g4_loser_reads_who_holds_it(service, admin):
     assert "extension of 'data', asked for by db1" in loser.message
 
 
-def test_x3_x4_x9_extend(service):
+def test_x3_x4_x9_a_volume_grows_and_never_shrinks(service):
     with pytest.raises(NotFoundError):
         run(service, "extend", name="data", size=2)
     run(service, "create", name="data", size=2)
@@ -220,7 +220,7 @@ def test_g3_odd_names_work(service, name, files):
     assert files() == []
 
 
-def test_g2_unknown_operation_parameter_backend(service):
+def test_g2_an_unknown_operation_parameter_or_backend_is_refused(service):
     with pytest.raises(InvalidArgumentError, match="did you mean 'create'|no operation"):
         run(service, "creat", name="data")
     with pytest.raises(InvalidArgumentError) as caught:
@@ -232,7 +232,7 @@ def test_g2_unknown_operation_parameter_backend(service):
     with pytest.raises(InvalidArgumentError) as caught:
         run(service, "create", size=1)
     assert caught.value.field == "name"
-    # What a minion may not name: the operations' own first parameter.
+    # The operations' own first parameter is not for minions.
     with pytest.raises(InvalidArgumentError):
         run(service, "create", name="data", size=1, caller=None)
 

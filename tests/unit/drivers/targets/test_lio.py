@@ -1,5 +1,5 @@
-"""Noticing lost targets of the kernel, on kernels with and without LIO: the kernel's folders are
-simulated, rtslib is the real one.
+"""Lost targets of the kernel are noticed, on kernels with and without LIO: the kernel's folders
+are simulated, rtslib is real.
 
 The rest of LIO is in the lab.
 """
@@ -23,8 +23,8 @@ PREFIX = "iqn.2010-10.org.openstack:"
 
 
 class SimulatedKernel:
-    """Folders and files as the kernel shows its targets in configfs, as far as looking for targets
-    needs them.
+    """Folders and files in the form of the kernel's configfs, as far as a look for targets needs
+    them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,8 +55,8 @@ def kernel(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(kernel, monkeypatch):
-    """The root program in this process; what it does to the kernel is simulated, what it looks for
-    is real.
+    """The root program in this process; its changes of the kernel are simulated, its look for
+    targets is real.
     """
     run = types.SimpleNamespace(asked=[], locked=False, portals={"192.0.2.10"})
 
@@ -135,7 +135,7 @@ def withdraw(target, made):
     target.withdraw(made, Path("/dev/storage", made.name))
 
 
-def test_the_root_program_finds_what_is_not_there_or_not_enabled(kernel):
+def test_the_root_program_finds_targets_that_are_missing_or_not_enabled(kernel):
     names = [f"{PREFIX}volume-{letter}" for letter in "abc"]
     assert lio_root.find_lost({"names": names}) == names, "without a kernel that has LIO"
     kernel.add(names[0])
@@ -148,7 +148,7 @@ def test_the_root_program_finds_what_is_not_there_or_not_enabled(kernel):
 
 
 def test_the_root_program_answers_in_json():
-    """The program itself, on the kernel that is there: it has no such target, with LIO or without."""
+    """The program itself, on the present kernel: it has no such target, with LIO or without."""
     names = [f"{PREFIX}volume-no-such"]
     command = [sys.executable, lio._PROGRAM]
     done = subprocess.run(command, input=json.dumps({"do": "find_lost", "names": names}), capture_output=True, text=True, check=True)
@@ -165,7 +165,7 @@ def test_r16_targets_that_are_lost_are_noticed(target, kernel, run):
     del run.asked[:]
     kernel.remove(f"{PREFIX}{two.name}")
     assert target.intact() is False
-    assert run.asked == ["lost"], "one call for all"
+    assert run.asked == ["find_lost"], "one call for all"
     expose(target, two)
     assert target.intact() is True
     kernel.add(f"{PREFIX}{one.name}", enabled=False)
@@ -177,7 +177,7 @@ def test_r16_targets_that_are_lost_are_noticed(target, kernel, run):
     assert target.intact() is True
 
 
-def test_what_was_withdrawn_is_not_missed(target):
+def test_a_withdrawn_target_is_not_missed(target):
     one = volume(1)
     expose(target, one)
     withdraw(target, one)
@@ -201,17 +201,15 @@ def test_the_names_outlive_the_engine_and_are_private(make, target, kernel):
     assert [path.read_bytes() for path in target.folder.iterdir()] == [b""]
 
 
-def test_r16_a_portal_that_is_not_there_yet(make, kernel, run):
-    """The restore fails and says so; what failed is the caller's to try again, and does not make
-    all others count as lost.
-    """
+def test_r16_a_restore_before_the_portal_is_up_fails_alone(make, kernel, run):
+    """The restore fails with an error. The caller repeats it; the others do not count as lost."""
     from cinder import exception
 
     class Driver(exports.Exports):
         configuration = None
 
         def __init__(self):
-            self._target = make(target_secondary_ip_addresses=["198.51.100.10"])
+            self.target = make(target_secondary_ip_addresses=["198.51.100.10"])
             self._existing = self._place = lambda made: Path("/dev/storage", made.name)
             self._location = lambda made: "there"
 

@@ -1,4 +1,4 @@
-"""Giving a volume, with its snapshots, to another owner."""
+"""Gives a volume, with its snapshots, to another owner."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from ..operations.volumes import Volumes
 log = logging.getLogger(__name__)
 
 
-class Giving:
-    """Change of owner. Nothing on the backend changes, so it is one transaction of the catalog."""
+class Transfers:
+    """Changes of owner. Nothing on the backend changes, so each is one transaction of
+    the catalog.
+    """
 
     def __init__(self, core: Core, volumes: Volumes) -> None:
         self.core = core
@@ -36,10 +38,12 @@ class Giving:
         """Give a volume to another owner, or another name to a volume.
 
         :param new_owner: minion that it then belongs to, or ``shared``.
-        :param new_name: its name then; None keeps the name.
+        :param new_name: its new name; None keeps the name.
         :param force: give it also to a minion that is not known.
-        :param known: tells whether a minion has an accepted key; None when nobody can, as without a master.
-        :returns: ``old`` as it was, ``volume`` as it is now, and ``snapshots``: the names of those that went along.
+        :param known: tells whether a minion has an accepted key; None when nobody can tell, as
+            without a master.
+        :returns: ``old`` as it was, ``volume`` as it is now, and ``snapshots``: the names of those
+            that went along.
         :raises NotFoundError: the volume does not exist, or the new owner is not known.
         :raises FailedPreconditionError: it is connected.
         :raises AlreadyExistsError: the new owner has a volume, or a snapshot, of that name.
@@ -50,7 +54,7 @@ class Giving:
         new_owner = validate.name(new_owner, "new_owner")
         new_name = name if new_name is None else validate.name(new_name, "new_name")
         if not validate.boolean(force, "force") and new_owner not in (owner, validate.SHARED_OWNER) and known and not known(new_owner):
-            # A misspelt id belongs to whoever gets it later, and with it the data.
+            # A minion that later gets a misspelt id also gets the data.
             raise NotFoundError(
                 f"{new_owner} has no accepted key on this master; correct the id, accept its key (salt-key -a), or say force=True",
                 field="new_owner",
