@@ -20,7 +20,8 @@ from saltstorage.consumer.host import commands
 PACKAGES = Path(__file__).parent.parent / "tools" / "packages.txt"
 
 ROOT = "needs root"
-#: Whether root is not to be used, even where the tests have it: ``make check`` is the same for everybody.
+#: Whether root is not to be used, even where the tests have it: ``make check`` is the same for
+#: everybody.
 quick = False
 NO_MAPPER = "this kernel has no device mapper; the lab's guests have"
 MAPPER = "this kernel has a device mapper, and the test needs one without"

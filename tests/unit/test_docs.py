@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 import saltstorage
-from saltstorage.bus import envelope
+from saltstorage import errors
+from saltstorage.bus import envelope, stacks
 from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.consumer.host.records import STATES
@@ -39,6 +40,12 @@ PAGES = [*ROOT_PAGES, *(p for p in DOCS.rglob("*.rst") if "decisions" not in p.p
 def test_the_page_on_repair_lists_every_kind_of_finding() -> None:
     page = (DOCS / "how-to/repair.rst").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^``(\w+)``  ", page, re.MULTILINE)) == sorted(KINDS)
+
+
+@pytest.mark.parametrize("path", [*(DOCS / "how-to").glob("*.rst"), DOCS / "semantics.toml"], ids=lambda path: path.name)
+def test_every_code_of_an_error_exists(path: Path) -> None:
+    named = set(re.findall(r"(?<![\w./-])[A-Z]{2,}_[A-Z]{2,}(?:_[A-Z]+)*(?![\w./-])", path.read_text(encoding="utf-8")))
+    assert named <= set(errors.BY_CODE)
 
 
 def test_the_page_on_sls_lists_every_protocol() -> None:
@@ -218,3 +225,7 @@ def test_the_statements_on_the_catalog_run(service, tmp_path):
     with service.catalog.engine.connect() as connection:
         for statement in statements:
             connection.execute(sqlalchemy.text(statement)).all()
+
+
+def test_the_file_of_the_engines_stacks():
+    assert f"/var/log/salt/{stacks.FILE}" in squeezed("docs/debugging.rst")

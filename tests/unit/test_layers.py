@@ -132,7 +132,7 @@ def test_the_figure_and_the_table_show_every_room(layers, rooms):
 
 
 def test_loading_a_loader_file_loads_no_walled_library(layers):
-    """Without the controller's packages, a master still has a runner, which says that they are missing."""
+    """Without the controller's packages, a master has a runner all the same, and it says so."""
     code = """
 import runpy, sys
 for path in sys.argv[2:]:

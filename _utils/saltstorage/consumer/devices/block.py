@@ -223,7 +223,7 @@ def flush(path: str) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with heartbeat.watched("flush", f"write the cached data of {path}"):
+        with heartbeat.watch("flush", f"write the cached data of {path}"):
             os.fsync(fd)
             fcntl.ioctl(fd, _BLKFLSBUF, 0)
     finally:

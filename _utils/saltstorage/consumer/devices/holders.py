@@ -61,7 +61,7 @@ def find(path: str, *, processes: bool = True, besides: str = "") -> list[Holder
     result += _loops(set(numbers))
     if processes:
         result += _processes(set(numbers))
-    if not left_out and not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _claimed(path):
+    if not left_out and not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _is_claimed(path):
         result.append(Holder("kernel", "claimed in the kernel (a file system unmounted lazily, an exported target or a RAID)"))
     return list(dict.fromkeys(result))
 
@@ -176,7 +176,7 @@ def _processes(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
                 break
 
 
-def _claimed(path: str) -> bool:
+def _is_claimed(path: str) -> bool:
     """Return whether a part of the kernel has the device for itself."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
