@@ -1,10 +1,12 @@
 """
 The volumes of this minion: connect, disconnect, look; and their snapshots.
 
-The states ``storage_volume`` do most of this better; these functions are for a look, for scripts, and for templates and slots in
-other states. The device of an attached volume is always ``/dev/storage/<name>``.
+The states ``storage_volume`` do most of this better. These functions are for a look, for scripts,
+and for templates and slots in other states. The device of an attached volume is always
+``/dev/storage/<name>``.
 
-Functions that attach or detach need root. None needs credentials, or a way to the storage array's management.
+Functions that attach or detach need root. No function needs credentials, or a way to the storage
+array's management.
 
 .. versionadded:: 1.0.0
 """
@@ -15,9 +17,9 @@ from saltstorage import validate
 from saltstorage.consumer.attachment import Attachment
 from saltstorage.consumer.filesystems import freeze as freezing
 from saltstorage.errors import StorageError
+from saltstorage.flow import connecting, disconnecting, fencing
 from saltstorage.flow import snapshots as snapshotting
 from saltstorage.flow.flow import Flow
-from saltstorage.plans import fenced
 from saltstorage.plans.request import Request
 from saltstorage.spec import VolumeSpec
 
@@ -34,7 +36,7 @@ def _flow():
 
 def connector():
     """
-    Return what the controller is told of this host: initiator names, addresses, whether it has multipath.
+    Return the facts about this host that a mapping needs: initiator names, addresses, multipath.
 
     CLI Example:
 
@@ -47,10 +49,11 @@ def connector():
 
 def volumes():
     """
-    Return the volumes that this minion owns, and the shared ones that it may use, as the controller has them.
+    Return the volumes that this minion owns, and the shared volumes that it may use.
 
-    Returns a list of ``id``, ``owner``, ``name``, ``backend``, ``size`` (GiB), ``state``, ``source``, ``type``, ``labels``,
-    ``description``, ``protected``, ``retain``, ``formatted``, ``created`` (seconds since the epoch) and ``error``.
+    Returns a list of ``id``, ``owner``, ``name``, ``backend``, ``size`` (GiB), ``state``,
+    ``source``, ``type``, ``labels``, ``description``, ``protected``, ``retain``, ``formatted``,
+    ``created`` (seconds since the epoch) and ``error``.
 
     CLI Example:
 
@@ -65,8 +68,9 @@ def snapshots():
     """
     Return the snapshots of this minion's volumes, as the controller has them.
 
-    Returns a list of ``id``, ``owner``, ``name``, ``volume_id``, ``volume``, ``backend``, ``size`` (GiB), ``state``, ``created`` (seconds
-    since the epoch), ``error``, ``frozen`` (None: that was asked for and not confirmed) and ``series``.
+    Returns a list of ``id``, ``owner``, ``name``, ``volume_id``, ``volume``, ``backend``, ``size``
+    (GiB), ``state``, ``created`` (seconds since the epoch), ``error``, ``frozen`` (None: that was
+    asked for and not confirmed) and ``series``.
 
     CLI Example:
 
@@ -86,11 +90,13 @@ def snapshot_create(name, volume, freeze=False, timeout=60):
     volume
         Name of the volume.
     freeze : False
-        Hold the file system that is mounted from the volume still meanwhile. When that is not possible, no snapshot is taken.
+        Freeze the mounted file system meanwhile. If that is not possible, no snapshot is taken.
     timeout : 60
-        How long to wait, and to hold the file system, in seconds or as a string such as ``5m``.
+        Longest time to wait, and to freeze the file system, in seconds or as a string such as
+        ``5m``.
 
-    Returns what :py:func:`snapshots` has of it; ``state`` is creating when the controller still works on it.
+    Returns the entry of :py:func:`snapshots`. Its ``state`` is creating while the controller still
+    works on it.
 
     CLI Example:
 
@@ -111,7 +117,8 @@ def snapshot_delete(name):
     name
         Name of the snapshot.
 
-    Returns True when it was deleted, False when there was none. Fails with FAILED_PRECONDITION while the backend needs it.
+    Returns True when it was deleted, False when it did not exist. Fails with FAILED_PRECONDITION
+    while the backend needs it.
 
     CLI Example:
 
@@ -124,17 +131,19 @@ def snapshot_delete(name):
 
 def snapshot_revert(name, confirm=False):
     """
-    Set a volume of this minion back to its latest snapshot. What was written to it since is lost.
+    Set a volume of this minion back to its latest snapshot. Later data is lost.
 
-    The volume must not be connected: apply ``storage_volume.disconnected`` first. It keeps its size, and the snapshot stays.
+    The volume must not be connected: apply ``storage_volume.disconnected`` first. It keeps its
+    size, and the snapshot stays.
 
     name
         Name of the snapshot.
     confirm : False
-        Confirm with True that what was written since may be lost.
+        Confirm with True that later data may be lost.
 
-    Returns the volume; see :py:func:`volumes`. Fails with UNIMPLEMENTED when the backend cannot do this. After any other failure but
-    FAILED_PRECONDITION the volume cannot be used until a repetition has succeeded.
+    Returns the volume; see :py:func:`volumes`. Fails with UNIMPLEMENTED when the backend cannot do
+    this. After any other failure but FAILED_PRECONDITION, the volume cannot be used until a
+    repetition has succeeded.
 
     CLI Example:
 
@@ -148,10 +157,11 @@ def snapshot_revert(name, confirm=False):
 
 def thaw(name):
     """
-    Thaw the file system on a volume, whoever froze it.
+    Thaw the file system on a volume, also when somebody else froze it.
 
-    What the formula freezes it also thaws, should the minion be killed meanwhile. This is for what else may have been left frozen, such
-    as by ``fsfreeze``, or when the minion and all its processes were killed at once.
+    The formula thaws every file system that it froze, even when the minion is killed meanwhile.
+    This function is for the other cases: another program such as ``fsfreeze``, or the minion and
+    all its processes killed at once.
 
     name
         Name of the volume.
@@ -176,7 +186,8 @@ def connect(
     name
         Name of the volume.
     size : None
-        Size in whole GiB, or as a string such as ``20GiB``: it is created or grown first. None connects a volume that exists.
+        Size in whole GiB, or as a string such as ``20GiB``: the volume is created or grown first.
+        None connects an existing volume.
     backend : None
         Name of a backend, for a volume that is created.
     type : None
@@ -192,11 +203,11 @@ def connect(
     encrypted : False
         Use it encrypted (LUKS2); a new volume is encrypted first.
     passphrase : None
-        Where its passphrase is, never the passphrase: ``sdb://PROFILE/KEY`` or ``pillar://KEY:KEY``. None is the minion's pillar
-        ``storage:passphrases:<name>``.
+        Place of the passphrase, never the passphrase: ``sdb://PROFILE/KEY`` or
+        ``pillar://KEY:KEY``. None is the minion's pillar ``storage:passphrases:<name>``.
 
-    Returns ``path`` (the link in ``/dev/storage``), ``device``, ``protocol``, ``size`` (GiB), ``volume_id``, ``connection_id`` and more;
-    see :py:func:`attachment`.
+    Returns ``path`` (the link in ``/dev/storage``), ``device``, ``protocol``, ``size`` (GiB),
+    ``volume_id``, ``connection_id`` and more; see :py:func:`attachment`.
 
     CLI Example:
 
@@ -207,7 +218,7 @@ def connect(
     wanted = VolumeSpec.decode_optional(locals())
     flow = _flow()
     request = Request(flow, name, owner, read_only, wanted=wanted, resize=resize, encrypted=encrypted, passphrase=passphrase)
-    done = flow.connect(request.owner, request.name, **request.how)
+    done = connecting.connect(flow, request.owner, request.name, request.how)
     return done.attachment.to_wire()
 
 
@@ -215,8 +226,9 @@ def disconnect(name, owner=None, force=False):
     """
     Detach a volume that nobody uses from this minion, and have it unmapped.
 
-    Refused while it is mounted or held open; the holders are named. What is left of a volume that was taken from this minion while it was
-    fenced is removed even so, its mounts included, and nothing is written to it.
+    The call is refused while the volume is mounted or held open, and the holders are named. If the
+    volume was fenced from this minion, its stale device is removed even so, its mounts included,
+    and nothing is written to it.
 
     name
         Name of the volume.
@@ -235,12 +247,10 @@ def disconnect(name, owner=None, force=False):
     """
     flow, name, force = _flow(), validate.name(name), validate.boolean(force, "force")
     owner = flow.owner(owner)
-    stale = flow.fenced(owner, name)
-    if stale:
-        fenced.discard(flow, owner, name, stale)
+    if stale := fencing.fenced(flow, owner, name):
+        fencing.discard_with_entries(flow, owner, name, *stale)
         return True
-    _, path, _ = flow.disconnect(owner, name, force=force, before=tuple)
-    return bool(path)
+    return bool(disconnecting.disconnect(flow, owner, name, force=force, before=tuple).path)
 
 
 def device(name):
@@ -263,14 +273,15 @@ def device(name):
 
 def attachment(name):
     """
-    Return an attachment of this minion and how its device is, or an empty dictionary.
+    Return an attachment of this minion with the status of its device, or an empty dictionary.
 
     name
         Name of the volume.
 
-    Returns what is recorded (``owner``, ``name``, ``state``, ``volume_id``, ``connection_id``, ``size`` in GiB, ``path``, ``device``,
-    ``protocol``, ``read_only``, ``encrypted``, ``wwn``, ``mount_points``, …) and ``status``: ok, pending, gone, wrong, size, lost
-    (its storage does not answer) or locked (encrypted, and not open), with ``detail``. Never secrets.
+    Returns the record (``owner``, ``name``, ``state``, ``volume_id``, ``connection_id``, ``size``
+    in GiB, ``path``, ``device``, ``protocol``, ``read_only``, ``encrypted``, ``wwn``,
+    ``mount_points``, …) and ``status``: ok, pending, gone, wrong, size, lost (its storage does not
+    answer) or locked (encrypted, and not open), with ``detail``. Secrets are left out.
 
     CLI Example:
 
@@ -287,7 +298,8 @@ def attachments():
     """
     Return all attachments of this minion, by the volume's name.
 
-    Returns a list of what :py:func:`attachment` returns; a damaged record has only ``error``, and None in the other keys.
+    Returns a list of the answers of :py:func:`attachment`. A damaged record has only ``error``, and
+    None in the other keys.
 
     CLI Example:
 
@@ -304,13 +316,15 @@ def attachments():
 
 def leftovers():
     """
-    Return what is left on this minion of volumes, and no attachment record explains: after a crash, or work by hand.
+    Return leftovers of volumes that no attachment record explains, as after a crash or work by
+    hand.
 
-    Looked at are sessions and node records of iSCSI, whoever made them; loop devices, encrypted mappings and links that this minion made;
-    and lines of fstab. Nothing is changed. A host that uses iSCSI for other things too finds those here as well.
+    The function looks at all sessions and node records of iSCSI; at the loop devices, encrypted
+    mappings and links that this minion made; and at lines of fstab. Nothing is changed. A host
+    that uses iSCSI for other things too finds those here as well.
 
-    Returns a list of ``kind`` (session, node, loop, mapping, link or fstab), ``name``, and ``remedy``: how to be rid of it by hand, once
-    it is known that nobody needs it.
+    Returns a list of ``kind`` (session, node, loop, mapping, link or fstab), ``name``, and
+    ``remedy``: the way to remove it by hand, once it is known that nobody needs it.
 
     CLI Example:
 
@@ -323,7 +337,7 @@ def leftovers():
 
 def holders(name):
     """
-    Return who uses an attached volume: mounts, swap, devices on top of it, processes.
+    Return the users of an attached volume: mounts, swap, devices on top of it, processes.
 
     name
         Name of the volume.
@@ -343,11 +357,11 @@ def reattach():
     """
     Attach every recorded volume whose device is gone, as after a boot. Needs no controller.
 
-    Encrypted ones are opened as far as their passphrases can be read here without a master: from sdb, or from local pillar. The others
-    stay attached and locked until a state is applied.
+    Encrypted volumes are opened as far as their passphrases can be read here without a master:
+    from sdb, or from local pillar. The others stay attached and locked until a state is applied.
 
-    Returns a list of ``name``, ``state`` (ok, attached, skipped, locked or failed), ``path`` and, where it failed or is locked,
-    ``error``; the exit code is 1 when one failed.
+    Returns a list of ``name``, ``state`` (ok, attached, skipped, locked or failed), ``path`` and,
+    where it failed or is locked, ``error``. The exit code is 1 when a volume failed.
 
     CLI Example:
 

@@ -235,7 +235,7 @@ def _rotated(name: str, parameters: list[dict[str, Any]]) -> tuple[str, dict[str
 
 
 def _check_snapshots(name: str, options: Mapping[str, Any], where: str) -> None:
-    from ..plans import snapshot
+    from ..plans import snapshot_rotated as snapshot
 
     wanted = validate.mapping(options["snapshots"], f"{where}:snapshots")
     validate.no_unknown(wanted, SNAPSHOTS, f"{where}:snapshots")

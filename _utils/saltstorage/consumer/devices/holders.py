@@ -31,6 +31,7 @@ class Holder:
     #: ``kernel``.
     kind: str
     text: str  #: Its words in a message: ``mounted on /srv``.
+    path: str = ""  #: The mount point, of a mount in this process's namespace.
 
     def __str__(self) -> str:
         return self.text
@@ -123,7 +124,7 @@ def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:
     for mount in mounts.read():
         if mount.is_of(wanted):
             groups.add(mount.group)
-            yield Holder("mount", f"mounted on {_printable(mount.path)}")
+            yield Holder("mount", f"mounted on {_printable(mount.path)}", mount.path)
     for pid in _pids():
         namespace = _namespace(pid)
         if namespace is None or namespace in seen:
