@@ -16,7 +16,7 @@ import yaml
 
 import saltstorage
 from saltstorage import errors
-from saltstorage.bus import envelope
+from saltstorage.bus import envelope, replies, stacks
 from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.consumer.host.records import STATES
@@ -205,6 +205,7 @@ def test_the_versions_of_formats():
 def test_the_numbers_of_concurrency():
     page = squeezed("docs/concurrency.rst")
     assert f"``storage-worker-N`` {ControllerConfig.workers} " in page
+    assert f"``storage-reply-N`` {replies.THREADS} " in page
     assert f"spread over {locks.BUCKETS:,} locks" in page
     assert f"({ControllerConfig.lock_timeout} s on the controller, {ConsumerConfig.lock_timeout:g} s on the host)" in page
     assert f"at most {MAX_TOGETHER} of" in squeezed("docs/internals/operations.rst")
@@ -225,3 +226,7 @@ def test_the_statements_on_the_catalog_run(service, tmp_path):
     with service.catalog.engine.connect() as connection:
         for statement in statements:
             connection.execute(sqlalchemy.text(statement)).all()
+
+
+def test_the_file_of_the_engines_stacks():
+    assert f"/var/log/salt/{stacks.FILE}" in squeezed("docs/debugging.rst")

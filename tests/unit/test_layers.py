@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import graphlib
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -127,3 +129,22 @@ def test_the_figure_and_the_table_show_every_room(layers, rooms):
         assert f"<title>{name}: " in figure
         assert room.purpose in table
     assert figure.count('class="arrow"') == len(layers.needed(rooms))
+
+
+def test_loading_a_loader_file_loads_no_walled_library(layers):
+    """Without the controller's packages, a master has a runner all the same, and it says so."""
+    code = """
+import runpy, sys
+for path in sys.argv[2:]:
+    runpy.run_path(path, {"__opts__": {}})
+print(*(name for name in sys.argv[1].split(",") if name in sys.modules))
+"""
+    loader_files = [str(CHECKOUT / path) for path in layers.files(CHECKOUT) if path.parts[0].startswith("_") and path.parts[0] != "_utils"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, ",".join(layers.WALLED), *loader_files],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "_utils")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""

@@ -30,7 +30,6 @@ class Steps:
     """
 
     def __init__(self, host: LocalHost, encryption: Encryption) -> None:
-        self._host = host
         self._records = host.records
         self._links = host.links
         self._brick = host.brick
