@@ -241,7 +241,7 @@ def give(name, owner, new_owner, new_name=None, force=False):
         salt-run storage.give data db1 new_owner=db2 new_name=data-of-db1
     """
     given = {"name": name, "owner": owner, "new_owner": new_owner, "new_name": new_name, "force": force}
-    return _change("give", lambda service, **args: service.giving.give(**args, known=_known()), **given)
+    return _change("give", lambda service, **args: service.transfers.give(**args, known=_known()), **given)
 
 
 @calls.operation
