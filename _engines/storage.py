@@ -1,8 +1,8 @@
 """
 The storage controller's loop on the master's event bus.
 
-It serves the requests of minions: states and modules of ``storage`` there need it. Drivers are loaded once and stay
-loaded; operations run in parallel, one at a time per volume.
+It serves the requests of minions: states and modules of ``storage`` there need it. Drivers are
+loaded once and stay loaded; operations run in parallel, one at a time per volume.
 
 :configuration: in the master's configuration, beside the option ``storage``:
 
@@ -32,8 +32,8 @@ def start():
     """
     Serve requests until the master stops.
 
-    Runs as the user of the master. When the controller cannot start, the reason is logged once and given to every
-    minion that asks, and the start is tried again every minute.
+    Runs as the user of the master. When the controller cannot start, the reason is logged once and
+    given to every minion that asks, and the start is tried again every minute.
 
     CLI Example:
 

@@ -1,14 +1,20 @@
 """
 The storage controller's operations, for the administrator on the master.
 
-Needs the master option ``storage``. Functions that only read load no driver, except
-:py:func:`backend_stats`, and work while the engine runs. Functions that change something load the driver of the
-backend that they need, which takes a few seconds, and take the same locks as the engine.
+They need the master option ``storage``. Functions that only read load no driver, except
+:py:func:`backend_stats`, and work while the engine runs. Functions that change something load the
+driver of the backend that they need, which takes a few seconds, and take the same locks as the
+engine.
 
-A function that fails returns ``error`` and ``code``, and ``salt-run`` ends with exit code 1. Use ``--out=json`` for
-output that a program reads. An operation that takes longer than a few seconds says every few seconds how far it has come: as an event
-``storage/progress/<id>`` on the master's event bus and, unless ``--out`` is for a program, on the terminal. Salt reads arguments as
-YAML: quote a name such as ``2024`` twice (``name="'2024'"``), or use ``--no-parse=name``.
+A function that fails returns ``error`` and ``code``, ``salt-run`` ends with exit code 1, and
+everything else in Salt that runs it counts it as failed: the state ``salt.runner`` of an
+orchestration, the reactor, salt-api, the scheduler and the job cache. Rows of a list all have the
+same keys, so that ``--out=table`` works. Use ``--out=json`` for output that a program reads.
+
+An operation that takes longer than a few seconds reports its progress every few seconds: as an
+event ``storage/progress/<id>`` on the master's event bus and, unless ``--out`` is for a program, on
+the terminal. Salt reads arguments as YAML: quote a name such as ``2024`` twice
+(``name="'2024'"``), or use ``--no-parse=name``.
 
 .. versionadded:: 1.0.0
 """
@@ -29,23 +35,26 @@ def _read(function):
 
 
 def _call(op, **args):
-    """Carry out one of the controller's operations as the administrator, and show its progress when it takes long."""
+    """Carry out an operation as the administrator, and show its progress when it takes long."""
     return calls.change(__opts__, op, args)
 
 
 @calls.operation
 def drivers(name=None, options=None):
     """
-    Return the drivers that can be used: the file driver, and all that the installed Cinder lists. Takes some seconds.
+    Return the drivers that can be used: the project's own, and all that the installed Cinder lists.
+    Takes some seconds.
 
     name : None
         Only drivers whose class path or name has this text in it.
     options : None
         Whether to list the options of each driver. None lists them when ``name`` is given.
 
-    Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``description``, ``vendor``, ``version``, ``protocol``, ``wiki``,
-    ``missing`` (Python packages of the vendor that are not installed), ``error`` (why it cannot be imported) and ``options`` (each with
-    ``name``, ``type``, ``default``, ``required``, ``secret``, ``choices`` and ``help``); what is empty is left out.
+    Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``description``,
+    ``vendor``, ``version``, ``protocol``, ``wiki``, ``supported`` (False: its vendor supports it
+    no more), ``missing`` (Python packages of the vendor that are not installed), ``error`` (why it
+    cannot be imported) and ``options`` (each with ``name``, ``type``, ``default``, ``required``,
+    ``secret``, ``choices`` and ``help``; without the key when none are listed).
 
     CLI Example:
 
@@ -65,8 +74,9 @@ def backends():
     """
     Return the configured backends, and whether they were up when the engine last looked.
 
-    Returns a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down, or unknown while no engine
-    has looked), ``error``, ``capabilities``, ``checked`` (ISO 8601) and ``allocated_gib``.
+    Returns a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down, or
+    unknown while no engine has looked), ``error``, ``capabilities``, ``checked`` (ISO 8601) and
+    ``allocated_gib``.
 
     CLI Example:
 
@@ -83,10 +93,10 @@ def backend_stats(name=None):
     Return fresh statistics of a backend. Loads its driver.
 
     name : None
-        Name of the backend; the default one if None.
+        Name of the backend; the default backend if None.
 
-    Returns ``name``, ``vendor``, ``driver_version``, ``protocol``, ``total_gib``, ``free_gib``, ``allocated_gib`` and ``thin``;
-    what the backend does not say is left out.
+    Returns ``name``, ``vendor``, ``driver_version``, ``protocol``, ``total_gib``, ``free_gib``,
+    ``allocated_gib`` and ``thin``. A number that the backend does not give is None.
 
     CLI Example:
 
@@ -108,22 +118,24 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
     backend : None
         Only volumes on this backend.
     state : None
-        Only volumes in this state: creating, available, extending, deleting, reverting, adopting, releasing,
-        migrating or error.
+        Only volumes in this state: creating, available, extending, deleting, reverting, adopting,
+        releasing, migrating or error.
     host : None
         Only volumes that are connected to this minion.
     labels : None
-        Only volumes that have all of these labels: ``env=prod,tier=db``, or a mapping. A key alone takes any value.
+        Only volumes that have all of these labels: ``env=prod,tier=db``, or a mapping. A key alone
+        takes any value.
     type : None
         Only volumes of this type.
     limit : None
         Most volumes to return, in the order of owner and name.
     after : None
-        ``OWNER/NAME`` of the last volume of the page before: the list goes on after it, also when that volume is gone.
+        ``OWNER/NAME`` of the last volume of the page before: the list goes on after it, also when
+        that volume is gone.
 
-    Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``, ``type``, ``labels``, ``description``,
-    ``protected``, ``retain``, ``source``, ``error``, ``id`` and ``created`` (ISO 8601); what is empty is left out. It is empty when
-    nothing matches.
+    Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``,
+    ``type``, ``labels``, ``description``, ``protected``, ``retain``, ``source``, ``error``, ``id``
+    and ``created`` (ISO 8601). The list is empty when nothing matches.
 
     CLI Example:
 
@@ -140,7 +152,7 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
         wanted = Filter.from_user(owner=owner, backend=backend, state=state, host=host, labels=labels, type=type, limit=limit, after=after)
         result = [reports.volume(found, hosts) for found, hosts in find(service.catalog, wanted)]
         if not result and backend is not None:
-            # A mistyped one would read as one without volumes; a former one may have some still.
+            # A mistyped backend would read as one without volumes; a former backend may have some.
             service.core.config.backend(backend)
         return result
 
@@ -157,8 +169,9 @@ def volume(name, owner):
     owner
         Minion that it belongs to, or ``shared``.
 
-    Returns what :py:func:`volumes` returns for it, with ``connections``, ``snapshots`` and, if there are such, ``behind``: the hosts that
-    have not followed it yet since it has grown. Fails with NOT_FOUND when there is none.
+    Returns the keys of a volume in :py:func:`volumes`, with ``connections``, ``snapshots`` and
+    ``behind``: the hosts that have not followed the volume yet since it has grown. Fails with
+    NOT_FOUND when the volume does not exist.
 
     CLI Example:
 
@@ -191,8 +204,9 @@ def connections(host=None, owner=None):
     owner : None
         Only connections of volumes of this owner.
 
-    Returns a list of ``volume``, ``owner``, ``host``, ``size_gib`` (that the volume has there, as far as the host has said),
-    ``state`` (connecting, connected or disconnecting), ``read_only``, ``id`` and ``created`` (ISO 8601).
+    Returns a list of ``volume``, ``owner``, ``host``, ``size_gib`` (of the volume on that host, as
+    far as the host has said), ``state`` (connecting, connected or disconnecting), ``read_only``,
+    ``id`` and ``created`` (ISO 8601).
 
     CLI Example:
 
@@ -215,8 +229,9 @@ def snapshots(owner=None, volume=None):
     volume : None
         Only snapshots of volumes of this name.
 
-    Returns a list of ``name``, ``owner``, ``volume``, ``size_gib``, ``backend``, ``state``, ``error``, ``frozen`` (whether the host
-    held the file system still), ``series`` (of the state ``storage_snapshot.rotated``), ``id`` and ``created`` (ISO 8601).
+    Returns a list of ``name``, ``owner``, ``volume``, ``size_gib``, ``backend``, ``state``,
+    ``error``, ``frozen`` (whether the host held the file system still), ``series`` (of the state
+    ``storage_snapshot.rotated``), ``id`` and ``created`` (ISO 8601).
 
     CLI Example:
 
@@ -242,9 +257,10 @@ def create(
     size
         Whole GiB, or a string such as ``20GiB``; rounded up to whole GiB.
     backend : None
-        Name of a backend; the type's or the default one if None.
+        Name of a backend; the type's or the default backend if None.
     type : None
-        Name of a type in the controller's configuration, which says how the array makes the volume; none, or the source's, if None.
+        Name of a type in the controller's configuration, which says how the array makes the volume;
+        none, or the source's, if None.
     source : None
         ``{volume: NAME}`` or ``{snapshot: NAME}`` of the same owner, to start with a copy of it.
     resize : True
@@ -254,12 +270,13 @@ def create(
     description : None
         A text about the volume.
     protected : None
-        True: it cannot be deleted before this is False again.
+        True: the volume cannot be deleted before this is False again.
     retain : None
         True: its data stays on the backend when it is deleted; see :py:func:`delete`.
 
-    Returns ``volume`` as it is now, and ``old`` as it was before (None: it was created). Fails with ALREADY_EXISTS when it exists
-    with other properties, OUT_OF_RANGE when it is larger, RESOURCE_EXHAUSTED when there is no room.
+    Returns ``volume`` as it is now, and ``old`` as it was before (None: it was created). Fails with
+    ALREADY_EXISTS when it exists with other properties, OUT_OF_RANGE when it is larger,
+    RESOURCE_EXHAUSTED when there is no room.
 
     CLI Example:
 
@@ -273,25 +290,28 @@ def create(
 @calls.operation
 def update(name, owner, labels=None, description=None, protected=None, retain=None):
     """
-    Change what is written on a volume. What is not given stays as it is.
+    Change the notes on a volume: labels, description, protection and retention. An argument that
+    is not given leaves its note as it is.
 
-    A state that names the same things sets them again with its next apply.
+    A state that names the same notes sets them again with its next apply.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
     labels : None
-        Mapping of texts, which replaces all labels; ``{}`` removes them. At most 64; a key has up to 63 bytes and no ``=`` or ``,``, a
-        value up to 128 bytes.
+        Mapping of texts, which replaces all labels; ``{}`` removes them. At most 64; a key has up
+        to 63 bytes and no ``=`` or ``,``, a value up to 128 bytes.
     description : None
-        A text of up to 255 bytes; an empty one removes it.
+        A text of up to 255 bytes; an empty text removes it.
     protected : None
-        True: it cannot be deleted, by its minion or here, before this is False again.
+        True: neither its minion nor this runner can delete the volume before this is False again.
     retain : None
-        True: whoever deletes it, its data stays on the backend; see :py:func:`delete`.
+        True: its data stays on the backend when it is deleted, here or by its minion; see
+        :py:func:`delete`.
 
-    Returns ``volume`` as it is now, and ``old`` as it was before. Fails with NOT_FOUND, or with INVALID_ARGUMENT and nothing changed.
+    Returns ``volume`` as it is now, and ``old`` as it was before. Fails with NOT_FOUND, or with
+    INVALID_ARGUMENT and nothing changed.
 
     CLI Example:
 
@@ -306,18 +326,21 @@ def update(name, owner, labels=None, description=None, protected=None, retain=No
 @calls.operation
 def extend(name, owner, size):
     """
-    Grow a volume. The host that uses it sees the new size with its next ``state.apply``; the state ``storage_volume.mounted`` then grows
-    the file system too. Until then, :py:func:`check` and :py:func:`volume` name the host.
+    Grow a volume. The host that uses it sees the new size with its next ``state.apply``; the state
+    ``storage_volume.mounted`` then grows the file system too. Until then, :py:func:`check` and
+    :py:func:`volume` name the host.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
     size
-        New size, in whole GiB or as a string such as ``20GiB``; a volume that is that large already is left alone.
+        New size, in whole GiB or as a string such as ``20GiB``; a volume that is that large
+        already is left alone.
 
-    Returns ``volume`` as it is now, ``old`` as it was before, and ``behind``, the hosts that have not followed it yet. Fails with
-    NOT_FOUND or RESOURCE_EXHAUSTED, or with FAILED_PRECONDITION when the backend can grow only what no host uses.
+    Returns ``volume`` as it is now, ``old`` as it was before, and ``behind``, the hosts that have
+    not followed it yet. Fails with NOT_FOUND or RESOURCE_EXHAUSTED, or with FAILED_PRECONDITION
+    when the backend can grow only volumes that no host uses.
 
     CLI Example:
 
@@ -331,19 +354,22 @@ def extend(name, owner, size):
 @calls.operation
 def delete(name, owner, retain=None):
     """
-    Delete a volume and all data on it, unless it is retained. It must not be connected to a host, have snapshots, or be protected.
+    Delete a volume and all data on it, unless it is retained. It must not be connected to a host,
+    have snapshots, or be protected.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
     retain : None
-        True: its data stays on the backend and only the catalog forgets it, as by :py:func:`unmanage`. False: its data is deleted. None:
-        what was recorded with the volume (``retain`` of :py:func:`create`), else False.
+        True: its data stays on the backend and only the catalog forgets it, as by
+        :py:func:`unmanage`. False: its data is deleted. None: the ``retain`` recorded with the
+        volume, see :py:func:`create`, else False.
 
-    Returns ``old``: the volume as it was, None when there was none; ``record_only``: True when the backend had it no more; ``retained``:
-    None, or ``array_name``, its name on the backend, and ``take_over``, the command that takes it over again. Fails with
-    FAILED_PRECONDITION, naming hosts or snapshots.
+    Returns ``old``: the volume as it was, None when it did not exist; ``record_only``: True when
+    the backend had it no more; ``retained``: None, or ``array_name``, its name on the backend, and
+    ``take_over``, the command that takes it over again. Fails with FAILED_PRECONDITION, naming
+    hosts or snapshots.
 
     CLI Example:
 
@@ -360,8 +386,9 @@ def disconnect(name, owner, host, fenced=False):
     """
     Unmap a volume from a host that cannot do so itself, because it is dead.
 
-    A host that lives must let go first: apply ``storage_volume.disconnected`` on it. A host that is taken for dead and still
-    writes destroys the data as soon as another one uses the volume, so it must be fenced.
+    A host that lives must let go first: apply ``storage_volume.disconnected`` on it. A host that is
+    taken for dead and still writes destroys the data as soon as another host uses the volume, so it
+    must be fenced.
 
     name
         Name of the volume.
@@ -372,8 +399,9 @@ def disconnect(name, owner, host, fenced=False):
     fenced : False
         Confirm with True that the host is powered off or cut off from the storage network.
 
-    Returns ``connection`` as it was, None when there was none. When there was one, an event ``storage/fenced/<volume id>`` with
-    ``volume``, ``owner`` and ``host`` is on the master's event bus after that.
+    Returns ``connection`` as it was, None when there was none. When there was one, an event
+    ``storage/fenced/<volume id>`` with ``volume``, ``owner`` and ``host`` is on the master's event
+    bus after that. Fails with FAILED_PRECONDITION when the host may still write to the volume.
 
     CLI Example:
 
@@ -388,7 +416,8 @@ def disconnect(name, owner, host, fenced=False):
 @calls.operation
 def snapshot_create(name, owner, volume):
     """
-    Make sure that a snapshot of a volume exists. File systems on it are not frozen: it is what a power cut would leave.
+    Make sure that a snapshot of a volume exists. File systems on it are not frozen: the snapshot is
+    like the disk after a power cut.
 
     name
         Name of the snapshot; unique for the owner.
@@ -397,8 +426,8 @@ def snapshot_create(name, owner, volume):
     volume
         Name of the volume.
 
-    Returns ``snapshot``, and ``old`` (None: it was taken now). Fails with ALREADY_EXISTS when the name is that of another volume's
-    snapshot.
+    Returns ``snapshot``, and ``old`` (None: it was taken now). Fails with ALREADY_EXISTS when the
+    name is that of another volume's snapshot.
 
     CLI Example:
 
@@ -419,7 +448,8 @@ def snapshot_delete(name, owner):
     owner
         Minion that its volume belongs to, or ``shared``.
 
-    Returns ``old``: the snapshot as it was, None when there was none; ``record_only``: True when the backend had it no more.
+    Returns ``old``: the snapshot as it was, None when it did not exist; ``record_only``: True when
+    the backend had it no more.
 
     CLI Example:
 
@@ -433,21 +463,23 @@ def snapshot_delete(name, owner):
 @calls.operation
 def snapshot_revert(name, owner, confirm=False):
     """
-    Set a volume back to its latest snapshot. What was written to it since is lost.
+    Set a volume back to its latest snapshot. Everything written to it since is lost.
 
-    The volume must not be connected to any host, and must have the size still that it had then. The snapshot stays. To look at a snapshot
-    without losing anything, or when the volume has grown since, make a new volume of it.
+    The volume must not be connected to any host, and must still have the size that it had then.
+    The snapshot stays. To look at a snapshot without losing anything, or when the volume has grown
+    since, make a new volume of it.
 
     name
         Name of the snapshot.
     owner
         Minion that its volume belongs to, or ``shared``.
     confirm : False
-        Confirm with True that what was written since may be lost.
+        Confirm with True that everything written since may be lost.
 
-    Returns ``volume`` and ``snapshot`` as they are now. Fails with FAILED_PRECONDITION, and changes nothing, when the volume is connected,
-    there are later snapshots, or the backend refuses; with UNIMPLEMENTED when the backend cannot do this. After any other failure the
-    volume cannot be used until a repetition has succeeded.
+    Returns ``volume`` and ``snapshot`` as they are now. Fails with FAILED_PRECONDITION, and changes
+    nothing, when the volume is connected, there are later snapshots, or the backend refuses; with
+    UNIMPLEMENTED when the backend cannot do this. After any other failure the volume cannot be used
+    until a repetition has succeeded.
 
     CLI Example:
 

@@ -1,8 +1,9 @@
 """
-More of the runner ``storage``: what only an administrator does, and seldom.
+More of the runner ``storage``: rare operations that only an administrator carries out.
 
-Looking for what is not as it should be and mending it, taking over volumes that exist, giving volumes to other minions, and moving them
-to other backends. The rules are those of the runner's other functions: see there for errors, output and progress.
+They look for faults and mend them, take over volumes that exist, give volumes to other minions, and
+move them to other backends. The rules are those of the runner's other functions: see there for
+errors, output and progress.
 
 .. versionadded:: 1.0.0
 """
@@ -22,7 +23,9 @@ def _change(op, function, **args):
 
 
 def _known():
-    """Return what tells whether a minion has an accepted key. None without a master: there are no keys, and nothing to say of them."""
+    """Return the test whether a minion has an accepted key; None without a master, which has no
+    keys.
+    """
     keys = MinionKeys(__opts__)
     return keys.accepted if keys.any() else None
 
@@ -30,21 +33,26 @@ def _known():
 @calls.operation
 def check(backend=None, kinds=None):
     """
-    Return what is not as it should be. Nothing is changed. Loads the drivers, to see what the backends hold.
+    Return everything that is not as it should be. Nothing is changed. Loads the drivers, to see
+    which volumes the backends hold.
 
     backend : None
         Only on this backend; None for all.
     kinds : None
-        Only these kinds of findings, a list or one of: ``backend`` (it cannot be asked), ``half_done`` (an operation was cut off and nobody
-        is at it), ``error``, ``orphan`` (named as the project names volumes, and no record knows it), ``gone`` (a record whose volume
-        the backend does not have), ``left_over`` (of a volume that is gone from the catalog), ``dead_host`` (connected to a minion without
-        accepted key), ``fenced_host`` (a volume was taken from it, and it has not said that nothing of it is left there), ``behind`` (it
-        has not followed a volume that has grown), ``unknown_owner`` (owned by a minion without key), ``moved`` (what a move left) and
-        ``unattached`` (no host uses it).
+        Only these kinds of findings, a list or one of: ``backend`` (it cannot be asked),
+        ``half_done`` (an operation was cut off and nobody goes on with it), ``error``, ``orphan``
+        (named as the project names volumes, and no record knows it), ``gone`` (a record whose
+        volume the backend does not have), ``left_over`` (of a volume that is gone from the
+        catalog), ``dead_host`` (connected to a minion without accepted key), ``fenced_host`` (a
+        volume was taken from it, and it has not confirmed that its stale device is gone),
+        ``behind`` (it has not followed a volume that has grown), ``unknown_owner`` (owned by a
+        minion without key), ``moved`` (the original that a move left) and ``unattached`` (no host
+        uses it).
 
-    Returns a list of ``kind``, ``what``, ``text``, ``backend``, ``owner``, ``name``, ``host``, ``id``, ``size_gib``, ``reference``,
-    ``repair`` (what :py:func:`repair` does about it) and ``named`` (it does so only when told the id); what is empty is left out.
-    Orphans and gone volumes are found only on backends whose driver can list what they hold.
+    Returns a list of ``kind``, ``what``, ``text``, ``backend``, ``owner``, ``name``, ``host``,
+    ``id``, ``size_gib``, ``reference``, ``repair`` (the mending by :py:func:`repair`) and
+    ``named`` (it mends this only when the id is named). Orphans and gone volumes are found only on
+    backends whose driver can list its volumes.
 
     CLI Example:
 
@@ -64,27 +72,31 @@ def check(backend=None, kinds=None):
 @calls.operation
 def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
     """
-    Mend what :py:func:`check` finds, or tell what would be mended.
+    Mend the findings of :py:func:`check`, or tell how they would be mended.
 
-    Operations that were cut off are finished or undone, as the engine does when it starts. What is not proven to be the project's
-    own, such as an orphan, is only removed when its id is named.
+    Operations that were cut off are finished or undone, as the engine does when it starts. A
+    volume that is not proven to be the project's own, such as an orphan, is removed only when its
+    id is named.
 
     backend : None
         Only on this backend; None for all.
     kinds : None
         Only these kinds of findings, as for :py:func:`check`.
     remove : None
-        Id, or list of ids, of findings that are removed only when named. **The data of an orphan is deleted.** Of a volume that is gone,
-        only the record is removed. That a host was fenced is forgotten: it must never come back with what it still has.
+        Id, or list of ids, of findings that are removed only when named. **The data of an orphan
+        is deleted.** Of a volume that is gone, only the record is removed. For a fenced host, its
+        fence is forgotten: the host must never come back with its stale device.
     fenced : None
-        Name of another controller that is gone for good while it was moving volumes. Give it to confirm that this controller is powered off
-        or cut off from the storage network: its moves are undone here. One that is taken for dead and still copies writes to storage that
-        is another volume's by then.
+        Name of another controller that is gone for good while it was moving volumes. Give it to
+        confirm that this controller is powered off or cut off from the storage network: its moves
+        are undone here. A controller that is taken for dead and still copies writes to storage
+        that is another volume's by then.
     apply : False
-        Whether to do it. False only tells what would be done.
+        Whether to mend. False only tells how.
 
-    Returns the findings that are (or would be) mended, as :py:func:`check` returns them, with ``done``, and with ``error`` and ``code``
-    where that failed.
+    Returns the findings that are (or would be) mended, as :py:func:`check` returns them, with
+    ``done``, ``error`` and ``code`` (both None). When mending one of them fails, the others are
+    mended all the same, and the function fails: its ``details`` then have all of them as ``rows``.
 
     CLI Example:
 
@@ -105,13 +117,15 @@ def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
 @calls.operation
 def manageable(backend=None):
     """
-    Return the volumes on a backend that are not the project's, and whether they can be taken over. Loads the driver.
+    Return the volumes on a backend that are not the project's, and whether they can be taken over.
+    Loads the driver.
 
     backend : None
-        Name of the backend; the default one if None.
+        Name of the backend; the default backend if None.
 
-    Returns a list of ``reference`` (for :py:func:`manage`), ``size_gib``, ``adoptable``, ``reason`` (why it is not) and ``id`` (the UUID in
-    its name). Fails with UNIMPLEMENTED when the driver cannot list.
+    Returns a list of ``reference`` (for :py:func:`manage`), ``size_gib``, ``adoptable``,
+    ``reason`` (why it is not) and ``id`` (the UUID in its name). Fails with UNIMPLEMENTED when the
+    driver cannot list.
 
     CLI Example:
 
@@ -129,19 +143,22 @@ def manageable(backend=None):
 @calls.operation
 def manage(name, owner, reference, backend=None):
     """
-    Take over a volume that exists on a backend, with its data. Most drivers rename it there. It is never formatted.
+    Take over a volume that exists on a backend, with its data. Most drivers rename it there. It is
+    never formatted.
 
     name
         Name that it gets.
     owner
         Minion that it will belong to, or ``shared``.
     reference
-        What names it on the backend: the name there, or a mapping as :py:func:`manageable` lists it, such as ``{source-name: lv1}``.
+        Its name on the backend, or a mapping as :py:func:`manageable` lists it, such as
+        ``{source-name: lv1}``.
     backend : None
-        Name of the backend; the default one if None.
+        Name of the backend; the default backend if None.
 
-    Returns ``volume``, and ``new`` (False: it was taken over before). Fails with ALREADY_EXISTS when the name is taken or the volume is in
-    the catalog already, FAILED_PRECONDITION when the backend says that it is in use, INVALID_ARGUMENT when there is none.
+    Returns ``volume``, and ``new`` (False: it was taken over before). Fails with ALREADY_EXISTS
+    when the name is taken or the volume is in the catalog already, FAILED_PRECONDITION when the
+    backend says that it is in use, INVALID_ARGUMENT when the backend has no such volume.
 
     CLI Example:
 
@@ -156,15 +173,16 @@ def manage(name, owner, reference, backend=None):
 @calls.operation
 def unmanage(name, owner):
     """
-    Remove a volume from the catalog, and leave its data on the backend. It must not be connected, have snapshots, or be protected.
+    Remove a volume from the catalog, and leave its data on the backend. It must not be connected,
+    have snapshots, or be protected.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
 
-    Returns ``old``: the volume as it was, None when there was none; ``array_name``: its name on the backend; ``take_over``: the command
-    that takes it over again.
+    Returns ``old``: the volume as it was, None when it did not exist; ``array_name``: its name on
+    the backend; ``take_over``: the command that takes it over again.
 
     CLI Example:
 
@@ -178,32 +196,37 @@ def unmanage(name, owner):
 @calls.operation
 def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, apply=False):
     """
-    Take over the volumes and snapshots in the database of another cinderlib, with their ids. Nothing on the array changes.
+    Take over the volumes and snapshots in the database of another cinderlib, with their ids.
+    Nothing on the array changes.
 
-    Volumes that are connected, encrypted or not in the status ``available`` are left out. They are never formatted. QoS and extra specs of
-    their types are not taken over.
+    Volumes that are connected, encrypted or not in the status ``available`` are left out. They are
+    never formatted. QoS and extra specs of their types are not taken over.
 
     url
-        SQLAlchemy URL of the database, which is only read. One with a password must be in Salt's ``sdb``: give its ``sdb://`` URI.
+        SQLAlchemy URL of the database, which is only read. A URL with a password must be in Salt's
+        ``sdb``: give its ``sdb://`` URI.
     owner
         Minion that the volumes will belong to, or ``shared``; :py:func:`give` passes them on.
     backend : None
-        Name of the configured backend that has the volumes; the default one if None.
+        Name of the configured backend that has the volumes; the default backend if None.
     source_backend : None
-        Name of that backend in the other database; None when it has one only.
+        Name of that backend in the other database; None when it has only one.
     names : None
         Names that volumes and snapshots get, as a mapping from their ids; the others keep theirs.
     apply : False
-        Whether to do it. False only tells what would be done.
+        Whether to take them over. False only tells which.
 
-    Returns for each volume ``id``, ``name``, ``size_gib``, ``snapshots``, ``done``, and ``reason`` when it is not taken over.
+    Returns for each volume ``id``, ``name``, ``size_gib``, ``snapshots``, ``done``, ``reason``
+    (why it is left out), ``error`` and ``code`` (both None). When taking over one of them fails,
+    the others are taken over all the same, and the function fails: its ``details`` then have all
+    of them as ``rows``.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-run storage.import_cinderlib sqlite:////var/lib/other/cinderlib.sqlite owner=db1 backend=lvm
-        salt-run storage.import_cinderlib sdb://vault/secret/other?key=url owner=db1 backend=lvm apply=True
+        salt-run storage.import_cinderlib sqlite:////srv/other.sqlite owner=db1 backend=lvm
+        salt-run storage.import_cinderlib sdb://vault/other?key=url owner=db1 apply=True
     """
 
     def take(service, **given):
@@ -216,22 +239,26 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
 @calls.operation
 def give(name, owner, new_owner, new_name=None, force=False):
     """
-    Give a volume, with its snapshots, to another minion, or another name to a volume. It must not be connected.
+    Give a volume, with its snapshots, to another minion, or another name to a volume. It must not
+    be connected.
 
     name
         Name of the volume.
     owner
         Minion that it belongs to, or ``shared``.
     new_owner
-        Minion that it will belong to, or ``shared``. This master must have accepted its key, or whoever gets that id later would own the
-        data. The policy must let it use the backend, and own that much.
+        Minion that it will belong to, or ``shared``. This master must have accepted its key, or the
+        next minion with that id would own the data. The policy must let it use the backend, and own
+        that much.
     new_name : None
         Name that it will have; None keeps the name.
     force : False
-        With True, give it also to a minion without an accepted key on this master, such as one that is not installed yet.
+        With True, give it also to a minion without an accepted key on this master, such as a minion
+        that is not installed yet.
 
-    Returns ``old``, ``volume`` as it is now, and ``snapshots``, the names of those that went along. Fails with NOT_FOUND when the volume
-    does not exist, or the new owner has no accepted key. Without a master there are no keys, and none is asked for.
+    Returns ``old``, ``volume`` as it is now, and ``snapshots``, the names of those that went
+    along. Fails with NOT_FOUND when the volume does not exist, or the new owner has no accepted
+    key. Without a master there are no keys, and none is asked for.
 
     CLI Example:
 
@@ -249,9 +276,10 @@ def migrate(name, owner, backend, delete_old=False):
     """
     Move a volume that no host is connected to, and that has no snapshots, to another backend.
 
-    It is copied on the controller, which must reach the storage network of both backends, run as root and have ``os-brick``. The copy is
-    compared with the original before anything is switched, and the original is kept until it is told to be removed. Interrupted at any
-    point, the volume is as it was, or moved. The volume's id changes.
+    It is copied on the controller, which must reach the storage network of both backends, run as
+    root and have ``os-brick``. The copy is compared with the original before anything is switched,
+    and the original is kept until you have it removed. After an interruption at any point, the
+    volume is as it was, or moved. The volume's id changes.
 
     name
         Name of the volume.
@@ -262,8 +290,9 @@ def migrate(name, owner, backend, delete_old=False):
     delete_old : False
         Whether to delete the original afterwards; otherwise :py:func:`migrate_finish` does so.
 
-    Returns ``old``, ``volume`` as it is now, ``move`` (what accounts for the original; None: it is deleted) and ``checksum`` (SHA-256 of
-    the data; None: it was on that backend already).
+    Returns ``old``, ``volume`` as it is now, ``move`` (the record of the original; None: the
+    original is deleted) and ``checksum`` (SHA-256 of the data; None: it was on that backend
+    already).
 
     CLI Example:
 
@@ -285,7 +314,7 @@ def migrate_finish(name, owner):
     owner
         Minion that it belongs to, or ``shared``.
 
-    Returns ``removed``: what is deleted, None when there was nothing.
+    Returns ``removed``: the original that is deleted, None when there was none.
 
     CLI Example:
 

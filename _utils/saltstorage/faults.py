@@ -1,4 +1,6 @@
-"""Turning any exception into an error that may be shown, with the rest in the log and no secret in either."""
+"""Turns any exception into an error that may be shown, with the rest in the log and no secret in
+either.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def as_storage_error(exc: BaseException, what: str) -> StorageError:
-    """Return ``exc`` if it is a :class:`StorageError`, else log it and return an :class:`InternalError` that names the log entry.
+    """Return ``exc`` if it is a :class:`StorageError`, else log it and return an
+    :class:`InternalError` that names the log entry.
 
-    The log gets the types and the places in the code, not the text of the exceptions nor any value: drivers put
-    credentials into both.
+    The log gets the types and the places in the code, not the text of the exceptions nor any
+    value: drivers put credentials into both.
 
-    :param exc: what was raised.
-    :param what: what failed, in words, such as ``operation create``.
+    :param exc: the exception.
+    :param what: the failed thing in words, such as ``operation create``.
     """
     if isinstance(exc, StorageError):
         return exc
@@ -28,7 +31,9 @@ def as_storage_error(exc: BaseException, what: str) -> StorageError:
 
 
 def describe(exc: BaseException) -> str:
-    """Return the chain of exceptions with their places in the code, and no text or value of theirs."""
+    """Return the chain of exceptions with their places in the code, and no text or value of
+    theirs.
+    """
     parts = []
     seen: set[int] = set()
     current: BaseException | None = exc

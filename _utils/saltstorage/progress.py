@@ -1,8 +1,9 @@
-"""How far an operation has come: so that whoever waits for a long one sees that it lives.
+"""How far an operation has come: a user who waits for a long operation sees that it lives.
 
-Any code that an operation runs, providers included, says what it does right now with :func:`step`. Nothing needs to be passed to it:
-the operation of this thread is known. A :class:`Heartbeat` tells what was said, and of operations that say nothing how long they
-have been running. Steps on a host that take long are told of in the same form, see :mod:`saltstorage.consumer.host.heartbeat`.
+Any code that an operation runs, providers included, says what it does right now with :func:`step`.
+Nothing needs to be passed to it: the operation of this thread is known. A :class:`Heartbeat`
+passes it on, and reports how long silent operations have been running. Long steps on a host are
+reported in the same form, see :mod:`saltstorage.consumer.host.heartbeat`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from .errors import InvalidArgumentError, PermissionDeniedError
 
 log = logging.getLogger(__name__)
 
-#: An operation is told of when it has taken this long, seconds; nearly all end sooner.
+#: An operation is reported when it has taken this long, seconds; nearly all end sooner.
 TELL_AFTER = 3.0
-#: How often it is told of from then on, seconds.
+#: How often it is reported from then on, seconds.
 TELL_EVERY = 5.0
-#: Longest text that is told, characters.
+#: Longest text of a report, characters.
 MAX_TEXT = 200
 #: Longest time that a step on a host can have taken, seconds: a year.
 MAX_SECONDS = 366 * 86400.0
@@ -51,7 +52,8 @@ class Progress:
 
     :param op: its name, such as ``create``.
     :param caller: the minion that asked; None for the administrator on the master.
-    :param args: its parameters; only ``name``, ``owner`` and ``volume_id`` are shown, when they are short and printable.
+    :param args: its parameters; only ``name``, ``owner`` and ``volume_id`` are shown, when they
+        are short and printable.
 
     >>> progress = Progress("migrate", None, {"name": "data", "owner": "db1"})
     >>> progress.step("copying", done=5, total=20)
@@ -93,9 +95,10 @@ class Progress:
     def to_wire(self) -> dict[str, Any]:
         """Return plain data without secrets.
 
-        :returns: ``id``, ``op``, ``minion`` (None: the administrator), ``volume``, ``owner``, ``volume_id`` (empty: not known),
-            ``state`` (running, done or failed), ``seconds`` since the start, ``step``, ``percent`` (None: not known) and ``text``, one
-            line with all of it.
+        :returns: ``id``, ``op``, ``minion`` (None: the administrator), ``volume``, ``owner``,
+            ``volume_id`` (empty: not known), ``state`` (running, done or failed), ``seconds``
+            since the start, ``step``, ``percent`` (None: not known) and ``text``, one line with
+            all of it.
         """
         seconds = round(time.monotonic() - self.started, 1)
         ending = {RUNNING: f" ({seconds:.0f} s)", DONE: f": done after {seconds:.0f} s", FAILED: f": failed after {seconds:.0f} s"}
@@ -115,10 +118,12 @@ class Progress:
 
 
 def reported(minion: str, data: Mapping[str, Any]) -> Progress:
-    """Return what a minion says of a long step of its own, once everything in it has the form that it must have.
+    """Return a minion's report of a long step of its own, once everything in it has the form that
+    it must have.
 
-    :param minion: who said so, proven; it can speak of its own and of shared volumes only.
-    :param data: what came, meant to be what :meth:`Progress.to_wire` returned there. Its texts for people are not taken, but made again.
+    :param minion: the proven sender; it can report on its own and on shared volumes only.
+    :param data: a report that came, meant to be from :meth:`Progress.to_wire` there. Its texts for
+        people are made again here.
     :raises InvalidArgumentError: something has another form.
     :raises PermissionDeniedError: the volume is another minion's.
     """
@@ -146,11 +151,13 @@ def reported(minion: str, data: Mapping[str, Any]) -> Progress:
 
 
 def step(text: str, *, done: float | None = None, total: float | None = None) -> None:
-    """Say what the operation that runs in this thread does right now; without an operation, nothing happens.
+    """Say what the operation that runs in this thread does right now; without an operation,
+    nothing happens.
 
     Cheap: call it as often as there is something new.
 
-    :param text: a few words without secrets, such as ``copying``: it is shown to whoever reads the master's events and to the minion.
+    :param text: a few words without secrets, such as ``copying``: the readers of the master's
+        events and the minion see it.
     :param done: how much of it is done, in any unit.
     :param total: how much there is to do, in the same unit.
 
@@ -167,12 +174,12 @@ def current() -> Progress | None:
 
 
 class Heartbeat:
-    """Tells of every operation that takes long, now and then, and of its end.
+    """Reports every operation that takes long, now and then, and its end.
 
-    Everything is told by one thread, which exists only while there is something to watch.
+    One thread makes all reports; it exists only while there is something to watch.
 
-    :param tell: takes what there is to tell; what it raises is logged and otherwise ignored.
-    :param after: when an operation is told of for the first time, seconds.
+    :param tell: takes a report; its exceptions are logged and otherwise ignored.
+    :param after: when an operation is reported for the first time, seconds.
     :param every: how often from then on, seconds.
     """
 
@@ -186,7 +193,8 @@ class Heartbeat:
 
     @contextlib.contextmanager
     def operation(self, op: str, caller: str | None, args: Mapping[str, Any] | None = None) -> Iterator[Progress]:
-        """Watch an operation that runs in this thread while the context lasts, and yield its progress.
+        """Watch an operation that runs in this thread while the context lasts, and yield its
+        progress.
 
         :param op: see :class:`Progress`, also for the others.
         """
@@ -195,7 +203,9 @@ class Heartbeat:
 
     @contextlib.contextmanager
     def watch(self, progress: Progress) -> Iterator[Progress]:
-        """Do the same with a progress that was made before, whose operation may have been running for a while."""
+        """Do the same with a progress that was made before, whose operation may have been running
+        for a while.
+        """
         token = _current.set(progress)
         self._begin(progress)
         try:
@@ -209,7 +219,7 @@ class Heartbeat:
             _current.reset(token)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Wait until the ends of all operations have been told, at most ``timeout`` seconds."""
+        """Wait until the ends of all operations have been reported, at most ``timeout`` seconds."""
         with self._changed:
             thread = self._thread
             self._changed.notify_all()
@@ -276,7 +286,9 @@ def _shown(value: Any, most: int = 128) -> str:
 
 
 def on_terminal(data: Mapping[str, Any]) -> None:
-    """Show what is told to who sits before the terminal, where there is no master's bus; what is printed as the result stays clean."""
+    """Show a report to the user at the terminal, where there is no master's bus; the printed
+    result stays clean.
+    """
     log.info("storage: %s", data["text"])
     # A daemon may have no standard error at all.
     if sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty():

@@ -1,6 +1,6 @@
 #!py
 # Pillar storage:controller -> the master's option `storage`, and the storage engine. For the minion on the master's host.
-# Rendered by Python, so that no character of a password can act as a template, or be one that YAML refuses and quotes in its error.
+# Rendered by Python, so that no character of a password can act as a template, and YAML refuses none of them and quotes it in its error.
 
 
 def _plain(value):

@@ -18,10 +18,11 @@ from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
 
 
 @pytest.fixture
-def master_config(config_dir: Path, tmp_path: Path) -> Path:
+def master_config(config_dir: Path, tmp_path: Path, metadata_dir: Path) -> Path:
     """Return the configuration folder of a master whose controller has one backend."""
     driver = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": str(tmp_path / "volumes")}
-    storage = {"state_dir": str(tmp_path / "state"), "backends": {"local": driver}}
+    metadata = f"sqlite:///{metadata_dir}/cinderlib.sqlite"
+    storage = {"state_dir": str(tmp_path / "state"), "metadata_database": metadata, "backends": {"local": driver}}
     own = tmp_path / "config"
     own.mkdir()
     master = yaml.safe_load((config_dir / "master").read_text())

@@ -1,4 +1,6 @@
-"""A real salt-master with two real salt-minions, on free ports and in one temporary folder, synced as users sync."""
+"""A real salt-master with two real salt-minions, on free ports and in one temporary folder, synced
+as users sync.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ import salt.client
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-#: Folders of the formula that a file root has; the checkout itself also has things that Salt should not list.
+#: Folders of the formula that a file root has; the checkout itself also has things that Salt
+#: should not list.
 FORMULA = ("_engines", "_modules", "_runners", "_states", "_utils", "storage")
 MINIONS = ("alpha", "beta")
 #: Seconds. A daemon that ends is noticed at once; a busy machine may take minutes to start one.
@@ -30,7 +33,8 @@ START_TIMEOUT = 600
 class Cluster:
     """The daemons, their folders and the commands that talk to them.
 
-    :ivar root: folder of all; ``root / "states"`` and ``root / "pillar"`` are a file root and the pillar root for tests to write.
+    :ivar root: folder of all; ``root / "states"`` and ``root / "pillar"`` are a file root and the
+        pillar root for tests to write.
     :ivar master: the salt-factories master.
     :ivar minions: the salt-factories minions by id: ``alpha`` and ``beta``.
     """
@@ -46,7 +50,9 @@ class Cluster:
         return ran.data
 
     def job(self, minion: str, function: str, *args: Any, timeout: float = 120, **kwargs: Any) -> Any:
-        """Do what :meth:`salt` does, without the seconds that the start of a command takes; values are passed as they are."""
+        """Do what :meth:`salt` does, without the seconds that the start of a command takes; values
+        are passed as they are.
+        """
         with salt.client.LocalClient(mopts=dict(self.master.config)) as client:
             found = client.cmd(minion, function, args, timeout=timeout, kwarg=kwargs)
         assert minion in found, f"no reply of {minion}: {found}"
@@ -63,7 +69,9 @@ class Cluster:
         return self.master.salt_run_cli(timeout=timeout).run(function, *_cli(args), **kwargs).data
 
     def apply(self, minion: str, sls: str, *, timeout: float = 120, **kwargs: Any) -> dict[str, Any]:
-        """Write ``sls`` to a file, run ``salt MINION state.apply`` on it and return the states' results by id."""
+        """Write ``sls`` to a file, run ``salt MINION state.apply`` on it and return the states'
+        results by id.
+        """
         name = f"test_{abs(hash(sls)):x}"
         (self.root / "states" / f"{name}.sls").write_text(sls, encoding="utf-8")
         found = self.job(minion, "state.apply", name, timeout=timeout, **kwargs)
@@ -104,7 +112,7 @@ def cluster(
     root = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root)
-        # What runs must be what was synced, not what the tests import.
+        # The daemons must run the synced code, not the code that the tests import.
         stack.enter_context(_without_pythonpath())
         for name in FORMULA:
             (root / "formula").mkdir(exist_ok=True)
@@ -178,7 +186,9 @@ def _without_pythonpath() -> Iterator[None]:
 
 
 def write_pillar(root: Path, minion: str, data: dict[str, Any]) -> None:
-    """Give ``minion`` the pillar ``data``; run ``saltutil.refresh_pillar`` or pass it on with the next state run."""
+    """Give ``minion`` the pillar ``data``; run ``saltutil.refresh_pillar`` or pass it on with the
+    next state run.
+    """
     folder = root / "pillar"
     (folder / f"{minion}.sls").write_text("#!json\n" + json.dumps(data), encoding="utf-8")
     top = {"base": {path.stem: [path.stem] for path in sorted(folder.glob("*.sls")) if path.stem != "top"}}

@@ -21,15 +21,20 @@ FILES = Path(__file__).parent / "files"
 
 @pytest.fixture(scope="session")
 def cluster(salt_factories: Any) -> Iterator[Cluster]:
-    """Yield a master with the project's engine on the file driver, and the minions ``alpha`` and ``beta``."""
-    # Until an engine that was killed runs again, a machine that runs two files of tests may need longer than the default of 10 s.
+    """Yield a master with the project's engine on the file driver, and the minions ``alpha`` and
+    ``beta``.
+    """
+    # Until an engine that was killed runs again, a machine that runs two files of tests may need
+    # longer than the default of 10 s.
     with make_cluster(salt_factories, consumer={"answer_timeout": 60}) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def bus_cluster(salt_factories: Any) -> Iterator[Cluster]:
-    """Yield a cluster whose engine serves test operations instead of storage; see ``files/_engines/bustest.py``."""
+    """Yield a cluster whose engine serves test operations instead of storage; see
+    ``files/_engines/bustest.py``.
+    """
     with make_cluster(salt_factories, engines=[{"bustest": {}}], consumer={"answer_timeout": 5}, files=(FILES,)) as found:
         yield found
 
@@ -44,14 +49,14 @@ def catalog(cluster: Cluster) -> Iterator[Catalog]:
 
 @pytest.fixture
 def clean(cluster: Cluster, catalog: Catalog) -> Iterator[None]:
-    """Undo what a test left, whatever it was, so that the next one starts with nothing."""
+    """Undo all that a test left, so that the next test starts with nothing."""
     yield
     for minion in cluster.minions:
         connected = [connection.volume for connection in catalog.connections(host=minion)]
         left = [("unmounted", name) for name in connected] + [("disconnected", name) for name in connected]
         left += [("absent", volume.name) for volume in catalog.volumes(owner=minion)]
         if left:
-            # One job: to start one takes longer than what it does.
+            # One job: its start takes longer than its work.
             sls = {f"{function} {name}": {f"storage_volume.{function}": [{"name": name}]} for function, name in left}
             cluster.apply(minion, "#!json\n" + json.dumps(sls))
     assert catalog.volumes() == []
@@ -61,7 +66,9 @@ def clean(cluster: Cluster, catalog: Catalog) -> Iterator[None]:
 
 @pytest.fixture
 def busy(cluster: Cluster) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
-    """A function that keeps a volume of alpha busy while a context lasts, as a long operation of another process would."""
+    """A function that keeps a volume of alpha busy while a context lasts, as a long operation of
+    another process would.
+    """
     locks = Locks(f"file://{cluster.root}/controller/locks", 1)
     yield lambda name: locks.held(volume_key("alpha", name), why="the test")
     locks.close()
@@ -69,7 +76,9 @@ def busy(cluster: Cluster) -> Iterator[Callable[[str], AbstractContextManager[No
 
 @pytest.fixture
 def heard(cluster: Cluster) -> Iterator[Callable[..., Any]]:
-    """A function that returns the first event of the master's bus of those that begin with a tag."""
+    """A function that returns the first event of the master's bus of those that begin with a
+    tag.
+    """
     opts = dict(cluster.master.config)
     with salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True) as bus:
         yield lambda tag, wait=30: bus.get_event(wait=wait, tag=tag, match_type="startswith", full=True)

@@ -1,4 +1,6 @@
-"""The bus between real daemons: its ways, its repeats, and what it refuses. The operations are those of the tests' own engine."""
+"""The bus between real daemons: its ways, its repeats, and its refusals. The operations are those
+of the tests' own engine.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ import pytest
 import salt.crypt
 import salt.utils.event
 
-from saltstorage.bus import envelope
+from saltstorage.bus import envelope, stacks
 from tests.integration.cluster import Cluster
 
 pytestmark = [pytest.mark.slow]
@@ -66,7 +68,9 @@ def in_background(function: Any, *args: Any, **kwargs: Any) -> Future[Any]:
 
 
 def craft(cluster: Cluster, minion: str, *, signed_by: str | None = None, mark: str, **kwargs: Any) -> dict[str, Any]:
-    """Return an event with a request of ``minion``, signed with the key of ``signed_by``, default its own."""
+    """Return an event with a request of ``minion``, signed with the key of ``signed_by``, default
+    its own.
+    """
     path = Path(cluster.minions[signed_by or minion].config["pki_dir"]) / "minion.pem"
     request = envelope.seal_request(salt.crypt.PrivateKey.from_file(str(path)), minion, "echo", {"mark": mark}, **kwargs)
     return {"tag": envelope.REQUEST_TAG + request.id, "data": request.data}
@@ -111,6 +115,24 @@ def test_a_long_operation_is_waited_for(bus_cluster: Cluster) -> None:
     assert begun(bus_cluster, "long") == 1
 
 
+def test_a_signal_writes_the_stacks_of_all_threads_of_the_engine(bus_cluster: Cluster) -> None:
+    """A driver hangs in a worker; the main thread, which is all that Salt's own handler shows,
+    only waits for events.
+    """
+    path = Path(bus_cluster.master.config["log_file"]).with_name(stacks.FILE)
+    call = in_background(bus_cluster.job, "alpha", "bustest.call", "echo", {"mark": "hangs", "seconds": 5})
+    wait_for(lambda: begun(bus_cluster, "hangs") == 1)
+    os.kill(engine_pid(bus_cluster), signal.SIGUSR1)
+    wait_for(lambda: "bustest.py" in path.read_text())
+    text = path.read_text()
+    threads = [thread for thread in text.split("\n\n") if "bustest.py" in thread]
+    assert any("in execute" in thread and "in _carry_out" in thread for thread in threads), text
+    assert any("in receive" in thread for thread in text.split("\n\n")), "the main thread"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert call.result(90)["result"]["caller"] == "alpha", "the engine goes on"
+    assert f"kill -USR1 {engine_pid(bus_cluster)}" in bus_cluster.log("master")
+
+
 def test_a_deadline_of_the_caller(bus_cluster: Cluster) -> None:
     found = bus_cluster.job("alpha", "bustest.call", "echo", {"mark": "deadline", "seconds": 4}, limit=2)
     assert found["result"]["error"]["code"] == "DEADLINE_EXCEEDED"
@@ -132,7 +154,9 @@ def test_a_lost_reply_is_asked_for_again(bus_cluster: Cluster) -> None:
 
 
 def test_an_engine_killed_in_the_middle(bus_cluster: Cluster) -> None:
-    """Row G5: Salt starts it again, the client's repeat is taken up, and the caller sees nothing but the time."""
+    """Row G5: Salt starts it again, the client's repeat is taken up, and the caller sees nothing
+    but the time.
+    """
     before = engine_pid(bus_cluster)
     said = published(bus_cluster)
     future = in_background(bus_cluster.job, "alpha", "bustest.call", "echo", {"mark": "killed", "seconds": 6})
@@ -181,7 +205,7 @@ def test_a_controller_that_cannot_start_says_why(bus_cluster: Cluster) -> None:
 
 
 def test_an_id_in_the_event_does_not_count(bus_cluster: Cluster) -> None:
-    """The list form lets a minion write any ``id``; what counts is the signature."""
+    """The list form lets a minion write any ``id``; the signature alone counts."""
     event = craft(bus_cluster, "alpha", mark="forged-id")
     event["data"]["id"] = "beta"
     assert bus_cluster.job("alpha", "bustest.send", [event])
@@ -215,9 +239,12 @@ def test_too_old(bus_cluster: Cluster) -> None:
 
 
 def test_a_key_that_is_not_accepted(bus_cluster: Cluster) -> None:
-    """Beta's own request, sent by alpha so that the way is open: with beta's key rejected it does not count, from then on."""
+    """Beta's own request, sent by alpha so that the way is open: with beta's key rejected it does
+    not count, from then on.
+    """
     keys = bus_cluster.master.salt_key_cli(timeout=60)
-    # Without a new session key of the master: a minion that is to fetch that while its key is rejected ends.
+    # Without a new session key of the master: a minion that is to fetch that while its key is
+    # rejected ends.
     stranger = craft(bus_cluster, "gamma", signed_by="alpha", mark="unknown")
     assert keys.run("-y", "--rotate-aes-key=False", "--include-all", "-r", "beta").returncode == 0
     try:
@@ -256,7 +283,9 @@ def test_two_minions_at_once(bus_cluster: Cluster) -> None:
 
 
 def test_secrets_are_seen_nowhere(bus_cluster: Cluster) -> None:
-    """G9: not in any log at debug level, the job cache, the journal, or on the master's event bus."""
+    """G9: not in any log at debug level, the job cache, the journal, or on the master's event
+    bus.
+    """
     marker = f"MARKER{secrets.token_hex(16)}"
     path = folder(bus_cluster) / "bustest.marker"
     path.write_text(marker)
@@ -293,7 +322,9 @@ def test_secrets_are_seen_nowhere(bus_cluster: Cluster) -> None:
 
 
 def seen_as(marker: str) -> list[bytes]:
-    """Return the marker as it may stand in a file: as it is, in hexadecimal, and in base64 at each alignment."""
+    """Return the marker as it may stand in a file: as it is, in hexadecimal, and in base64 at each
+    alignment.
+    """
     raw = marker.encode()
     found = [raw, raw.hex().encode()]
     for shift in range(3):

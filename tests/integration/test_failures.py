@@ -1,4 +1,6 @@
-"""A failed operation of the runner is a failure for everything in Salt that calls it, with real daemons."""
+"""A failed operation of the runner is a failure for everything in Salt that calls it, with real
+daemons.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,16 @@ from tests.integration.cluster import cluster as make_cluster
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-#: What every caller is to refuse: the host lives, so its volume is not taken from it.
+#: Every caller gets a refusal of this: the host lives, so its volume is not taken from it.
 REFUSED = {"name": "data", "owner": "alpha", "host": "alpha"}
 DISCONNECT = {"salt.runner": [{"name": "storage.disconnect"}, {"kwarg": REFUSED}]}
 
 
 @pytest.fixture(scope="module")
 def cluster(salt_factories: Any) -> Iterator[Cluster]:
-    """Yield a cluster with a reactor, salt-api's clients and a schedule, in which a volume of alpha is connected."""
+    """Yield a cluster with a reactor, salt-api's clients and a schedule, in which a volume of
+    alpha is connected.
+    """
     options = {
         "reactor": [{"test/dead": ["salt://react.sls"]}],
         "external_auth": {"auto": {"tester": ["@runner"]}},
@@ -52,7 +56,9 @@ def is_refusal(answer: Any) -> bool:
 
 @contextmanager
 def events(cluster: Cluster) -> Iterator[Callable[[str, Callable[[Any], bool]], Any]]:
-    """Yield a function that returns the data of the next event with a tag for which a condition holds."""
+    """Yield a function that returns the data of the next event with a tag for which a condition
+    holds.
+    """
     opts = dict(cluster.master.config)
     with salt.utils.event.get_event("master", sock_dir=opts["sock_dir"], opts=opts, listen=True) as bus:
 
@@ -68,7 +74,9 @@ def events(cluster: Cluster) -> Iterator[Callable[[str, Callable[[Any], bool]], 
 
 
 def orchestrate(cluster: Cluster, name: str, states: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Run an orchestration with ``salt-run`` and return its exit code and the states' results by id."""
+    """Run an orchestration with ``salt-run`` and return its exit code and the states' results by
+    id.
+    """
     (cluster.root / "states" / f"{name}.sls").write_text("#!json\n" + json.dumps(states))
     ran = cluster.master.salt_run_cli(timeout=120).run("state.orchestrate", name)
     [found] = ran.data["data"].values()
@@ -107,7 +115,8 @@ def test_runners_in_parallel(cluster: Cluster) -> None:
     bad = [{"name": "storage.disconnect"}, {"kwarg": {"kwarg": REFUSED}}]
     code, found = orchestrate(cluster, "parallel", {"both": {"salt.parallel_runners": [{"runners": {"good": good, "bad": bad}}]}})
     assert (code, found["both"]["result"]) == (1, False), found
-    # No runner works in the threads of this state (https://github.com/saltstack/salt/issues/66022), so all else of it is tried in one.
+    # No runner works in the threads of this state
+    # (https://github.com/saltstack/salt/issues/66022), so all else of it is tried in one.
     opts = {**salt.config.master_config(cluster.master.config["conf_file"]), "file_client": "local"}
     modules = salt.loader.minion_mods(opts)
     with pytest.MonkeyPatch.context() as patch:

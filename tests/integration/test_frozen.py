@@ -1,4 +1,6 @@
-"""A file system that is held still for a snapshot is let go whoever dies meanwhile: nobody's writes wait for ever."""
+"""A file system that is held still for a snapshot is let go whoever dies meanwhile: nobody's
+writes wait for ever.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ SECONDS = 20
 
 @pytest.fixture
 def frozen(cluster, busy, heard, tmp_path):
-    """A function that lets alpha freeze its volume for a snapshot that is not taken while the context lasts, and yields the mount."""
+    """A function that lets alpha freeze its volume for a snapshot that is not taken while the
+    context lasts, and yields the mount.
+    """
 
     @contextlib.contextmanager
     def make():
@@ -30,7 +34,8 @@ def frozen(cluster, busy, heard, tmp_path):
             arguments = [{"volume": "db"}, {"freeze": True}, {"timeout": SECONDS}]
             sls = "#!json\n" + json.dumps({"cut": {"storage_snapshot.present": arguments}})
             thread, results = in_background(cluster.apply, "alpha", sls, timeout=2 * SECONDS)
-            # The controller is asked only when it is frozen. What came before may have been slow, and told so too.
+            # The minion asks the controller only when it has frozen. Earlier steps may have been
+            # slow, and reported too.
             while heard("storage/progress/", 60)["data"]["op"] != "snapshot_create":
                 pass
             (freezer,) = freezers(mount)

@@ -1,4 +1,6 @@
-"""A long operation shows that it lives: on the terminal of salt-run, in events on the master's bus, in the minion's log."""
+"""A long operation shows that it lives: on the terminal of salt-run, in events on the master's
+bus, in the minion's log.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def test_the_engine_fires_events_and_the_minion_logs(cluster, busy, heard):
     with busy("slow state"):
         thread, results = in_background(cluster.job, "alpha", "state.single", "storage_volume.present", name="slow state", size=1)
         event = heard("storage/progress/")
-        while event["data"]["op"] != "create":  # what comes before it may be slow too
+        while event["data"]["op"] != "create":  # earlier operations may be slow too
             event = heard("storage/progress/")
     thread.join()
     assert event["data"]["minion"] == "alpha"

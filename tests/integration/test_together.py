@@ -1,4 +1,6 @@
-"""States of one kind in a row: one request for all, and each state's result as if it had been alone."""
+"""States of one kind in a row: one request for all, and each state's result as if it had been
+alone.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,7 @@ def test_one_that_fails_fails_alone(cluster, requests):
     assert found["wrong"]["comment"].startswith("INVALID_ARGUMENT")
     assert [a["name"] for a in cluster.salt("alpha", "storage.attachments")] == ["first", "last"]
 
-    # What is in use stays, and keeps no other from going.
+    # A volume in use stays, and keeps no other from going.
     device, mount = f"{cluster.root}/alpha/dev/first", f"{cluster.root}/mnt"
     holder = cluster.salt("alpha", "cmd.run", f"mkfs.ext4 -q {device} && mkdir {mount} && mount {device} {mount}")
     try:

@@ -1,1 +1,1 @@
-"""Sealed requests from a minion to the controller, and sealed replies to it, over Salt's event bus."""
+"""Sealed requests of minions to the controller, and sealed replies, over Salt's event bus."""

@@ -26,28 +26,33 @@ log = logging.getLogger(__name__)
 
 #: A first answer takes about 0.15 s, and "working" comes after 1 s at the latest.
 FIRST_REPEAT = 1.5
-#: Part of the answer timeout after which to ask again, where that is later: each repeat is answered, and each answer is a minion's job.
+#: Part of the answer timeout after which to ask again, where that is later: each repeat is
+#: answered, and each answer is a minion's job.
 PATIENCE_TO_REPEAT = 0.15
 WORKING_REPEAT = 5.0
 MAX_REPEAT = 15.0
-#: How long a controller that was working may be silent: an engine that was killed needs some seconds to be back.
+#: How long a controller that was working may be silent: an engine that was killed needs some
+#: seconds to be back.
 SILENCE = 60.0
-#: An idle subscription is not kept: the daemon would have to buffer events for it, and may have been restarted.
+#: An idle subscription is not kept: the daemon would have to buffer events for it, and may have
+#: been restarted.
 MAX_IDLE = 5.0
 _CONTEXT_KEY = "saltstorage.bus.links"
 
 
 class BusClient:
-    """Calls operations of the controller, from a job of a minion or from ``salt-call`` beside a running minion.
+    """Calls operations of the controller, from a job of a minion or from ``salt-call`` beside a
+    running minion.
 
-    Requests go over the minion's local event bus to the daemon, which is connected to the master already, and
-    the replies come back there.
+    Requests go over the minion's local event bus to the daemon, which is connected to the master
+    already, and the replies come back there.
 
     :param opts: the minion's options.
     :param context: ``__context__``; keeps the connection for further calls in the same process.
     :param answer_timeout: how long to wait for a first sign of the controller, seconds.
 
-    >>> BusClient(__opts__, context=__context__, answer_timeout=10).call("inventory", {})  # doctest: +SKIP
+    >>> client = BusClient(__opts__, __context__, answer_timeout=10)  # doctest: +SKIP
+    >>> client.call("inventory", {})  # doctest: +SKIP
     {'volumes': […], …}
     """
 
@@ -67,7 +72,7 @@ class BusClient:
         :raises UnavailableError: no controller answers.
         :raises FailedPreconditionError: no minion daemon runs on this machine.
         :raises DeadlineExceededError: ``timeout`` has passed; the operation may still end.
-        :raises StorageError: what the operation raised, with its own type.
+        :raises StorageError: the error of the operation, with its own type.
         """
         link = self._link()
         try:
@@ -97,7 +102,8 @@ class BusClient:
         self._link().close()
 
     def _keep_open(self) -> bool:
-        # A job in a process of its own, and salt-call, end soon; in a thread of the daemon nobody would read on.
+        # A job in a process of its own, and salt-call, end soon; in a thread of the daemon nobody
+        # would read on.
         return self._context is not None and (bool(self._opts.get("multiprocessing", True)) or self._opts.get("__cli") == "salt-call")
 
     def _link(self) -> _Link:
@@ -127,7 +133,9 @@ class _Link:
 
 
 class _Links:
-    """The links of a ``__context__``, one per process and thread: sockets must not be shared across either."""
+    """The links of a ``__context__``, one per process and thread: sockets must not be shared
+    across either.
+    """
 
     def __init__(self) -> None:
         self._links: dict[tuple[int, int], _Link] = {}
@@ -215,20 +223,21 @@ class _Exchange:
         try:
             return envelope.open_reply(event[1], self._link.keys.private(), self._link.keys.masters(), self._minion, self._request)
         except envelope.RefusedError as exc:
-            # Any root process of this machine can fire on the local bus; the right reply may yet come.
+            # Any root process of this machine can fire on the local bus; the right reply may yet
+            # come.
             if not self._warned:
                 log.warning("storage: ignored a reply to request %s: %s", self._request.id, exc.reason)
                 self._warned = True
             return None
 
     def _reopen(self) -> None:
-        """The daemon is being restarted, say: look for it again until it is time to give up."""
+        """Look for the daemon again, which is being restarted, say, until it is time to give up."""
         time.sleep(0.2)
         try:
             self._link.bus.open()
         except BusLostError:
             return
-        # What came meanwhile was missed; ask again.
+        # A reply that came meanwhile was missed; ask again.
         try:
             self._link.bus.fire_master(envelope.REQUEST_TAG + self._request.id, dict(self._request.data))
         except BusLostError:

@@ -1,4 +1,6 @@
-"""The life of the engine: serves requests, and explains itself to minions while the controller cannot start."""
+"""The life of the engine: serves requests, and explains itself to minions while the controller
+cannot start.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from .server import Server
 
 log = logging.getLogger(__name__)
 
-#: How often a controller that could not start is tried again, seconds; its database may be back by then.
+#: How often a controller that could not start is tried again, seconds; its database may be back by
+#: then.
 RETRY_INTERVAL = 60.0
 
 
@@ -46,11 +49,13 @@ class _Nothing:
 def run(opts: Mapping[str, Any], make_service: Callable[[], Any]) -> None:
     """Serve requests until the process is told to end.
 
-    Salt starts an engine that returns again at once, and for ever; so this one does not return when the controller
-    cannot start. It says why in the log, once, and to every minion that asks, and tries again now and then.
+    Salt starts an engine that returns again at once, and for ever; so this one does not return
+    when the controller cannot start. It says why in the log, once, and to every minion that asks,
+    and tries again now and then.
 
     :param opts: the master's options.
-    :param make_service: returns a new controller service: ``start()``, ``execute(op, args, caller)``, ``journal``, ``close()``.
+    :param make_service: returns a new controller service: ``start()``,
+        ``execute(op, args, caller)``, ``journal``, ``close()``.
     """
     ending = threading.Event()
     servers: list[Server] = []
@@ -105,7 +110,8 @@ def _server(opts: Mapping[str, Any], execute: Execute, journal: Journal) -> Serv
     section = opts.get("storage")
     given = section if isinstance(section, Mapping) else {}
     settings: dict[str, Any] = {}
-    # The service checks the configuration; these two must not keep the engine from saying what is wrong with it.
+    # The service checks the configuration; these two must not keep the engine from saying what is
+    # wrong with it.
     for key in ("workers", "request_max_age"):
         if isinstance(value := given.get(key), int) and not isinstance(value, bool) and value > 0:
             settings[key] = value
@@ -114,7 +120,8 @@ def _server(opts: Mapping[str, Any], execute: Execute, journal: Journal) -> Serv
 
 def _refuse_all(fault: StorageError) -> Callable[[str, dict[str, Any], str], NoReturn]:
     def execute(op: str, args: dict[str, Any], caller: str) -> NoReturn:
-        # What may pass says nothing of the request, which an earlier life of the engine may have carried out.
+        # A fault that may pass says nothing of the request: an earlier life of the engine may have
+        # carried it out.
         cls = UnavailableError if fault.retryable else FailedPreconditionError
         raise cls(f"the storage controller could not start: {fault.message}", field=fault.field)
 

@@ -1,12 +1,15 @@
-"""What crosses the bus: requests signed by the minion, replies encrypted for it and signed by the master.
+"""The envelopes that cross the bus: requests signed by the minion, replies encrypted for it and
+signed by the master.
 
-Salt's event bus proves neither who sent an event nor keeps a reply private: any minion can put any ``id`` into
-the data of an event, and every minion can read what the master publishes.  So a request is signed with the
-minion's own key over the exact bytes sent, and a reply is encrypted with a fresh key that only the minion can
-unwrap and signed with the master's key.  All primitives are those of :mod:`salt.crypt`; this module composes them.
+Salt's event bus proves neither who sent an event nor keeps a reply private: any minion can put any
+``id`` into the data of an event, and every minion can read what the master publishes. So a request
+is signed with the minion's own key over the exact bytes sent, and a reply is encrypted with a
+fresh key that only the minion can unwrap and signed with the master's key. All primitives are
+those of :mod:`salt.crypt`; this module composes them.
 
-Each signature covers a prefix of its own, so that what was signed for one purpose can never pass for another,
-and a reply names the minion, the request and the digest of the request's bytes that it answers.
+Each signature covers a prefix of its own, so that bytes signed for one purpose can never pass for
+another, and a reply names the minion, the request and the digest of the request's bytes that it
+answers.
 """
 
 from __future__ import annotations
@@ -27,12 +30,13 @@ import salt.crypt
 VERSION = 1
 REQUEST_TAG = "storage/request/"
 REPLY_TAG = "storage/reply/"
-#: What is no operation: with it a minion says how far a long step of its own has come. It is neither recorded nor answered.
+#: Reports how far a long step of a minion has come. It is no operation, and is neither recorded
+#: nor answered.
 PROGRESS = "progress"
 #: Largest request, bytes of JSON: a connector description is about 1 KiB.
 MAX_REQUEST = 256 * 1024
-#: Largest reply, bytes of JSON. Encrypted and in base64 it stays below Salt's ``max_event_size`` of 1 MiB, above
-#: which Salt replaces the value with a placeholder.
+#: Largest reply, bytes of JSON. Encrypted and in base64 it stays below Salt's ``max_event_size``
+#: of 1 MiB, above which Salt replaces the value with a placeholder.
 MAX_REPLY = 512 * 1024
 MAX_DEPTH = 32
 
@@ -94,10 +98,10 @@ class Reply:
     """A reply whose signature was right and which answers this very request."""
 
     status: str  #: ``working`` or ``done``.
-    text: str = ""  #: What is being done, while it is ``working``; for people.
+    text: str = ""  #: The present step, while it is ``working``; for people.
     ok: bool = True  #: Whether the operation succeeded.
     data: dict[str, Any] = field(default_factory=dict, repr=False)  #: Its result; may hold secrets.
-    error: dict[str, Any] | None = None  #: What :meth:`~saltstorage.errors.StorageError.to_wire` returned.
+    error: dict[str, Any] | None = None  #: Its error, as :meth:`~saltstorage.errors.StorageError.to_wire` returned it.
 
 
 def seal_request(key: Sign, minion: str, op: str, args: Mapping[str, Any], *, now: float | None = None) -> SealedRequest:
@@ -123,9 +127,11 @@ def seal_request(key: Sign, minion: str, op: str, args: Mapping[str, Any], *, no
 def open_request(data: Any, find_key: Callable[[str], salt.crypt.PublicKey | None]) -> Request:
     """Return the request in an event's data, once its signature is known to be right.
 
-    :param data: what came; anything at all.
-    :param find_key: returns the accepted public key of a minion id, or None. It gets an unproven string.
-    :raises RefusedError: it is malformed, too large, or not signed by an accepted minion that it names.
+    :param data: the event's data; anything at all.
+    :param find_key: returns the accepted public key of a minion id, or None. It gets an unproven
+        string.
+    :raises RefusedError: it is malformed, too large, or not signed by an accepted minion that it
+        names.
     """
     body = _unb64(data, "body", MAX_REQUEST)
     signature = _unb64(data, "sig", 2048)
@@ -138,7 +144,7 @@ def open_request(data: Any, find_key: Callable[[str], salt.crypt.PublicKey | Non
         raise RefusedError("the minion's key is not accepted", minion)
     if not _verified(key, _REQUEST_DOMAIN + body, signature):
         raise RefusedError("the signature is wrong", minion)
-    # From here on the minion is proven; what is wrong now is a fault of its own and still not worth an answer.
+    # From here on the minion is proven; a fault is its own now, and still not worth an answer.
     request_id, op, args, version = (content.get(name) for name in ("id", "op", "args", "v"))
     sent: Any = content.get("time")
     if not (isinstance(request_id, str) and _ID.fullmatch(request_id)):
@@ -153,7 +159,8 @@ def seal_reply(master: Sign, request: Request, content: Mapping[str, Any], *, no
 
     :param master: the master's keys.
     :param request: the request that it answers.
-    :param content: ``status``; when that is ``done``, ``ok`` with ``data`` or ``error``; when it is ``working``, ``text``.
+    :param content: ``status``; when that is ``done``, ``ok`` with ``data`` or ``error``; when it
+        is ``working``, ``text``.
     :param now: the time to put in, seconds since the epoch; default the present.
     :raises ValueError: the reply is over 512 KiB or is not plain data.
     """
@@ -171,14 +178,16 @@ def seal_reply(master: Sign, request: Request, content: Mapping[str, Any], *, no
 def open_reply(
     data: Any, key: salt.crypt.PrivateKey, masters: Iterable[salt.crypt.PublicKey], minion: str, request: SealedRequest
 ) -> Reply:
-    """Return the reply in an event's data, once it is known to be the master's answer to this request.
+    """Return the reply in an event's data, once it is known to be the master's answer to this
+    request.
 
-    :param data: what came; anything at all.
+    :param data: the event's data; anything at all.
     :param key: the minion's private key.
     :param masters: public keys of the masters that are trusted.
     :param minion: id of the minion.
     :param request: the request that was sent.
-    :raises RefusedError: it is malformed, not signed by a trusted master, or the answer to something else.
+    :raises RefusedError: it is malformed, not signed by a trusted master, or the answer to
+        something else.
     """
     wrapped = _unb64(data, "key", 2048)
     sealed = _unb64(data, "body", MAX_REPLY + 1024)
@@ -204,7 +213,9 @@ def open_reply(
 
 
 def _reply_statement(minion: str, request_id: str, wrapped: bytes, sealed: bytes) -> bytes:
-    """Return the bytes that the master signs; each part goes in with its length, so that no two statements are alike."""
+    """Return the bytes that the master signs; each part goes in with its length, so that no two
+    statements are alike.
+    """
     parts = (minion.encode(), request_id.encode(), wrapped, sealed)
     return _REPLY_DOMAIN + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
@@ -248,7 +259,9 @@ def _dump(content: dict[str, Any]) -> bytes:
 
 
 def _parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in ``body``; whatever two parsers could read differently is refused."""
+    """Return the JSON object in ``body``; a text that two parsers could read differently is
+    refused.
+    """
     try:
         content = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -21,7 +21,8 @@ class BusLostError(Exception):
 class EventBus:
     """Hears and fires events on an event bus of this machine.
 
-    Salt's own subscriber waits without end for a bus that went away, whatever time it was given; this one raises.
+    Salt's own subscriber ignores its time-out and waits without end for a bus that went away; this
+    one raises.
 
     :param node: ``master`` or ``minion``.
     :param opts: Salt's options of that daemon.
@@ -52,7 +53,8 @@ class EventBus:
         self._event = event
 
     def receive(self, tag: str, wait: float) -> tuple[str, Any] | None:
-        """Return tag and data of the next event whose tag begins with ``tag``, or None after ``wait`` seconds.
+        """Return tag and data of the next event whose tag begins with ``tag``, or None after
+        ``wait`` seconds.
 
         :raises BusLostError: the bus went away.
         """
@@ -66,7 +68,8 @@ class EventBus:
         return None if event is None else (event["tag"], event["data"])
 
     def fire_master(self, tag: str, data: dict[str, Any]) -> None:
-        """Have the minion of this machine pass an event on to its masters; whether they get it is not known.
+        """Have the minion of this machine pass an event on to its masters; whether they get it is
+        not known.
 
         :raises BusLostError: the bus went away.
         """
@@ -90,7 +93,8 @@ class EventBus:
                 raise BusLostError
 
     def pass_on(self, tag: str, data: dict[str, Any]) -> None:
-        """Do what :meth:`fire_master` does, without subscribing to the bus. May be called in any thread.
+        """Do what :meth:`fire_master` does, without subscribing to the bus. May be called in any
+        thread.
 
         :raises BusLostError: nobody serves the bus, or it did not take the event.
         :raises PermissionError: this user may not use it.
@@ -111,7 +115,8 @@ class EventBus:
 
     def _probe(self) -> None:
         """Raise at once when nobody serves the bus; Salt's client would retry in silence."""
-        # The socket that takes events, not the one that sends them out: Salt logs a subscriber that leaves at once as slow.
+        # The socket that takes events: on the other socket, Salt logs a subscriber that leaves at
+        # once as slow.
         server = salt.transport.ipc_publish_server(self._node, self._opts)
         path, address = server.pull_path, (server.pull_host, server.pull_port)
         server.close()

@@ -26,7 +26,8 @@ from .unrecorded import Unrecorded
 
 log = logging.getLogger(__name__)
 
-#: Carries out an operation: ``execute(op, args, caller)``; ``caller`` is the proven id of the minion.
+#: Carries out an operation: ``execute(op, args, caller)``; ``caller`` is the proven id of the
+#: minion.
 Execute = Callable[[str, dict[str, Any], str], dict[str, Any]]
 
 #: How long a reply is kept for repeats, seconds. A reply to an operation that only read is kept for
@@ -71,7 +72,7 @@ class Execution:
             if error is not None:
                 return self._sealer.failed(request, error), True
             entry = self._journal.begin(request.id, request.minion, request.digest, request.op, request.time)
-        except Exception as exc:  # whatever the database raises
+        except Exception as exc:  # databases raise many types
             fault = as_storage_error(exc, "the journal of requests")
             error = UnavailableError(f"the controller's catalog does not answer: {fault.message}")
             return self._sealer.failed(request, error), True
@@ -104,7 +105,8 @@ class Execution:
                 f"the controller speaks version {envelope.VERSION} of the protocol, not {request.version}; "
                 "run saltutil.sync_all on the minion and salt-run saltutil.sync_all on the master"
             )
-        # A known request may be old: its minion has been waiting, perhaps for the engine to come back.
+        # A known request may be old: its minion has been waiting, perhaps for the engine to come
+        # back.
         skew = request.time - time.time()
         if abs(skew) > self._max_age and self._journal.known(request.id) is None:
             when = f"{abs(skew):.0f} s {'after' if skew > 0 else 'before'} it came"
@@ -117,7 +119,9 @@ class Execution:
         return None
 
     def _ending(self, state: str) -> StorageError:
-        """Return why a request that the journal knows, or has no room for, is neither carried out nor answered."""
+        """Return why a request that the journal knows, or has no room for, is neither carried out
+        nor answered.
+        """
         if state == "full":
             return ResourceExhaustedError(f"too many requests of this minion in the last {self._max_age:.0f} s; try again later")
         if state == "done":
@@ -125,7 +129,9 @@ class Execution:
         return AbortedError("the engine that began this request ended, and the request is too old to be taken up again; ask anew")
 
     def _carry_out(self, request: envelope.Request) -> bytes:
-        """Return the sealed reply to a request, whatever becomes of it: without one, the minion would wait for ever."""
+        """Return the sealed reply to a request, also after a fault: without a reply, the minion
+        would wait for ever.
+        """
         try:
             try:
                 with self._heartbeat.operation(request.op, request.minion, request.args) as progress:

@@ -1,4 +1,5 @@
-"""The journal that the bus needs: each request is carried out once, and answered as often as it is repeated.
+"""The journal that the bus needs: each request is carried out once, and answered as often as it is
+repeated.
 
 These are protocols, and the catalog has a journal of this form. So the bus imports nothing of the
 controller, the catalog nothing of the bus, and the tests' own engine brings a journal of its own.

@@ -18,8 +18,9 @@ from ..errors import FailedPreconditionError, PermissionDeniedError
 class MinionKeys:
     """The public keys of minions that the master has accepted.
 
-    Each look-up asks Salt's key store, which with the default driver is three ``stat`` and one small ``read``, so
-    that a key which was rejected or deleted counts no more from then on.  Only the parsing is remembered.
+    Each look-up asks Salt's key store, which with the default driver is three ``stat`` and one
+    small ``read``, so that a key which was rejected or deleted counts no more from then on. Only
+    the parsing is remembered.
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
@@ -27,9 +28,12 @@ class MinionKeys:
         self._cache = salt.cache.Cache(opts, driver=opts["keys.cache_driver"])
 
     def find(self, minion: str) -> salt.crypt.PublicKey | None:
-        """Return the accepted public key of ``minion``, or None if it has none or the id is no valid one."""
+        """Return the accepted public key of ``minion``, or None if it has none or the id is no
+        valid one.
+        """
         try:
-            # Either may stumble over what a stranger calls itself: a lone surrogate, a name that is too long.
+            # Either may stumble over what a stranger calls itself: a lone surrogate, a name that
+            # is too long.
             entry = self._cache.fetch("keys", minion) if salt.utils.verify.valid_id(self._opts, minion) else None
         except (SaltException, OSError, ValueError):
             return None
@@ -58,10 +62,11 @@ def _public_key(pem: str) -> salt.crypt.PublicKey | None:
 
 
 class QuickKey(salt.crypt.PrivateKey):
-    """The minion's own private key, loaded without the primality tests, which take 50 ms in every job.
+    """The minion's own private key, loaded without the primality tests, which take 50 ms in every
+    job.
 
-    They guard against keys from elsewhere. This one is the minion's own, and that its parts belong together is
-    shown here by a signature that its public half must verify, in 1 ms.
+    They guard against keys from elsewhere. This one is the minion's own, and that its parts belong
+    together is shown here by a signature that its public half must verify, in 1 ms.
 
     :raises ValueError: the parts do not belong together, or this is no key.
     """
@@ -112,8 +117,8 @@ class OwnKeys:
     def masters(self) -> list[salt.crypt.PublicKey]:
         """Return the public keys of trusted masters.
 
-        Salt keeps one: several masters of one minion have the same key, or one file that is replaced after the
-        signing key has vouched for the new one.
+        Salt keeps one: several masters of one minion have the same key, or one file that is
+        replaced after the signing key has vouched for the new one.
 
         :raises FailedPreconditionError: the minion has not met its master yet.
         """

@@ -1,4 +1,6 @@
-"""Worker threads that are shared fairly: no minion can take them all, and none can queue without bound."""
+"""Worker threads that are shared fairly: no minion can take them all, and none can queue without
+bound.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-#: Idle threads that who has one already leaves to others: two, so that one is left when one of them is taken.
+#: Idle threads that a key with a thread leaves to others: two, so that one is left when another
+#: key takes one.
 _LEFT = 2
 
 
@@ -21,8 +24,9 @@ class FullError(Exception):
 class FairPool:
     """A bounded number of threads that take work from one queue per key in turn.
 
-    Every key may have one thread. It gets more only of those that are idle, and leaves two: whatever two keys ask for, a third one finds
-    a thread (of three or more). Where all are busy, the next to be free goes to a key that has none.
+    Every key is entitled to one thread. It may use further idle threads as long as two stay idle,
+    so two busy keys can never starve a third (of three threads or more). Where all threads are
+    busy, the next free thread goes to a key that has none.
 
     :param workers: number of threads.
     :param pending: how many pieces of work may wait for one key.
@@ -63,7 +67,9 @@ class FairPool:
             self._changed.notify()
 
     def close(self, timeout: float, *, drop: bool = True) -> bool:
-        """Let what runs finish within ``timeout`` seconds, and what waits too unless ``drop``; return whether all ended."""
+        """Let running work finish within ``timeout`` seconds, and waiting work too unless
+        ``drop``; return whether all ended.
+        """
         deadline = time.monotonic() + timeout
         with self._changed:
             self._closed = True

@@ -1,4 +1,4 @@
-"""Publishing an event to one minion, from the master."""
+"""Publishes an event to one minion, from the master."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ TIMEOUT = 10
 
 
 class Publisher:
-    """Fires events on the local bus of one minion each, through a job of ``event.fire`` that nobody waits for.
+    """Fires events on the local bus of one minion each, through a job of ``event.fire`` that
+    nobody waits for.
 
-    ``LocalClient.pub`` makes a new channel to the master for every job, which costs as much as the job itself; so each
-    thread keeps one, and falls back to ``pub`` when the master does not take the job that way.
+    ``LocalClient.pub`` makes a new channel to the master for every job, which costs as much as the
+    job itself; so each thread keeps one, and falls back to ``pub`` when the master does not take
+    the job that way.
 
     :param opts: the master's options.
     """
@@ -34,7 +36,8 @@ class Publisher:
         self._own = threading.local()
 
     def __call__(self, minion: str, tag: str, data: dict[str, str]) -> bool:
-        """Fire ``data`` under ``tag`` on the bus of ``minion`` and return whether the master took it.
+        """Fire ``data`` under ``tag`` on the bus of ``minion`` and return whether the master took
+        it.
 
         Nothing is raised: when the master is restarting, say, the minion asks again.
         """

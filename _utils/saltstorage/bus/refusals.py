@@ -1,4 +1,4 @@
-"""Telling the log of refused requests, without letting the sender fill it."""
+"""Logs refused requests, without letting the sender fill the log."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Refusals:
     """Logs each kind of refusal once in a while, and how many more there were.
 
     :param window: seconds in which one kind is logged once; default 300.
-    :param kinds: how many kinds are logged in one window; default 20. What a stranger writes as its minion id is
-        part of the kind, so the number must have a bound.
+    :param kinds: how many kinds are logged in one window; default 20. A stranger chooses
+        the minion id, which is part of the kind, so the number must have a bound.
     """
 
     def __init__(self, window: float = 300.0, kinds: int = 20, clock: Callable[[], float] = time.monotonic) -> None:

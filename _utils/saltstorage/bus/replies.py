@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 #: Fires an event on the bus of one minion: ``publish(minion, tag, data)``.
 Publish = Callable[[str, str, dict[str, str]], bool]
 
-#: How long a minion must wait for the same reply to be published again, seconds; its own repeats are slower.
+#: How long a minion must wait for the same reply to be published again, seconds; its own repeats
+#: are slower.
 REPEAT_INTERVAL = 0.5
 #: Threads that publish.
 THREADS = 4
@@ -27,10 +28,12 @@ REMEMBERED = 10_000
 
 
 class Replies:
-    """The way of replies. It has threads of its own: "working" must get out while every worker is busy.
+    """The way of replies. It has threads of its own: "working" must get out while every worker is
+    busy.
 
     :param opts: the master's options.
-    :param pending: replies to one minion that may wait; it asks again for the reply that is dropped.
+    :param pending: replies to one minion that may wait; it asks again for the reply that is
+        dropped.
     :param publish: sends a reply; default through a job of ``event.fire``.
     """
 
@@ -45,7 +48,8 @@ class Replies:
     def may_answer(self, request: envelope.Request) -> bool:
         """Return whether a request may be answered now, and take note of the answer.
 
-        Anybody can replay an event, and each answer is a job; so repeated events must not multiply jobs.
+        Anybody can replay an event, and each answer is a job; so repeated events must not multiply
+        jobs.
         """
         now = time.monotonic()
         with self._lock:
@@ -64,7 +68,9 @@ class Replies:
         self.submit(request.minion, lambda: self.publish(request, seal()))
 
     def submit(self, minion: str, work: Callable[[], None]) -> None:
-        """Have ``work`` done for a minion in turn with its replies, unless too many of these wait."""
+        """Have ``work`` done for a minion in turn with its replies, unless too many of these
+        wait.
+        """
         try:
             self._pool.submit(minion, work)
         except FullError:

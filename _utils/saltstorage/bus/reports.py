@@ -1,4 +1,6 @@
-"""Reports of progress on the event buses: of the controller on the master's, and of a host on its way there."""
+"""Reports of progress on the event buses: of the controller on the master's, and of a host on its
+way there.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,14 @@ from .keys import OwnKeys
 
 log = logging.getLogger(__name__)
 
-#: Events on the master's bus that say how far a long operation has come; the id of the operation follows.
+#: Events on the master's bus that say how far a long operation has come; the id of the operation
+#: follows.
 PROGRESS_TAG = "storage/progress/"
 
 
 def progress_events(opts: Mapping[str, Any]) -> Tell:
-    """Return a function that fires ``storage/progress/<id>`` on the master's bus, or nothing where no master runs.
+    """Return a function that fires ``storage/progress/<id>`` on the master's bus, or nothing where
+    no master runs.
 
     :param opts: the master's options.
     """
@@ -34,7 +38,8 @@ def progress_events(opts: Mapping[str, Any]) -> Tell:
 
 
 def progress_reports(opts: Mapping[str, Any]) -> Tell:
-    """Return a function that reports a long step of this host to the master, for its event ``storage/progress/<id>``.
+    """Return a function that reports a long step of this host to the master, for its event
+    ``storage/progress/<id>``.
 
     A report is signed as a request is, and gets no answer: nobody knows whether it arrived.
 

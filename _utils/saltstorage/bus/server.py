@@ -1,4 +1,6 @@
-"""The controller's end of the bus: takes requests from the master's event bus, has them carried out, and replies."""
+"""The controller's end of the bus: takes requests from the master's event bus, has them carried
+out, and replies.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,15 @@ class Server:
     :param execute: carries out one operation; called in worker threads.
     :param journal: memory of requests.
     :param workers: operations at once, default 8.
-    :param pending: requests of one minion that may wait, default 64; the next ones are answered with RESOURCE_EXHAUSTED.
-    :param request_max_age: largest difference between the time in a request and now, seconds, default 300.
-    :param working_after: when to tell a minion that its request is still being worked on, seconds, default 1.
+    :param pending: requests of one minion that may wait, default 64; the next ones are answered
+        with RESOURCE_EXHAUSTED.
+    :param request_max_age: largest difference between the time in a request and now, seconds,
+        default 300.
+    :param working_after: when to tell a minion that its request is still being worked on, seconds,
+        default 1.
     :param publish: sends a reply; default through a job of ``event.fire``.
-    :param tell: takes how far a long operation has come; default fires it on the master's event bus.
+    :param tell: takes how far a long operation has come; default fires it on the master's event
+        bus.
     """
 
     def __init__(
@@ -102,7 +108,9 @@ class Server:
         self._stop.set()
 
     def close(self, timeout: float = 3.0) -> None:
-        """Let running operations finish within ``timeout`` seconds; a minion repeats the request of any other one later."""
+        """Let running operations finish within ``timeout`` seconds; a minion repeats the request
+        of any other one later.
+        """
         self._stop.set()
         if not self.workers.close(timeout):
             log.warning("storage: operations were still running when the controller stopped; they are taken up at the next start")
@@ -111,7 +119,7 @@ class Server:
         self.replies.close(1.0)
 
     def handle(self, tag: str, data: Any) -> None:
-        """Take one event; whatever is wrong with it, nothing is raised and nothing of its contents is logged."""
+        """Take one event. A wrong event raises nothing, and nothing of its contents is logged."""
         try:
             request = envelope.open_request(_unwrap(data), self._keys.find)
             if tag != envelope.REQUEST_TAG + request.id:
@@ -146,7 +154,9 @@ class Server:
         heapq.heappush(self._due, (time.monotonic() + self._working_after, request.id))
 
     def tick(self) -> None:
-        """Do the work that is due: tell minions that their requests are being worked on, and tidy up now and then."""
+        """Do the work that is due: tell minions that their requests are being worked on, and tidy
+        up now and then.
+        """
         now = time.monotonic()
         while self._due and self._due[0][0] <= now:
             active = self._active.get(heapq.heappop(self._due)[1])
@@ -159,7 +169,9 @@ class Server:
             self.workers.submit("", self.execution.prune)
 
     def _wait(self) -> float:
-        """Return how long to wait for the next event, seconds; never 0, which Salt takes for ever."""
+        """Return how long to wait for the next event, seconds; never 0, which Salt takes for
+        ever.
+        """
         return min(0.5, max(0.01, self._due[0][0] - time.monotonic())) if self._due else 0.5
 
     def _pass_on(self, report: envelope.Request) -> None:
@@ -198,6 +210,8 @@ class Server:
 
 
 def _unwrap(data: Any) -> Any:
-    """Return the minion's own data; Salt delivers it bare or, for some ways to send, within the load that carried it."""
+    """Return the minion's own data; Salt delivers it bare or, for some ways to send, within the
+    load that carried it.
+    """
     inner = data.get("data") if isinstance(data, dict) else None
     return inner if isinstance(inner, dict) and "body" in inner else data

@@ -18,7 +18,8 @@ FILE = "storage-engine.stacks"
 
 @contextlib.contextmanager
 def on_signal(opts: Mapping[str, Any]) -> Iterator[None]:
-    """Write the stacks of all threads of this process to a file whenever it gets SIGUSR1, while the context lasts.
+    """Write the stacks of all threads of this process to a file whenever it gets SIGUSR1, while
+    the context lasts.
 
     Salt's own handler of this signal knows the main thread alone, and runs only when that goes on;
     a driver that hangs does so in another thread. This one works even when no Python code runs. The

@@ -12,14 +12,16 @@ from .envelope import Request
 
 log = logging.getLogger(__name__)
 
-#: How many are kept. Where that many are, the controller carries nothing out; so of all that it did, it has the answers.
+#: How many are kept. Once they are that many, the controller carries nothing out, so that it has
+#: the answer to each operation that it did.
 MOST = 64
 #: How long to wait before the journal is asked again, seconds.
 RETRY_INTERVAL = 5.0
 
 
 class Unrecorded:
-    """Keeps replies until the journal has them: the work is done and must not be done again, and its minion waits for the answer.
+    """Keeps replies until the journal has them: the work is done and must not be done again, and
+    its minion waits for the answer.
 
     That a reply was published proves nothing: nobody knows whether it came.
 
@@ -35,14 +37,14 @@ class Unrecorded:
 
     @property
     def full(self) -> bool:
-        """Whether no more may come; what runs already still may."""
+        """Whether there is no room for more; operations that run already may still add theirs."""
         return len(self._replies) >= MOST
 
     def record(self, request: Request, reply: bytes) -> None:
         """Have a reply recorded, or keep it."""
         try:
             self._finish(request.id, reply)
-        except Exception as exc:  # whatever the database raises
+        except Exception as exc:  # databases raise many types
             as_storage_error(exc, "recording a reply")
             with self._lock:
                 self._replies[request.id] = (request.digest, reply)

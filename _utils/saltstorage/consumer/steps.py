@@ -94,7 +94,7 @@ class Steps:
         if wrong:
             raise DataLossError(
                 f"the device {record.device} that appeared for the volume {record.name!r} is another one: {'; '.join(wrong)}; "
-                "it was not linked. Look for a stale device of the same LUN on this host"
+                "it was not linked. Look for an old device of the same LUN on this host"
             )
         if record.identity is not None and not record.file:
             # The disk may have been there all the time, while the volume grew unmapped: os-brick

@@ -94,7 +94,7 @@ def connect(flow: Flow, owner: str, name: str, how: How = How()) -> Connected:
         flow.put(connection)
         _drop_former(flow, name, volume, how)
         status = flow.status(name, size=volume.size)
-        lagged = status.had(before) if there and before is not None and status.state == SIZE else None
+        lagged = status.used_size(before) if there and before is not None and status.state == SIZE else None
         attachment = consumer.attach(
             volume,
             connection_id=connection.id,

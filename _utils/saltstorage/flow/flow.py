@@ -145,7 +145,7 @@ class Flow:
 
     def has_link(self, name: str) -> bool:
         """Return whether a volume's link is there, also when it leads nowhere."""
-        return self.consumer.links.target(name) is not None
+        return self.consumer.is_linked(name)
 
     # The controller.
 

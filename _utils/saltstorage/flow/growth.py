@@ -26,7 +26,7 @@ def device_lag(flow: Flow, volume: Volume) -> int | None:
     status = flow.status(volume.name, size=volume.size)
     if status.refused:
         raise status.error(volume.name)
-    return status.had(attached) if status.state == SIZE else None
+    return status.used_size(attached) if status.state == SIZE else None
 
 
 def lags(flow: Flow, volume: Volume) -> bool:

@@ -63,7 +63,7 @@ def check_table(flow: Flow, name: str, path: str) -> None:
     """Refuse a mount point that the table of file systems gives to another device."""
     have = entry_at(flow, path)
     if have is not None and have.device != flow.link(name):
-        table = flow.consumer.config.fstab
+        table = flow.consumer.fstab.path
         text = f"{table} mounts {have.device} on {path}; remove that line, or choose another mount point"
         raise FailedPreconditionError(text, field="mount")
 

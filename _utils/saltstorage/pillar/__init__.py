@@ -1,1 +1,1 @@
-"""From pillar to states: what the SLS files of the formula render."""
+"""From pillar to states: the states that the SLS files of the formula render."""

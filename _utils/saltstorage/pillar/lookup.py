@@ -1,4 +1,6 @@
-"""The formula's own settings, such as paths, users and packages: its defaults, and pillar ``storage:lookup`` over them."""
+"""The formula's own settings, such as paths, users and packages: its defaults, and pillar
+``storage:lookup`` over them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ def merge(defaults: Mapping[str, Any], families: Mapping[str, Any], family: str 
     """Return all settings, by part of the formula.
 
     :param defaults: the contents of ``defaults.yaml``.
-    :param families: those of ``osfamilymap.yaml``: the needs of each protocol, by family of operating systems.
+    :param families: those of ``osfamilymap.yaml``: the needs of each protocol, by family of
+        operating systems.
     :param family: grain ``os_family`` of this minion.
     :param storage: pillar key ``storage``.
     :raises InvalidArgumentError: ``storage:lookup`` is malformed.

@@ -1,10 +1,11 @@
-"""From pillar to states: what the SLS files of the formula render.
+"""From pillar to states: the states that the SLS files of the formula render.
 
-The SLS files hand pillar to these functions and render what they return, so that a name or a value from pillar is never
-part of a template: names may hold quotes, Jinja, YAML or any other characters.
+The SLS files hand pillar to these functions and render what they return, so that a name or a value
+from pillar is never part of a template: names may hold quotes, Jinja, YAML or any other
+characters.
 
-Everything is checked here. A wrong entry becomes the state ``storage_pillar.invalid``, which fails, names the field and
-changes nothing; the other entries are not held up.
+Everything is checked here. A wrong entry becomes the state ``storage_pillar.invalid``, which
+fails, names the field and changes nothing; the other entries are not held up.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 }
 #: The keys of a volume's ``snapshots``: parameters of the state ``storage_snapshot.rotated``.
 SNAPSHOTS = ("keep", "every", "freeze", "timeout")
-#: Where the volume is there to be copied. Others leave its snapshots as they are, but for ``absent``, which deletes them.
+#: Where the volume is there to be copied. Others leave its snapshots as they are, but for
+#: ``absent``, which deletes them.
 _WITH_SNAPSHOTS = ("present", "connected", "mounted")
-#: What ``state: absent`` itself says, so that one word in pillar also removes a volume that this host uses, and its snapshots.
+#: ``state: absent`` itself sets these, so that one word in pillar also removes a volume that this
+#: host uses, and its snapshots.
 _OF_ABSENT = {"disconnect", "series"}
 _KNOWN = sorted({"state", "snapshots"}.union(*PARAMETERS.values()) - _OF_ABSENT)
-#: What a consumer can be prepared for (pillar ``storage:consumer:protocols``).
+#: The protocols that a consumer can be prepared for (pillar ``storage:consumer:protocols``).
 PROTOCOLS = ("iscsi", "fibre_channel", "multipath", "nvme", "rbd", "nfs", "luks")
 #: A range of numbers in the name of an entry, which stands for as many volumes.
 _RANGE = re.compile(r"\{([0-9]{1,6})\.\.([0-9]{1,6})\}", re.ASCII)
@@ -48,10 +51,12 @@ States = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 def volume_states(storage: Any) -> States:
-    """Return the states for the pillar key ``storage``: those of ``volumes``, as written but each after those that it depends on.
+    """Return the states for the pillar key ``storage``: those of ``volumes``, as written but each
+    after those that it depends on.
 
     >>> volume_states({"volumes": {"data": {"size": 1}}})
-    {'storage-volumes-connected-data': {'storage_volume.connected': [{'name': 'data'}, {'size': 1}]}}
+    {'storage-volumes-connected-data': {'storage_volume.connected': [{'name': 'data'}, {'size':
+    1}]}}
     """
     invalid: States = {}
     snapshots: States = {}
@@ -146,7 +151,8 @@ def _replaced(value: Any, written: str, number: str) -> Any:
 
 
 def controller_problem(storage: Any) -> str:
-    """Return why the pillar key ``storage`` has no usable ``controller`` and ``lookup``, or an empty string when it has.
+    """Return why the pillar key ``storage`` has no usable ``controller`` and ``lookup``, or an
+    empty string when it has.
 
     >>> controller_problem({"controller": []})
     'INVALID_ARGUMENT: storage:controller must be a mapping, not list'
@@ -164,10 +170,12 @@ def controller_problem(storage: Any) -> str:
 
 
 def consumer_problem(storage: Any) -> str:
-    """Return what is wrong with ``consumer`` and ``lookup`` in the pillar key ``storage``; an empty string when nothing is.
+    """Return the error in ``consumer`` and ``lookup`` of the pillar key ``storage``; an empty
+    string when there is none.
 
     >>> consumer_problem({"consumer": {"protocols": ["iscsy"]}})
-    "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel, multipath, nvme, rbd, nfs, luks"
+    "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel,
+    multipath, nvme, rbd, nfs, luks"
     """
     try:
         storage = validate.mapping({} if storage is None else storage, "storage")
@@ -197,7 +205,7 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
     if not isinstance(function, str) or function not in PARAMETERS:
         raise InvalidArgumentError(f"{where}: state must be one of {', '.join(PARAMETERS)}, not {function!r}", field="state")
     if "passphrase" in options:
-        # Here already: what stands in a state can be read by more people than pillar can.
+        # Here already: more people can read a state than pillar.
         passphrase.check(options["passphrase"], name)
     if "size" in options:
         validate.size_gib(options["size"])
@@ -211,7 +219,8 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
         options["disconnect"] = True
         if options.get("snapshots") is not None:
             options["series"] = name
-    # Keys that the function has no use for may stay, so that changing `state` is all it takes to remove a volume.
+    # Keys that the function has no use for may stay, so that changing `state` is all it takes to
+    # remove a volume.
     parameters = [{key: options[key]} for key in PARAMETERS[function] if key in options]
     yield f"storage-volumes-{function}-{name}", {f"storage_volume.{function}": [{"name": name}, *parameters]}
 

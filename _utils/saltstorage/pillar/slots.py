@@ -1,4 +1,6 @@
-"""Slots: values of a state that Salt takes for calls of functions. Pillar must not become a call."""
+"""Slots: values of a state that Salt takes for calls of functions. Pillar must not become a
+call.
+"""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def _size_before(
     if request.wanted is not None and volume.size < request.wanted.size:
         return volume.size
     if status.state == SIZE and attached is not None:
-        return status.had(attached)
+        return status.used_size(attached)
     if status.ok and mine is not None and mine.behind(volume) and (request.mounts or not growth.file_system_lags(flow, request.name)):
         # ``connected`` lets no file system grow, so it reports a growth only when none has to.
         return mine.size

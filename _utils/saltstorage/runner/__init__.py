@@ -1,1 +1,1 @@
-"""What salt-run and masterless minions share."""
+"""The functions of the runner, for salt-run and for masterless minions."""

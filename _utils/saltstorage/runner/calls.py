@@ -1,4 +1,6 @@
-"""What all functions of the runner share: how they fail, the controller that they ask, and their progress."""
+"""The frame of every function of the runner: its failure, the controller that it asks, and its
+progress.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,12 @@ from ..progress import Heartbeat, Tell, on_terminal
 log = logging.getLogger(__name__)
 
 FENCED_TAG = "storage/fenced/"
-#: Jobs of Salt's ``RunnerClient`` have such tags. It runs the functions for ``salt-run``, orchestrations, the reactor and salt-api.
+#: Jobs of Salt's ``RunnerClient`` have such tags. It runs the functions for ``salt-run``,
+#: orchestrations, the reactor and salt-api.
 RUNNER_CLIENT_TAG = "salt/run/"
 
-# Salt sets these two in the globals of the functions that :func:`operation` returns, so here, before each call:
+# Salt sets these two in the globals of the functions that :func:`operation` returns, so here,
+# before each call:
 #: Tag of the job on the master's event bus; empty when a function is called from Python.
 __tag__ = ""
 #: The event bus of the job, which ``salt-run`` shows on the terminal.
@@ -33,11 +37,12 @@ T = TypeVar("T")
 
 
 def operation(function: Callable[P, T]) -> Callable[P, T | dict[str, Any]]:
-    """Make every failure of a runner's function one that its caller recognises. Decorate each of them.
+    """Let the caller of a runner's function recognise each of its failures. Decorate every
+    function.
 
-    Salt's ``RunnerClient`` turns an exception into a text with a traceback, and wrong arguments into a success. So there, the
-    function returns :func:`failure`. Every other caller gets a :class:`.StorageError`: the scheduler of the master, a masterless
-    minion, Python.
+    Salt's ``RunnerClient`` turns an exception into a text with a traceback, and wrong arguments
+    into a success. So there, the function returns :func:`failure`. Every other caller gets a
+    :class:`.StorageError`: the scheduler of the master, a masterless minion, Python.
     """
     signature = inspect.signature(function)
 
@@ -58,7 +63,8 @@ def operation(function: Callable[P, T]) -> Callable[P, T | dict[str, Any]]:
 def failure(error: StorageError) -> dict[str, Any]:
     """Return an error as Salt's ``RunnerClient`` and its callers recognise one.
 
-    ``error`` and ``code`` are for people and programs, ``details`` has further facts where there are some. Salt looks at the others:
+    ``error`` and ``code`` are for people and programs, ``details`` has further facts where there
+    are some. Salt looks at the others:
 
     ``retcode``
         ``salt-run`` (its exit code), and ``module.run`` of a minion on the master's host.
@@ -67,9 +73,10 @@ def failure(error: StorageError) -> dict[str, Any]:
     ``exit_code``
         The state ``salt.parallel_runners``.
     ``data``
-        ``RunnerClient`` itself takes ``data`` for the results of states, and a failure for what is none. So ``success`` is False in its
-        answer, which the state ``salt.runner``, the event of the job and the job cache have. The other way, a ``retcode`` in
-        ``__context__``, would make the next call of the reactor a failure too, whatever it calls: it keeps its ``RunnerClient``.
+        ``RunnerClient`` itself takes ``data`` for the results of states; None is none, so it sets
+        ``success`` to False in its answer. The state ``salt.runner``, the event of the job and the
+        job cache have that answer. The other way, a ``retcode`` in ``__context__``, would also
+        turn the next call of the reactor, which keeps its ``RunnerClient``, into a failure.
 
     >>> failure(InvalidArgumentError("size must be positive"))["error"]
     'INVALID_ARGUMENT: size must be positive'
@@ -82,7 +89,7 @@ def complete(rows: list[dict[str, Any]], things: str) -> list[dict[str, Any]]:
     """Return the rows of an operation on many things, if none of these failed.
 
     :param rows: each has ``code`` and ``error``, which are None unless it failed.
-    :param things: what the rows are, such as ``findings``.
+    :param things: a word for the rows, such as ``findings``.
     :raises StorageError: one has failed; with its code, and with all rows in its ``details``.
     """
     failed = [row for row in rows if row["code"]]
@@ -109,8 +116,9 @@ def change(opts: Mapping[str, Any], op: str, given: Mapping[str, Any], function:
     """Carry out an operation as the administrator, and show its progress when it takes long.
 
     :param op: name of the operation.
-    :param given: its parameters; those that are None are left out.
-    :param function: called with the service and the parameters; default: the operation of that name that minions have too.
+    :param given: its parameters; a parameter that is None is left out.
+    :param function: called with the service and the parameters; default: the operation of that
+        name that minions have too.
     :raises StorageError: the operation failed.
     """
     given = {key: value for key, value in given.items() if value is not None}
@@ -127,9 +135,11 @@ def change(opts: Mapping[str, Any], op: str, given: Mapping[str, Any], function:
 
 
 def disconnect(opts: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Take a volume from a host that the administrator has fenced, and fire ``storage/fenced/<volume id>`` on the master's bus.
+    """Take a volume from a host that the administrator has fenced, and fire
+    ``storage/fenced/<volume id>`` on the master's bus.
 
-    The event has ``volume``, ``owner`` and ``host``, all names. Without a running master there is none.
+    The event has ``volume``, ``owner`` and ``host``, all names. Without a running master there is
+    none.
 
     :param given: the parameters of the operation.
     :raises StorageError: the operation failed.
@@ -154,7 +164,9 @@ def _check_arguments(signature: inspect.Signature, name: str, args: tuple[Any, .
 
 
 def _progress(opts: Mapping[str, Any]) -> Tell:
-    """Return what shows progress: as events on the master's bus, and on the terminal unless a program reads the output there."""
+    """Return what shows progress: as events on the master's bus, and on the terminal unless a
+    program reads the output there.
+    """
     if opts.get("__role") == "minion":  # masterless
         return on_terminal
     fire, event = progress_events(opts), __jid_event__

@@ -12,10 +12,12 @@ _PREFIX = "storage."
 
 
 def call(opts: Mapping[str, Any], function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call a function of the runner ``storage`` in this process, with this minion's options as the controller's, and return its answer.
+    """Call a function of the runner ``storage`` in this process, with this minion's options as the
+    controller's, and return its answer.
 
     :param function: its name, without ``storage.``.
-    :raises FailedPreconditionError: this minion has a master, whose controller it is not; or the runner is not in its ``file_roots``.
+    :raises FailedPreconditionError: this minion has a master, whose controller it is not; or the
+        runner is not in its ``file_roots``.
     :raises InvalidArgumentError: there is no such function, or its arguments are wrong.
     :raises StorageError: as the function says.
     """
@@ -29,7 +31,9 @@ def call(opts: Mapping[str, Any], function: Any, args: Sequence[Any], kwargs: Ma
 
 
 def _runner(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the functions of the runner by name, as they are in ``file_roots`` now: nothing else brings a minion runners."""
+    """Return the functions of the runner by name, as they are in ``file_roots`` now: nothing else
+    brings a minion runners.
+    """
     import salt.loader
     import salt.utils.extmods
 

@@ -1,6 +1,8 @@
-"""The rows in which the runner shows the catalog's records: units in the names, and times that a person can read.
+"""The rows in which the runner shows the catalog's records: units in the names, and times that a
+person can read.
 
-Every row of a list has the same keys, whatever is empty: Salt's outputter ``table`` takes its headings from the first row.
+All rows of a list have the same keys, also for empty values: Salt's outputter ``table`` takes its
+headings from the first row.
 """
 
 from __future__ import annotations
@@ -81,16 +83,18 @@ def stats(record: BackendStats) -> dict[str, Any]:
 
 
 def finding(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a look at the backends found.
+    """Return a finding of a check.
 
-    :param found: what :meth:`.Finding.to_wire` returned, which leaves out what is empty.
+    :param found: the data from :meth:`.Finding.to_wire`, which leaves out empty values.
     """
     row = {**dataclasses.asdict(Finding(kind="", what="", text="")), **found}
     return {("size_gib" if key == "size" else key): value for key, value in row.items()}
 
 
 def mended(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a finding with what became of it: ``done``, and ``error`` and ``code`` (both None unless mending it failed)."""
+    """Return a finding and its outcome: ``done``, and ``error`` and ``code`` (both None unless
+    mending it failed).
+    """
     return finding({"error": None, "code": None, **found})
 
 
@@ -106,7 +110,7 @@ def manageable(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def imported(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a volume of another cinderlib's database, and what became of it."""
+    """Return a volume of another cinderlib's database, and its outcome."""
     return {
         "id": found["id"],
         "name": found["name"],

@@ -17,7 +17,9 @@ import salt.crypt
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_deferred_log() -> None:
-    """Remove Salt's handler for log lines before its logging is set up; it would write them to a closed stream at the end."""
+    """Remove Salt's handler for log lines before its logging is set up; it would write them to a
+    closed stream at the end.
+    """
     salt._logging.shutdown_temp_handler()
 
 

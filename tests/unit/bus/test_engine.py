@@ -1,4 +1,4 @@
-"""What the engine answers while the controller cannot start."""
+"""The engine's answers while the controller cannot start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from saltstorage.errors import FailedPreconditionError, InternalError, InvalidAr
     ],
 )
 def test_a_fault_that_may_pass_is_no_refusal_of_the_request(fault: StorageError, answer: type[StorageError]) -> None:
-    """An earlier life of the engine may have carried the request out, so its outcome is not known."""
+    """An earlier life of the engine may have carried the request out, so its outcome is not
+    known.
+    """
     with pytest.raises(StorageError, match="could not start") as caught:
         engine._refuse_all(fault)("create", {}, "alpha")
     assert type(caught.value) is answer

@@ -1,4 +1,4 @@
-"""Requests and replies: what is right passes, whatever was touched is refused."""
+"""Requests and replies: a right envelope passes, a touched envelope is refused."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_a_new_key_counts_at_once_even_with_an_old_time(master_opts: dict[str, A
 
 
 def test_denied_is_not_accepted(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> None:
-    """A denied key is one that somebody else offered under the same id; the accepted one stays as it is."""
+    """Somebody else offered a denied key under the same id; the accepted key stays as it is."""
     denied = Path(master_opts["pki_dir"]) / "minions_denied"
     denied.mkdir(exist_ok=True)
     (denied / "gamma").write_text(pairs["stranger"].public_pem)
@@ -74,7 +74,9 @@ def test_quick_key_is_the_same_key(pairs: dict[str, KeyPair]) -> None:
 
 
 def test_quick_key_refuses_a_damaged_key(pairs: dict[str, KeyPair]) -> None:
-    """Each part of the key is exchanged for that of another key; none of the mixtures may be taken."""
+    """Each part of the key is exchanged for that of another key; none of the mixtures may be
+    taken.
+    """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 

@@ -150,12 +150,12 @@ def test_closing_does_not_wait_for_ever() -> None:
 
     pool.submit("a", hold)
     assert started.wait(5)
-    # It returns at all: what it would wait for ends only below.
+    # It returns at all: the work that it would wait for ends only below.
     assert not pool.close(0.2)
     gate.set()
 
 
-def test_closing_can_let_what_waits_finish() -> None:
+def test_closing_can_let_waiting_work_finish() -> None:
     pool = FairPool(1, 10)
     gate, done = threading.Event(), []
     pool.submit("a", gate.wait)

@@ -1,4 +1,4 @@
-"""The server without Salt's daemons: what it executes, what it answers, what it refuses."""
+"""The server without Salt's daemons: its operations, its answers, its refusals."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ REPORT = {
 
 @pytest.fixture
 def told(master_opts: dict[str, Any], pairs: dict[str, KeyPair]) -> Iterator[tuple[Rig, queue.Queue[dict[str, Any]]]]:
-    """A server, and what it tells whoever hears the master's bus."""
+    """A server, and its reports on the master's bus."""
     found: queue.Queue[dict[str, Any]] = queue.Queue()
     rig = Rig(master_opts, pairs, tell=found.put)
     yield rig, found
@@ -280,7 +280,9 @@ def test_an_engine_that_died_is_followed_by_one_that_carries_on(rig: Rig, master
 
 @pytest.mark.parametrize(("state", "expected"), [("old", "ABORTED"), ("full", "RESOURCE_EXHAUSTED"), ("done", "ABORTED")])
 def test_what_the_journal_will_not_have_done_is_not(rig: Rig, state: str, expected: str) -> None:
-    """Too old and never ended; too many of this minion; done, and the reply is not kept any more."""
+    """Too old and never ended; too many of this minion; done, and the reply is not kept any
+    more.
+    """
     request = rig.request(now=time.time() - 1000)
     rig.journal.begin(request.id, "alpha", request.digest, "create", 0.0)
     rig.journal.entries[request.id] = type(rig.journal.entries[request.id])(state, request.digest)
@@ -383,7 +385,7 @@ def test_an_error_with_details_that_cannot_be_sent(rig: Rig) -> None:
 
 
 def test_an_error_whose_text_cannot_be_encoded(rig: Rig) -> None:
-    """Such as one that names a file with bytes that are no UTF-8."""
+    """Such a text may name a file with bytes that are no UTF-8."""
 
     def odd() -> None:
         raise NotFoundError("no file /srv/\udcff", field="\udcff")
@@ -473,7 +475,9 @@ def test_a_reply_that_is_not_recorded_outlives_that_its_minion_was_told_working(
 
 
 def test_replies_that_are_not_recorded_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of them is dropped; instead nothing more is carried out. What is in the journal is answered as ever."""
+    """None of them is dropped; instead nothing more is carried out. Requests in the journal are
+    answered as ever.
+    """
 
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -599,6 +603,6 @@ def test_closing_is_bounded(master_opts: dict[str, Any], pairs: dict[str, KeyPai
     rig.action = endless
     rig.send(rig.request())
     assert started.wait(5)
-    # It returns at all: what it would wait for ends only below.
+    # It returns at all: the operation that it would wait for ends only below.
     rig.server.close(0.3)
     gate.set()

@@ -1,4 +1,4 @@
-"""Arguments of operations: decoded once, by the parameters' names, before an operation sees them."""
+"""Arguments of operations: decoded once, by the names of the parameters."""
 
 from __future__ import annotations
 

@@ -257,7 +257,9 @@ def test_a_range_that_goes() -> None:
 
 @pytest.mark.parametrize("state", list(rendering.PARAMETERS))
 def test_g9_a_passphrase_in_a_volumes_entry_goes_nowhere(state: str) -> None:
-    """Row G9: it says where the passphrase is; a passphrase itself must not reach a state, which many can read."""
+    """Row G9: it says where the passphrase is; a passphrase itself must not reach a state, which
+    many can read.
+    """
     for name, secret in (("data", "geheim-4711"), ("data{1..2}", "geheim-4711"), ("data{1..2}", "{3..4}geheim-4711")):
         entry = {"size": 1, "mount": "/srv/data{1..2}", "state": state, "encrypted": True, "passphrase": secret}
         found = rendering.volume_states({"volumes": {name: entry}})

@@ -27,8 +27,8 @@ def restore_node_records(data: Mapping[str, Any]) -> None:
     targets = {data.get("target_iqn"), *data.get("target_iqns", ())}
     for portal, target in sorted(portals_and_targets("session") - portals_and_targets("node")):
         if target in targets:
-            log.warning("storage: the node record of %s at %s is missing and made again", target, portal)
-            commands.run("make the node record again", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
+            log.warning("storage: the node record of %s at %s is missing; it is restored", target, portal)
+            commands.run("restore the node record", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
 
 
 def disable_login_at_boot(data: Mapping[str, Any]) -> None:

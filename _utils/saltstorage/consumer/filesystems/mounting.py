@@ -44,7 +44,7 @@ def mount(device: str, mount_point: str, fstype: str, options: str, *, timeout: 
     if code and not (_BUSY.search(err) and _wait_for_other_mount(device, mount_point)):
         raise FailedPreconditionError(f"{device} could not be mounted on {mount_point}: {err.strip() or 'the kernel log says why'}")
     if not mounts.state(mount_point, device).right:
-        raise InternalError(f"mount ended well, and {device} is not what is mounted on {mount_point}")
+        raise InternalError(f"mount succeeded, but another device than {device} is mounted on {mount_point}")
 
 
 def _wait_for_other_mount(device: str, mount_point: str) -> bool:

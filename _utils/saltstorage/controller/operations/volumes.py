@@ -223,7 +223,7 @@ class Volumes:
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
 
     def _place(self, caller: Caller, spec: VolumeSpec, kind: TypeEntry | None, source: Source | None) -> tuple[TypeEntry | None, str]:
-        """Return the type and the backend of a new volume, when the policy and the backend allow it.
+        """Return the type and the backend of a new volume, if policy and backend allow them.
 
         :param kind: the type that was asked for; None takes the source's.
         """

@@ -69,7 +69,7 @@ def install_controller(path):
     import sqlalchemy.engine.default
     from tooz.drivers.file import FileLock
 
-    from saltstorage.bus import envelope, server
+    from saltstorage.bus import envelope, replies, server
     from saltstorage.controller import service
     from saltstorage.controller.catalog import catalog, journal
     from saltstorage.controller.cinder.provider import CinderlibProvider
@@ -78,7 +78,7 @@ def install_controller(path):
     wrap(server.Server, "handle", "bus: verify the request")
     wrap(server.Server, "_serve", "bus: serve")
     wrap(envelope, "seal_reply", "bus: seal the reply")
-    wrap(server.Server, "_publish_sealed", "bus: publish the reply")
+    wrap(replies.Replies, "publish", "bus: publish the reply")
     for name in ("begin", "finish"):
         wrap(journal.Journal, name, "journal")
     wrap(service.Service, "execute", "service")

@@ -1,8 +1,10 @@
 """
-An engine of the tests: the real server over operations that need no storage, with switches for what can go wrong.
+An engine of the tests: the real server over operations that need no storage, with switches for
+what can go wrong.
 
-Files in the master's cache folder are its switches and its trace: ``bustest.pid``, ``bustest.executed``, ``bustest.published``,
-``bustest.broken`` (the controller cannot start), ``bustest.drop`` (the next reply is lost), ``bustest.marker``.
+Files in the master's cache folder are its switches and its trace: ``bustest.pid``,
+``bustest.executed``, ``bustest.published``, ``bustest.broken`` (the controller cannot start),
+``bustest.drop`` (the next reply is lost), ``bustest.marker``.
 """
 
 import json
@@ -22,7 +24,7 @@ class Entry:
 
 
 class FileJournal:
-    """A journal that survives the engine; what another process was doing is new again."""
+    """A journal that survives the engine; the requests of another process are new again."""
 
     def __init__(self, path):
         self._path = path

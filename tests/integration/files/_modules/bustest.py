@@ -15,7 +15,9 @@ from saltstorage.errors import StorageError
 
 
 def call(op, args=None, limit=None, times=1):
-    """Call an operation ``times`` times and return the last result, or the error as data, and how long each took."""
+    """Call an operation ``times`` times and return the last result, or the error as data, and how
+    long each took.
+    """
     bus = _client()
     took = []
     result = None
@@ -30,13 +32,17 @@ def call(op, args=None, limit=None, times=1):
 
 
 def secret_digest():
-    """Return the digest of the secret that the operation ``secret`` returns; the secret itself must not be seen in the job."""
+    """Return the digest of the secret that the operation ``secret`` returns; the secret itself
+    must not be seen in the job.
+    """
     data = _client().call("secret", {})
     return hashlib.sha256(data["auth_password"].encode()).hexdigest()
 
 
 def forked():
-    """Call in this process, in a child that inherits the context, and in this one again; return the callers."""
+    """Call in this process, in a child that inherits the context, and in this one again; return
+    the callers.
+    """
     bus = _client()
     found = [bus.call("echo", {})["caller"]]
     reading, writing = os.pipe()
@@ -59,7 +65,8 @@ def send(events, bare=True):
     events
         List of ``{"tag": …, "data": …}``.
     bare
-        Use the list form, in which Salt delivers ``data`` with nothing around it, so with whatever ``id`` it says.
+        Use the list form, in which Salt delivers ``data`` with nothing around it, so with whatever
+        ``id`` it says.
     """
     with salt.channel.client.ReqChannel.factory(__opts__) as channel:
         if bare:

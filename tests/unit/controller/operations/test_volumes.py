@@ -77,7 +77,7 @@ def test_p6_p9_p10_copies_know_their_source(service):
     copy = run(service, "create", name="copy", size=3, source={"snapshot": "cut"})["volume"]
     assert clone["source"]["kind"] == "volume"
     assert copy["size"] == 3
-    # A copy is formatted if its source is, so that no file system is made over one that it may hold.
+    # A copy is formatted if its source is: it may hold a file system, which must stay.
     assert (clone["formatted"], copy["formatted"]) == (False, False)
     service.catalog.update(service.volume("web1", "origin"), formatted=True)
     for name, source in (("second clone", {"volume": "origin"}), ("second copy", {"snapshot": "cut"})):
