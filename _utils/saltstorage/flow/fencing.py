@@ -19,8 +19,9 @@ def fenced(flow: Flow, owner: str, name: str) -> list[str]:
 
     The device of such a volume is stale here.
 
-    Two volumes are looked at: the attachment under the name, and the volume that has the name now. The
-    attached volume may have been moved, renamed, given to another owner, let go of or deleted since.
+    Two volumes are looked at: the attachment under the name, and the volume that has the name now.
+    The attached volume may have been moved, renamed, given to another owner, let go of or deleted
+    since.
     """
     inventory, attached = flow.inventory(), flow.attachment(name)
     here = attached.volume_id if attached is not None and attached.owner == owner else ""
