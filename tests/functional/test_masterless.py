@@ -177,9 +177,10 @@ def test_m16_a_copy_waits_for_its_source_in_a_real_run(call: Any) -> None:
     """Row M16, with Salt's own order of states and results of the run."""
 
     def run(*names: str, test: bool = False) -> list[dict[str, Any]]:
-        given = {"data": {}, "copy": {"source": {"volume": "data"}}}
+        source = {"copy": [{"source": {"volume": "data"}}], "data": []}
         high = {
-            name: {"storage_volume.present": [{"name": name}, {"size": 1}, *({k: v} for k, v in given[name].items())]} for name in names
+            name: {"storage_volume": ["present", {"name": name}, {"size": 1}, *source[name], {"order": number}]}
+            for number, name in enumerate(names, 1)
         }
         code, answer, errors = call("state.high", json.dumps(high), f"test={test}")
         assert (code, errors) == (0, ""), (answer, errors)

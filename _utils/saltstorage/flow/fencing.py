@@ -19,8 +19,8 @@ def fenced(flow: Flow, owner: str, name: str) -> list[str]:
 
     The device of such a volume is stale here.
 
-    Looked for are the volume that is attached here under the name, and the one that has the name
-    now. The first may have been moved, renamed, given to another owner, let go of or deleted
+    Two volumes are looked at: the attachment under the name, and the volume that has the name now.
+    The attached volume may have been moved, renamed, given to another owner, let go of or deleted
     since.
     """
     inventory, attached = flow.inventory(), flow.attachment(name)

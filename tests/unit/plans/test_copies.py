@@ -146,6 +146,15 @@ def test_m16_a_mount_point_inside_another_one(live):
     refused(live.apply(failing, inner)[1], "FAILED_PRECONDITION", "'outer'", "failed in this run")
 
 
+def test_m16_a_half_made_file_system_is_not_copied(live):
+    """Row M16: mkfs of the source was cut off on this host, in this run or an earlier one."""
+    first, copy = volumes(live, "first", "copy")
+    ok(live.state("connected", "first", size=1))
+    live.flow.consumer.begin_format("first")
+    refused(live.apply(copy)[0], "FAILED_PRECONDITION", "'first'", "was cut off on this host")
+    assert [found["result"] for found in live.apply(first, copy)] == [True, True]
+
+
 @pytest.mark.parametrize("kind", ["volume", "snapshot"])
 def test_m16_a_copy_of_a_volume_that_was_never_formatted_is_formatted_later(live, kind):
     """Row M16: it is as empty as its source, and so no data of it can have been lost."""
