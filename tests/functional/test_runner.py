@@ -15,6 +15,13 @@ import salt.output
 import yaml
 
 from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
+from saltstorage.runner import calls
+
+
+@pytest.fixture(autouse=True)
+def _called_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test before has left the tag of Salt's ``RunnerClient``."""
+    monkeypatch.setattr(calls, "__tag__", "")
 
 
 @pytest.fixture

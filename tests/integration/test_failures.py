@@ -112,7 +112,7 @@ def test_an_orchestration_goes_on_after_a_success(cluster: Cluster) -> None:
 def test_runners_in_parallel(cluster: Cluster) -> None:
     # Twice, since the name of a volume would be taken for that of the runner.
     good = [{"name": "storage.volume"}, {"kwarg": {"kwarg": {"name": "data", "owner": "alpha"}}}]
-    bad = [{"name": "storage.disconnect"}, {"kwarg": {"kwarg": REFUSED}}]
+    bad = [{"name": "storage.disconnect"}, {"kwarg": {"kwarg": dict(REFUSED)}}]
     code, found = orchestrate(cluster, "parallel", {"both": {"salt.parallel_runners": [{"runners": {"good": good, "bad": bad}}]}})
     assert (code, found["both"]["result"]) == (1, False), found
     # No runner works in the threads of this state

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import FailedPreconditionError, InvalidArgumentError
 from ..flow.session import is_masterless
+from . import calls
 
 _PREFIX = "storage."
 
@@ -27,6 +28,8 @@ def call(opts: Mapping[str, Any], function: Any, args: Sequence[Any], kwargs: Ma
     runner = _runner(opts)
     if name not in runner:
         raise InvalidArgumentError(f"there is no operation {name!r}; known: {', '.join(sorted(runner))}", field="function")
+    # An earlier call of Salt's RunnerClient in this process would otherwise still be the caller.
+    calls.__tag__ = ""
     return runner[name](*args, **kwargs)
 
 

@@ -18,6 +18,12 @@ from tests.unit.controller.operations.test_connections import CONNECTOR, run
 GIVEN = {"name": "data", "owner": "web1", "host": "web1", "fenced": True}
 
 
+@pytest.fixture(autouse=True)
+def _called_from_python(monkeypatch):
+    """No test before has left the tag of Salt's ``RunnerClient``."""
+    monkeypatch.setattr(calls, "__tag__", "")
+
+
 @pytest.fixture
 def runner_client(monkeypatch):
     """Salt's ``RunnerClient`` is the caller."""
