@@ -1,12 +1,12 @@
 """
 The volumes of this minion: connect, disconnect, look; and their snapshots.
 
-The states ``storage_volume`` do most of this better; these functions are for a look, for scripts,
+The states ``storage_volume`` do most of this better. These functions are for a look, for scripts,
 and for templates and slots in other states. The device of an attached volume is always
 ``/dev/storage/<name>``.
 
-Functions that attach or detach need root. None needs credentials, or a way to the storage array's
-management.
+Functions that attach or detach need root. No function needs credentials, or a way to the storage
+array's management.
 
 .. versionadded:: 1.0.0
 """
@@ -17,9 +17,9 @@ from saltstorage import validate
 from saltstorage.consumer.attachment import Attachment
 from saltstorage.consumer.filesystems import freeze as freezing
 from saltstorage.errors import StorageError
+from saltstorage.flow import connecting, disconnecting, fencing
 from saltstorage.flow import snapshots as snapshotting
 from saltstorage.flow.flow import Flow
-from saltstorage.plans import fenced
 from saltstorage.plans.request import Request
 from saltstorage.spec import VolumeSpec
 
@@ -36,8 +36,7 @@ def _flow():
 
 def connector():
     """
-    Return this host's data for the controller: initiator names, addresses, whether it has
-    multipath.
+    Return the facts about this host that a mapping needs: initiator names, addresses, multipath.
 
     CLI Example:
 
@@ -50,8 +49,7 @@ def connector():
 
 def volumes():
     """
-    Return the volumes that this minion owns, and the shared ones that it may use, as the
-    controller has them.
+    Return the volumes that this minion owns, and the shared volumes that it may use.
 
     Returns a list of ``id``, ``owner``, ``name``, ``backend``, ``size`` (GiB), ``state``,
     ``source``, ``type``, ``labels``, ``description``, ``protected``, ``retain``, ``formatted``,
@@ -92,13 +90,13 @@ def snapshot_create(name, volume, freeze=False, timeout=60):
     volume
         Name of the volume.
     freeze : False
-        Hold the file system that is mounted from the volume still meanwhile. When that is not
-        possible, no snapshot is taken.
+        Freeze the mounted file system meanwhile. If that is not possible, no snapshot is taken.
     timeout : 60
-        How long to wait, and to hold the file system, in seconds or as a string such as ``5m``.
+        Longest time to wait, and to freeze the file system, in seconds or as a string such as
+        ``5m``.
 
-    Returns the snapshot as in :py:func:`snapshots`; ``state`` is creating when the controller
-    still works on it.
+    Returns the entry of :py:func:`snapshots`. Its ``state`` is creating while the controller still
+    works on it.
 
     CLI Example:
 
@@ -119,7 +117,7 @@ def snapshot_delete(name):
     name
         Name of the snapshot.
 
-    Returns True when it was deleted, False when there was none. Fails with FAILED_PRECONDITION
+    Returns True when it was deleted, False when it did not exist. Fails with FAILED_PRECONDITION
     while the backend needs it.
 
     CLI Example:
@@ -133,7 +131,7 @@ def snapshot_delete(name):
 
 def snapshot_revert(name, confirm=False):
     """
-    Set a volume of this minion back to its latest snapshot. Everything written to it since is lost.
+    Set a volume of this minion back to its latest snapshot. Later data is lost.
 
     The volume must not be connected: apply ``storage_volume.disconnected`` first. It keeps its
     size, and the snapshot stays.
@@ -141,10 +139,10 @@ def snapshot_revert(name, confirm=False):
     name
         Name of the snapshot.
     confirm : False
-        Confirm with True that everything written since may be lost.
+        Confirm with True that later data may be lost.
 
     Returns the volume; see :py:func:`volumes`. Fails with UNIMPLEMENTED when the backend cannot do
-    this. After any other failure but FAILED_PRECONDITION the volume cannot be used until a
+    this. After any other failure but FAILED_PRECONDITION, the volume cannot be used until a
     repetition has succeeded.
 
     CLI Example:
@@ -159,11 +157,11 @@ def snapshot_revert(name, confirm=False):
 
 def thaw(name):
     """
-    Thaw the file system on a volume, also when something else froze it.
+    Thaw the file system on a volume, also when somebody else froze it.
 
-    The formula thaws all that it freezes, also when the minion is killed meanwhile. This function
-    is for a file system that something else left frozen, such as ``fsfreeze``, or after the minion
-    and all its processes were killed at once.
+    The formula thaws every file system that it froze, even when the minion is killed meanwhile.
+    This function is for the other cases: another program such as ``fsfreeze``, or the minion and
+    all its processes killed at once.
 
     name
         Name of the volume.
@@ -183,13 +181,13 @@ def connect(
     name, size=None, backend=None, type=None, source=None, resize=True, owner=None, read_only=False, encrypted=False, passphrase=None
 ):
     """
-    Attach a volume to this minion, and return the attachment.
+    Attach a volume to this minion, and return what is attached.
 
     name
         Name of the volume.
     size : None
-        Size in whole GiB, or as a string such as ``20GiB``: it is created or grown first. None
-        connects a volume that exists.
+        Size in whole GiB, or as a string such as ``20GiB``: the volume is created or grown first.
+        None connects an existing volume.
     backend : None
         Name of a backend, for a volume that is created.
     type : None
@@ -205,7 +203,7 @@ def connect(
     encrypted : False
         Use it encrypted (LUKS2); a new volume is encrypted first.
     passphrase : None
-        Where its passphrase is, never the passphrase: ``sdb://PROFILE/KEY`` or
+        Place of the passphrase, never the passphrase: ``sdb://PROFILE/KEY`` or
         ``pillar://KEY:KEY``. None is the minion's pillar ``storage:passphrases:<name>``.
 
     Returns ``path`` (the link in ``/dev/storage``), ``device``, ``protocol``, ``size`` (GiB),
@@ -220,16 +218,16 @@ def connect(
     wanted = VolumeSpec.decode_optional(locals())
     flow = _flow()
     request = Request(flow, name, owner, read_only, wanted=wanted, resize=resize, encrypted=encrypted, passphrase=passphrase)
-    done = flow.connect(request.owner, request.name, **request.how)
+    done = connecting.connect(flow, request.owner, request.name, request.how)
     return done.attachment.to_wire()
 
 
 def disconnect(name, owner=None, force=False):
     """
-    Detach an unused volume from this minion, and have it unmapped.
+    Detach a volume that nobody uses from this minion, and have it unmapped.
 
-    Refused while it is mounted or held open; the holders are named. The stale device of a volume
-    that was taken from this minion while it was fenced is removed even so, its mounts included,
+    The call is refused while the volume is mounted or held open, and the holders are named. If the
+    volume was fenced from this minion, its stale device is removed even so, its mounts included,
     and nothing is written to it.
 
     name
@@ -249,12 +247,10 @@ def disconnect(name, owner=None, force=False):
     """
     flow, name, force = _flow(), validate.name(name), validate.boolean(force, "force")
     owner = flow.owner(owner)
-    stale = flow.fenced(owner, name)
-    if stale:
-        fenced.discard(flow, owner, name, stale)
+    if stale := fencing.fenced(flow, owner, name):
+        fencing.discard_with_entries(flow, owner, name, *stale)
         return True
-    _, path, _ = flow.disconnect(owner, name, force=force, before=tuple)
-    return bool(path)
+    return bool(disconnecting.disconnect(flow, owner, name, force=force, before=tuple).path)
 
 
 def device(name):
@@ -277,7 +273,7 @@ def device(name):
 
 def attachment(name):
     """
-    Return an attachment of this minion and how its device is, or an empty dictionary.
+    Return an attachment of this minion with the status of its device, or an empty dictionary.
 
     name
         Name of the volume.
@@ -285,7 +281,7 @@ def attachment(name):
     Returns the record (``owner``, ``name``, ``state``, ``volume_id``, ``connection_id``, ``size``
     in GiB, ``path``, ``device``, ``protocol``, ``read_only``, ``encrypted``, ``wwn``,
     ``mount_points``, …) and ``status``: ok, pending, gone, wrong, size, lost (its storage does not
-    answer) or locked (encrypted, and not open), with ``detail``. Never secrets.
+    answer) or locked (encrypted, and not open), with ``detail``. Secrets are left out.
 
     CLI Example:
 
@@ -302,8 +298,8 @@ def attachments():
     """
     Return all attachments of this minion, by the volume's name.
 
-    Returns a list of attachments as :py:func:`attachment` returns them, with ``error``. A damaged
-    record has only that, and None in the other keys.
+    Returns a list of the answers of :py:func:`attachment`. A damaged record has only ``error``, and
+    None in the other keys.
 
     CLI Example:
 
@@ -320,15 +316,15 @@ def attachments():
 
 def leftovers():
     """
-    Return the remains of volumes on this minion that no attachment record explains: after a crash,
-    or work by hand.
+    Return leftovers of volumes that no attachment record explains, as after a crash or work by
+    hand.
 
-    It looks at all sessions and node records of iSCSI; at loop devices, encrypted mappings and
-    links that this minion made; and at lines of fstab. Nothing is changed. A host that uses iSCSI
-    for other things too finds those here as well.
+    The function looks at all sessions and node records of iSCSI; at the loop devices, encrypted
+    mappings and links that this minion made; and at lines of fstab. Nothing is changed. A host
+    that uses iSCSI for other things too finds those here as well.
 
     Returns a list of ``kind`` (session, node, loop, mapping, link or fstab), ``name``, and
-    ``remedy``: how to be rid of it by hand, once it is known that nobody needs it.
+    ``remedy``: the way to remove it by hand, once it is known that nobody needs it.
 
     CLI Example:
 
@@ -361,11 +357,11 @@ def reattach():
     """
     Attach every recorded volume whose device is gone, as after a boot. Needs no controller.
 
-    Encrypted ones are opened as far as their passphrases can be read here without a master: from
-    sdb, or from local pillar. The others stay attached and locked until a state is applied.
+    Encrypted volumes are opened as far as their passphrases can be read here without a master:
+    from sdb, or from local pillar. The others stay attached and locked until a state is applied.
 
     Returns a list of ``name``, ``state`` (ok, attached, skipped, locked or failed), ``path`` and,
-    where it failed or is locked, ``error``; the exit code is 1 when one failed.
+    where it failed or is locked, ``error``. The exit code is 1 when a volume failed.
 
     CLI Example:
 

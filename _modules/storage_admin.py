@@ -15,12 +15,11 @@ def __virtual__():
 
 def admin(function, *args, **kwargs):
     """
-    Carry out one of the administrator's operations, those of the runner ``storage``, on a minion
-    without a master.
+    Carry out an operation of the runner ``storage`` on a minion without a master.
 
-    Where documentation or a message says ``salt-run storage.check``, type
-    ``salt-call --local storage.admin check``; so for every function of the runner, with the same
-    arguments and the same answer. An operation that fails ends with an exit code other than 0.
+    For ``salt-run storage.check`` in documentation or a message, type ``salt-call --local
+    storage.admin check``. Every function of the runner is there, with the same arguments and the
+    same answer. An operation that fails ends with an exit code other than 0.
 
     function
         Name of the operation, such as ``check``, ``volumes`` or ``manage``.

@@ -19,8 +19,9 @@ def volumes():
     Return the states for this minion's pillar ``storage:volumes``, as the SLS ``storage.volumes``
     renders them.
 
-    A wrong entry is a state that fails with INVALID_ARGUMENT and names the field. See what an
-    apply would run, without running it.
+    They show the states that an apply would run, without running them. Each stands after those
+    that it depends on. A wrong entry is a state that fails with INVALID_ARGUMENT and names the
+    field.
 
     Returns states by their id.
 
@@ -59,10 +60,9 @@ def lookup():
 
 def controller_problem():
     """
-    Return why this minion's pillar ``storage:controller`` is no usable configuration, or an empty
-    string when it is.
+    Return the fault in this minion's pillar ``storage:controller``, or an empty string.
 
-    Options of drivers are not checked: the controller does that when it loads the backend.
+    Options of drivers are not checked. The controller checks them when it loads the backend.
 
     Returns a text that begins with the code of the error, such as
     ``INVALID_ARGUMENT: storage:backends must be a mapping, not list``.
@@ -78,11 +78,11 @@ def controller_problem():
 
 def consumer_problem():
     """
-    Return the error in this minion's pillar ``storage:consumer``, or an empty string when there is
-    none.
+    Return the fault in this minion's pillar ``storage:consumer``, or an empty string.
 
-    Returns a text that begins with the code of the error, such as
-    ``INVALID_ARGUMENT: storage:consumer must be a mapping, not list``.
+    Returns a text that begins with the code of the error, such as ``INVALID_ARGUMENT:
+    storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel, multipath, nvme, rbd, nfs,
+    luks``.
 
     CLI Example:
 

@@ -11,9 +11,11 @@ def __virtual__():
 
 def invalid(name, comment):
     """
-    Fail with the reason why an entry in pillar cannot be used, in test mode too, and change nothing.
+    Fail with the reason why an entry in pillar cannot be used.
 
-    The formula's SLS files render this; there is no use for it elsewhere.
+    The state fails in test mode too, and changes nothing.
+
+    The formula's SLS files render this state. It has no use elsewhere.
 
     name
         Where the entry stands in pillar.

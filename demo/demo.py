@@ -98,12 +98,12 @@ class Demo:
             "salt -c etc '*' saltutil.sync_all", lines=3, summary=lambda text: f"{text.count('- ')} modules on {len(MINIONS)} minions"
         )
 
-        self.title("What the controller can do, and what it has")
+        self.title("The controller's drivers and backends")
         drivers = self.show("salt-run -c etc storage.drivers", lines=12, summary=lambda text: f"{count_drivers(text)} drivers in all")
         require(count_drivers(drivers) > 90, "too few drivers")
         require("up" in self.show("salt-run -c etc storage.backends"), "the backend is not up")
 
-        self.title("Pillar says what the minions need; state.apply provides it")
+        self.title("Pillar names the volumes; state.apply provides them")
         self.show("cat pillar/volumes.sls")
         self.apply(changed=True)
         for minion, mount in self.mounts.items():
@@ -112,10 +112,10 @@ class Demo:
             f"salt -c etc '*' cmd.run 'echo \"I am {{{{ grains.id }}}}\" > {self.cluster.root}/{{{{ grains.id }}}}/srv/file' template=jinja"
         )
 
-        self.title("Again: nothing to do")
+        self.title("Once more: nothing to do")
         self.apply(changed=False)
 
-        self.title("What the master knows")
+        self.title("The master's view")
         require(self.show("salt-run -c etc storage.volumes").count("size_gib") == len(MINIONS), "not one volume a minion")
         require(self.show("salt-run -c etc storage.connections").count("connected") >= len(MINIONS), "not one connection a minion")
 
@@ -126,7 +126,7 @@ class Demo:
         self.show(f"cat {' '.join(str(mount / 'file') for mount in self.mounts.values())}")
         for minion, mount in self.mounts.items():
             require(self.gib(minion) > 2 * SIZE_OK, f"{mount} did not grow")
-            require((mount / "file").read_text() == f"I am {minion}\n", "the file is not what was written")
+            require((mount / "file").read_text() == f"I am {minion}\n", "the file has other contents than were written")
 
         self.title("Take it away again, in steps: unmount, disconnect, delete")
         self.state("unmounted")

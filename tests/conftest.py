@@ -77,14 +77,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
-    """Fail a test that skips for a reason that only the way it was set up would explain; see
-    ``needs.py``.
-    """
-    report = yield
+def pytest_runtest_makereport() -> Iterator[Any]:
+    """Fail a test that skips for a reason that ``needs.py`` does not have."""
+    return _checked((yield))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Iterator[Any]:
+    """Fail a file that skips for such a reason."""
+    return _checked((yield))
+
+
+def _checked(report: Any) -> Any:
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2].removeprefix("Skipped: ")
-        if objection := needs.objection(item.nodeid, reason):
+        if objection := needs.objection(report.nodeid, reason):
             report.outcome, report.longrepr = "failed", objection
     return report
 

@@ -20,7 +20,8 @@ from saltstorage.consumer.host import commands
 PACKAGES = Path(__file__).parent.parent / "tools" / "packages.txt"
 
 ROOT = "needs root"
-#: Whether root is not to be used, even where the tests have it: ``make check`` is the same for everybody.
+#: Whether root is not to be used, even where the tests have it: ``make check`` is the same for
+#: everybody.
 quick = False
 NO_MAPPER = "this kernel has no device mapper; the lab's guests have"
 MAPPER = "this kernel has a device mapper, and the test needs one without"
@@ -30,7 +31,7 @@ LIO = "this kernel has LIO, and the test needs one without"
 _KERNEL = re.compile("|".join([*map(re.escape, (NO_MAPPER, MAPPER, NO_LOOP, NO_SWAP, LIO)), r"this kernel has no file system \w+"]))
 #: Limits of a backend, or options that it does not have: they depend on the backend that the suite
 #: is run against.
-_BACKEND = re.compile(r"the backend .*|this suite .*|the driver .*|which specs .*")
+_BACKEND = re.compile(r"the backend .*|this suite .*|the driver .*")
 #: The lab needs namespaces of its own.
 LAB = "runs by make lab, in namespaces of its own"
 

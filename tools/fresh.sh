@@ -77,6 +77,7 @@ mount --bind "$root" "$root"
 
 # The mirrors of this machine; where it is no Debian, Debian's own.
 . /etc/os-release
+[ "$ID" = debian ] || VERSION_CODENAME=none
 mirrors=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
     awk -v "host=${VERSION_CODENAME:-none}" -v "suite=$suite" '$2 ~ "^" host "(-updates|-security)?$" { sub(host, suite, $2); print }' | sort -u)
 mirror=$(echo "$mirrors" | awk -v "suite=$suite" '$2 == suite { print $1; exit }')

@@ -20,7 +20,7 @@ from .errors import InvalidArgumentError
 Check = Callable[[Any, str], Any]
 
 
-def _checked(check: Check, *, fixed: bool = False) -> dict[str, Any]:
+def _describe(check: Check, *, fixed: bool = False) -> dict[str, Any]:
     """Return the metadata of a field.
 
     :param fixed: whether an existing volume must have the value already; otherwise it gets the
@@ -36,13 +36,13 @@ class Attributes:
     """
 
     #: Texts for people and for filters.
-    labels: Mapping[str, str] = field(default_factory=dict, metadata=_checked(validate.labels))
+    labels: Mapping[str, str] = field(default_factory=dict, metadata=_describe(validate.labels))
     #: A text about the volume.
-    description: str = field(default="", metadata=_checked(validate.description))
+    description: str = field(default="", metadata=_describe(validate.description))
     #: Whether the volume must not be deleted.
-    protected: bool = field(default=False, metadata=_checked(validate.boolean))
+    protected: bool = field(default=False, metadata=_describe(validate.boolean))
     #: Whether a deletion leaves the data on the backend.
-    retain: bool = field(default=False, metadata=_checked(validate.boolean))
+    retain: bool = field(default=False, metadata=_describe(validate.boolean))
 
 
 #: Names of the attributes.
@@ -59,7 +59,7 @@ def decode_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
     >>> decode_attributes({"labels": {"env": "prod"}, "retain": None})
     {'labels': {'env': 'prod'}}
     """
-    return _decode([f for f in _decoded(Attributes) if given.get(f.name) is not None], given)
+    return _decode([f for f in _list_fields(Attributes) if given.get(f.name) is not None], given)
 
 
 def attributes_of(volume: Attributes) -> dict[str, Any]:
@@ -111,11 +111,11 @@ class VolumeSpec:
     {'size': 20, 'resize': True, 'protected': True}
     """
 
-    size: int = field(metadata=_checked(validate.size_gib))
-    backend: str | None = field(default=None, metadata=_checked(validate.name, fixed=True))
-    type: str | None = field(default=None, metadata=_checked(validate.name, fixed=True))
-    source: Mapping[str, str] | None = field(default=None, metadata=_checked(_source))
-    resize: bool = field(default=True, metadata=_checked(validate.boolean))
+    size: int = field(metadata=_describe(validate.size_gib))
+    backend: str | None = field(default=None, metadata=_describe(validate.name, fixed=True))
+    type: str | None = field(default=None, metadata=_describe(validate.name, fixed=True))
+    source: Mapping[str, str] | None = field(default=None, metadata=_describe(_source))
+    resize: bool = field(default=True, metadata=_describe(validate.boolean))
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -131,7 +131,7 @@ class VolumeSpec:
             raise InvalidArgumentError("size is missing", field="size")
         # None is no value for a parameter that has another default: an empty line in a state is
         # no decision.
-        named = [f for f in _decoded(cls) if f.name in given and not (given[f.name] is None and f.default is None)]
+        named = [f for f in _list_fields(cls) if f.name in given and not (given[f.name] is None and f.default is None)]
         return cls(**_decode(named, given), attributes=decode_attributes(given))
 
     @classmethod
@@ -145,13 +145,13 @@ class VolumeSpec:
 
     def to_wire(self) -> dict[str, Any]:
         """Return the given parameters, from which :meth:`decode` makes the same specification."""
-        given = {f.name: getattr(self, f.name) for f in _decoded(VolumeSpec)}
+        given = {f.name: getattr(self, f.name) for f in _list_fields(VolumeSpec)}
         if self.source is not None:
             given["source"] = {self.source["kind"]: self.source["name"]}
         return {name: value for name, value in given.items() if value is not None} | dict(self.attributes)
 
 
-def _decoded(cls: type[Attributes | VolumeSpec]) -> list[dataclasses.Field[Any]]:
+def _list_fields(cls: type[Attributes | VolumeSpec]) -> list[dataclasses.Field[Any]]:
     """Return the fields that a user can give."""
     return [f for f in dataclasses.fields(cls) if "check" in f.metadata]
 
@@ -161,6 +161,6 @@ def _decode(fields: Iterable[dataclasses.Field[Any]], given: Mapping[str, Any]) 
 
 
 #: Names of the parameters whose value an existing volume must have already.
-FIXED = tuple(f.name for f in _decoded(VolumeSpec) if f.metadata["fixed"])
+FIXED = tuple(f.name for f in _list_fields(VolumeSpec) if f.metadata["fixed"])
 #: Names of all parameters that make a specification.
-PARAMETERS = (*(f.name for f in _decoded(VolumeSpec)), *ATTRIBUTES)
+PARAMETERS = (*(f.name for f in _list_fields(VolumeSpec)), *ATTRIBUTES)

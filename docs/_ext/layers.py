@@ -25,6 +25,8 @@ GROUND = "ground"
 #: Libraries that are slow to load or that one room answers for, by the name that Python imports.
 WALLED = ("cinder", "cinderlib", "os_brick", "sqlalchemy", "tooz")
 
+#: Left, top, width and height in the figure.
+_Box = tuple[float, float, float, float]
 # Sizes in the figure, in its own units.
 _COLUMN, _ROW, _HEIGHT, _GAP, _EDGE = 122, 56, 34, 12, 14
 
@@ -97,15 +99,21 @@ def module_name(path: Path) -> str:
     return ".".join(path.with_suffix("").parts[1:]).removesuffix(".__init__")
 
 
-def imported(source: str, path: Path) -> Iterator[tuple[str, int]]:
+def imported(source: str, path: Path, *, types: bool = True) -> Iterator[tuple[str, int]]:
     """Yield the dotted name of every import of a source, also within functions, and its line.
 
     ``from a import b`` yields ``a.b``, since ``b`` may be a module.
+
+    :param types: whether imports for type checking alone count.
     """
     package = module_name(path).split(".")
     if path.name != "__init__.py":
         package.pop()
-    for node in ast.walk(ast.parse(source, str(path))):
+    tree = ast.parse(source, str(path))
+    left_out = set() if types else {line for node in ast.walk(tree) for line in _type_checking(node)}
+    for node in ast.walk(tree):
+        if getattr(node, "lineno", None) in left_out:
+            continue
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -114,15 +122,23 @@ def imported(source: str, path: Path) -> Iterator[tuple[str, int]]:
             yield from ((f"{start}.{alias.name}", node.lineno) for alias in node.names)
 
 
-def links(checkout: Path) -> Iterator[tuple[Path, str, int]]:
+def _type_checking(node: ast.AST) -> range:
+    """Return the lines of a block that runs for type checking alone; none for another node."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return range(node.body[0].lineno, (node.body[-1].end_lineno or 0) + 1)
+    return range(0)
+
+
+def links(checkout: Path, *, types: bool = True) -> Iterator[tuple[Path, str, int]]:
     """Yield each import of the package or of a library in :data:`WALLED`.
 
+    :param types: whether imports for type checking alone count.
     :returns: the source, the module or library that it imports, and the line.
     """
     sources = files(checkout)
     modules = {module_name(path) for path in sources if path.parts[0] == "_utils"}
     for path in sources:
-        for name, line in imported((checkout / path).read_text(), path):
+        for name, line in imported((checkout / path).read_text(), path, types=types):
             parts = name.split(".")
             if parts[0] == PACKAGE:
                 yield path, name if name in modules else ".".join(parts[:-1]), line
@@ -178,7 +194,7 @@ def draw(rooms: Mapping[str, Room]) -> str:
     columns = max(room.column + room.span for room in rooms.values())
     width, height = columns * _COLUMN + 2 * _EDGE, (top + 1) * _ROW + 2 * _EDGE
 
-    def box(room: Room) -> tuple[float, float, float, float]:
+    def box(room: Room) -> _Box:
         span = columns if room.name == GROUND else room.span
         y = _EDGE + (top - floor[room.name]) * _ROW + (_ROW - _HEIGHT) / 2
         return _EDGE + room.column * _COLUMN + _GAP / 2, y, span * _COLUMN - _GAP, _HEIGHT
@@ -188,7 +204,8 @@ def draw(rooms: Mapping[str, Room]) -> str:
         'aria-label="The rooms of the project; each imports only rooms below it">'
     ]
     lines += [_panel(name, [box(room) for room in rooms.values() if _within(room, name)]) for name in _wings(rooms)]
-    lines += [_arrow(box(rooms[upper]), box(rooms[lower])) for upper, lower in needed(rooms)]
+    boxes = [box(room) for room in rooms.values()]
+    lines += [_arrow(box(rooms[upper]), box(rooms[lower]), boxes) for upper, lower in needed(rooms)]
     for room in rooms.values():
         x, y, w, h = box(room)
         label = room.name.rpartition(".")[2] if "." in room.name else room.name
@@ -210,7 +227,7 @@ def _within(room: Room, wing: str) -> bool:
     return room.name == wing or room.name.startswith(f"{wing}.")
 
 
-def _panel(name: str, boxes: Sequence[tuple[float, float, float, float]]) -> str:
+def _panel(name: str, boxes: Sequence[_Box]) -> str:
     left, top = min(x for x, _, _, _ in boxes), min(y for _, y, _, _ in boxes)
     right, bottom = max(x + w for x, _, w, _ in boxes), max(y + h for _, y, _, h in boxes)
     return (
@@ -219,11 +236,16 @@ def _panel(name: str, boxes: Sequence[tuple[float, float, float, float]]) -> str
     )
 
 
-def _arrow(upper: tuple[float, float, float, float], lower: tuple[float, float, float, float]) -> str:
-    """Return a curve from one box down to another, straight where they overlap."""
+def _arrow(upper: _Box, lower: _Box, boxes: Sequence[_Box]) -> str:
+    """Return a curve from one box down to another: straight where nothing is between them."""
     left, right = max(upper[0], lower[0]), min(upper[0] + upper[2], lower[0] + lower[2])
+    bulge = 0.0
     if left < right:
         start = end = (left + right) / 2
+        if any(x < start < x + w and upper[1] < y < lower[1] for x, y, w, _ in boxes):
+            # Around the box between them.
+            start = end = right - 8
+            bulge = 18
     else:
         start, end = upper[0] + upper[2] / 2, lower[0] + lower[2] / 2
         # Away from the middle, so that several arrows of one box do not lie on each other.
@@ -231,10 +253,8 @@ def _arrow(upper: tuple[float, float, float, float], lower: tuple[float, float, 
         start, end = start + aside * upper[2] / 4, end - aside * lower[2] / 4
     above, below = upper[1] + upper[3], lower[1] - 5
     bend = min(40.0, (below - above) / 2)
-    return (
-        f'<path class="arrow" d="M{start:g} {above:g}C{start:g} {above + bend:g} {end:g} {below - bend:g} {end:g} {below:g}"/>'
-        f'<path class="head" d="M{end - 3.5:g} {below - 2:g}h7l-3.5 7z"/>'
-    )
+    curve = f"M{start:g} {above:g}C{start + bulge:g} {above + bend:g} {end + bulge:g} {below - bend:g} {end:g} {below:g}"
+    return f'<path class="arrow" d="{curve}"/><path class="head" d="M{end - 3.5:g} {below - 2:g}h7l-3.5 7z"/>'
 
 
 def table(rooms: Mapping[str, Room]) -> list[str]:

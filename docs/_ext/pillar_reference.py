@@ -80,7 +80,7 @@ def schema(page: str) -> dict[str, Any]:
         {"if": {"required": ["snapshots"]}, "then": {"properties": {"owner": {"type": "null"}}}},
     ]
     lookup = keys["Lookup"]
-    consumer = {name: lookup[name] for name in ("salt_call", "protocols")}
+    consumer = {name: lookup[name] for name in ("salt_call", "unit_dir", "protocols")}
     controller = {name: key for name, key in lookup.items() if name not in consumer}
     storage = {
         "volumes": {**_mapping_of(volume), "propertyNames": kinds["name"], "description": "Volumes of this minion, by name."},

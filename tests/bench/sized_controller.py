@@ -29,8 +29,11 @@ from saltstorage.bus.pool import FairPool  # noqa: E402
 from saltstorage.controller.catalog.listing import Filter, find  # noqa: E402
 from saltstorage.controller.service import Service  # noqa: E402
 from saltstorage.flow.flow import Flow  # noqa: E402
-from saltstorage.plans import attachment, skeleton  # noqa: E402
+from saltstorage.plans import skeleton  # noqa: E402
+from saltstorage.plans.connected import connected  # noqa: E402
+from saltstorage.plans.disconnected import disconnected  # noqa: E402
 from saltstorage.plans.request import Request  # noqa: E402
+from saltstorage.plans.run import Run  # noqa: E402
 from saltstorage.spec import VolumeSpec  # noqa: E402
 from tests.manyvolumes import fill  # noqa: E402
 
@@ -77,8 +80,8 @@ class Minion:
 
         def plan(name: str) -> Callable[[], Any]:
             if function == "disconnected":
-                return lambda: attachment.disconnected(flow, name, None, False)
-            return lambda: attachment.connected(flow, Request(flow, name, None, False, wanted=VolumeSpec(size=1)), False)
+                return lambda: disconnected(flow, name, None, False)
+            return lambda: connected(flow, Run(), Request(flow, name, None, False, wanted=VolumeSpec(size=1)))
 
         names = [f"own{number}" for number in range(OWN)]
         results = [skeleton.run(name, False, plan(name), {}, lambda name: None) for name in names]

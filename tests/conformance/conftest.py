@@ -113,7 +113,7 @@ def needs(provider: Provider, backend: Backend) -> Callable[..., None]:
         if lacking:
             pytest.skip(f"the backend does not have {', '.join(lacking)}")
         if Capability.SPECS in capabilities and not backend.types:
-            pytest.skip("which specs may be tried is not said; see conformance:types in the guide for providers")
+            pytest.skip("this suite does not know the specs to try; see conformance:types in the guide for providers")
 
     return check
 

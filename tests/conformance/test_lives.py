@@ -162,7 +162,7 @@ def test_leftovers_are_seen(world):
     """
     volume = world.volume()
     if Capability.LIST not in world.provider.capabilities() and isinstance(world.provider, find_provider("cinderlib")):
-        pytest.skip("the driver cannot list what is on the backend: what tests leave there is not seen, look for it there")
+        pytest.skip("the driver cannot list the backend's volumes: leftovers there are not seen, look for them there")
     assert len(world.left()) > 1, "once by what the provider knows, and once by what the backend says"
     world.provider.delete_volume(volume)
     assert world.left() == []

@@ -43,7 +43,7 @@ def test_volumes_of_different_specs_do_not_mix(world, needs):
 def test_specs_that_the_backend_must_refuse(world, needs, provider, backend):
     """Nothing is left behind, and the same volume can be created with others."""
     if not backend.refused:
-        pytest.skip("which specs the backend must refuse is not said; see conformance:refused in the guide for providers")
+        pytest.skip("this suite does not know the specs that the backend must refuse; see conformance:refused in the guide for providers")
     needs(Capability.SPECS)
     for kind in backend.refused:
         volume = world.new(kind=kind)

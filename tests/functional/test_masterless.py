@@ -170,6 +170,34 @@ def test_d10_d11_a_state_lets_go_of_a_volume_that_is_attached(call: Any, tmp_pat
     assert list((tmp_path / "slow").glob("volume-*")) == []
 
 
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_m16_a_copy_waits_for_its_source_in_a_real_run(call: Any) -> None:
+    """Row M16, with Salt's own order of states and results of the run."""
+
+    def run(*names: str, test: bool = False) -> list[dict[str, Any]]:
+        source = {"copy": [{"source": {"volume": "data"}}], "data": []}
+        high = {
+            name: {"storage_volume": ["present", {"name": name}, {"size": 1}, *source[name], {"order": number}]}
+            for number, name in enumerate(names, 1)
+        }
+        code, answer, errors = call("state.high", json.dumps(high), f"test={test}")
+        assert (code, errors) == (0, ""), (answer, errors)
+        return sorted(answer.values(), key=lambda found: int(found["__run_num__"]))
+
+    early, source = run("copy", "data")
+    assert (early["result"], source["result"]) == (False, True), early
+    assert "the source volume 'data' is made later in this run (state 'data')" in early["comment"]
+    assert call("storage.admin", "delete", "data", "owner=min")[0] == 0
+    assert [found["result"] for found in run("data", "copy", test=True)] == [None, None]
+    done = run("data", "copy")
+    assert [found["result"] for found in done] == [True, True], done
+    assert done[1]["changes"]["copy"]["new"]["source"] == "volume data"
+    done = run("copy", "data")
+    assert [(found["result"], found["changes"]) for found in done] == [(True, {})] * 2, done
+
+
 def test_every_function_of_the_runner_is_offered(loaded: dict[str, Any], minion_opts: dict[str, Any]) -> None:
     runner = {name.removeprefix("storage.") for name in loaded["runners"] if name.startswith("storage.")}
     with pytest.raises(Exception, match="there is no operation") as caught:

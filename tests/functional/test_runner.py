@@ -1,6 +1,4 @@
-"""The runner as Salt loads it: every function fails in one way, and tables have values under their
-headings.
-"""
+"""The runner as Salt loads it: functions fail in one way, and tables fit their headings."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ SPECS = {"types": {"gold": {"extra_specs": {"tier": "gold"}}}, "refused": {"wron
     ("options", "passed", "text"),
     [
         ({"conformance": SPECS}, 7, ""),
-        ({"conformance": {"types": SPECS["types"]}}, 6, "which specs the backend must refuse is not said"),
-        ({}, 2, "which specs may be tried is not said"),
+        ({"conformance": {"types": SPECS["types"]}}, 6, "does not know the specs that the backend must refuse"),
+        ({}, 2, "does not know the specs to try"),
         # Such as a provider that asks the array only once the volume is there.
         ({"conformance": SPECS, "careless": True}, 6, "the refused volume is there"),
         # And a provider that does not know the specs that it declares.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import textwrap
 from importlib.util import find_spec
@@ -16,10 +15,12 @@ import pytest
 import yaml
 
 import saltstorage
-from saltstorage.bus import envelope
+from saltstorage import errors
+from saltstorage.bus import envelope, replies, stacks
 from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.consumer.host.records import STATES
+from saltstorage.controller import arguments
 from saltstorage.controller.access import locks
 from saltstorage.controller.access.config import ControllerConfig
 from saltstorage.controller.admin.check import KINDS
@@ -39,6 +40,12 @@ PAGES = [*ROOT_PAGES, *(p for p in DOCS.rglob("*.rst") if "decisions" not in p.p
 def test_the_page_on_repair_lists_every_kind_of_finding() -> None:
     page = (DOCS / "how-to/repair.rst").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^``(\w+)``  ", page, re.MULTILINE)) == sorted(KINDS)
+
+
+@pytest.mark.parametrize("path", [*(DOCS / "how-to").glob("*.rst"), DOCS / "semantics.toml"], ids=lambda path: path.name)
+def test_every_code_of_an_error_exists(path: Path) -> None:
+    named = set(re.findall(r"(?<![\w./-])[A-Z]{2,}_[A-Z]{2,}(?:_[A-Z]+)*(?![\w./-])", path.read_text(encoding="utf-8")))
+    assert named <= set(errors.BY_CODE)
 
 
 def test_the_page_on_sls_lists_every_protocol() -> None:
@@ -156,17 +163,14 @@ def service(tmp_path):
 
 def test_the_table_of_operations_is_the_services_own(service):
     listed = {row[0].astext(): named(row[1]) for row in next(tables("internals/operations.rst"))}
-    takes = {
-        name: [p for p in inspect.signature(operation).parameters if p not in ("caller", "owner")]
-        for name, operation in service.operations.items()
-    }
+    takes = {name: {*arguments.names(operation)} - {"owner"} for name, operation in service.operations.items()}
     assert list(listed) == list(takes), "docs/internals/operations.rst lists other operations than Service.operations"
-    for name, parameters in takes.items():
-        assert sorted(listed[name]) == sorted(parameters), f"docs/internals/operations.rst: {name}"
+    for name, expected in takes.items():
+        assert sorted(listed[name]) == sorted(expected), f"docs/internals/operations.rst: {name}"
 
 
 def test_every_operation_on_a_volume_takes_an_owner(service):
-    without = {name for name, operation in service.operations.items() if "owner" not in inspect.signature(operation).parameters}
+    without = {name for name, operation in service.operations.items() if "owner" not in arguments.names(operation)}
     assert without == {"inventory", "together"}
 
 
@@ -201,6 +205,7 @@ def test_the_versions_of_formats():
 def test_the_numbers_of_concurrency():
     page = squeezed("docs/concurrency.rst")
     assert f"``storage-worker-N`` {ControllerConfig.workers} " in page
+    assert f"``storage-reply-N`` {replies.THREADS} " in page
     assert f"spread over {locks.BUCKETS:,} locks" in page
     assert f"({ControllerConfig.lock_timeout} s on the controller, {ConsumerConfig.lock_timeout:g} s on the host)" in page
     assert f"at most {MAX_TOGETHER} of" in squeezed("docs/internals/operations.rst")
@@ -221,3 +226,7 @@ def test_the_statements_on_the_catalog_run(service, tmp_path):
     with service.catalog.engine.connect() as connection:
         for statement in statements:
             connection.execute(sqlalchemy.text(statement)).all()
+
+
+def test_the_file_of_the_engines_stacks():
+    assert f"/var/log/salt/{stacks.FILE}" in squeezed("docs/debugging.rst")

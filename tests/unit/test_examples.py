@@ -26,7 +26,7 @@ def test_the_examples_of_a_module_run(file: Path) -> None:
         from saltstorage.controller.cinder import bridge
 
         bridge.load()
-    found = doctest.testmod(importlib.import_module(module_name(file)), verbose=False)
+    found = doctest.testmod(importlib.import_module(module_name(file)), optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
     assert found.failed == 0
 
 

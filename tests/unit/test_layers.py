@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import graphlib
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,11 +92,11 @@ def test_nothing_but_loader_files_imports_loader_files(rooms):
 
 
 def test_no_ring_of_files(layers):
+    """Imports for type checking alone do not run, so they close no ring."""
     graph = collections.defaultdict(set)
-    for path, target, _line in layers.links(CHECKOUT):
+    for path, target, _line in layers.links(CHECKOUT, types=False):
         if target.startswith(layers.PACKAGE) and target != layers.module_name(path):
             graph[layers.module_name(path)].add(target)
-    # A package is loaded before its modules, and imports none of them.
     assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
@@ -113,9 +115,36 @@ def test_an_import_is_read_in_each_of_its_forms(layers, path, source, expected):
     assert [name for name, _line in layers.imported(source, Path(path))] == [expected]
 
 
+def test_an_import_for_type_checking_is_told_apart(layers):
+    source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .model import (\n        Volume,\n    )\nfrom . import errors"
+    path = Path("_utils/saltstorage/spec.py")
+    with_types = [name for name, _line in layers.imported(source, path)]
+    without = [name for name, _line in layers.imported(source, path, types=False)]
+    assert set(with_types) - set(without) == {"saltstorage.model.Volume"}
+
+
 def test_the_figure_and_the_table_show_every_room(layers, rooms):
     figure, table = layers.draw(rooms), "\n".join(layers.table(rooms))
     for name, room in rooms.items():
         assert f"<title>{name}: " in figure
         assert room.purpose in table
     assert figure.count('class="arrow"') == len(layers.needed(rooms))
+
+
+def test_loading_a_loader_file_loads_no_walled_library(layers):
+    """Without the controller's packages, a master has a runner all the same, and it says so."""
+    code = """
+import runpy, sys
+for path in sys.argv[2:]:
+    runpy.run_path(path, {"__opts__": {}})
+print(*(name for name in sys.argv[1].split(",") if name in sys.modules))
+"""
+    loader_files = [str(CHECKOUT / path) for path in layers.files(CHECKOUT) if path.parts[0].startswith("_") and path.parts[0] != "_utils"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, ",".join(layers.WALLED), *loader_files],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "_utils")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""

@@ -91,11 +91,13 @@ def test_a_skip_for_another_reason_than_the_kernel_fails(tmp_path, checkout):
             def test_marked_otherwise(): ...
             """)
     )
-    options = ["-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", checkout / "pyproject.toml"]
+    (tmp_path / "test_other.py").write_text('import pytest\npytest.importorskip("nothing")\n')
+    options = ["-q", "--continue-on-collection-errors", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", checkout / "pyproject.toml"]
     done = subprocess.run([sys.executable, "-m", "pytest", *options, tmp_path], cwd=checkout, check=False, capture_output=True, text=True)
-    assert "1 failed, 2 skipped" in done.stdout.splitlines()[-1], done.stdout
+    assert "1 failed, 2 skipped, 2 errors" in done.stdout.splitlines()[-1], done.stdout
     assert "only tests/needs.py gives reasons for: mkfs.none is not installed" in done.stdout
     assert "only tests/needs.py gives reasons for: flaky" in done.stdout
+    assert "only tests/needs.py gives reasons for: could not import 'nothing'" in done.stdout
 
 
 @pytest.mark.root

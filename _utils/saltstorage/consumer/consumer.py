@@ -96,6 +96,10 @@ class Consumer:
         """Return the path of a volume's link, ``/dev/storage/data``, whether it exists or not."""
         return self.links.path(name)
 
+    def is_linked(self, name: str) -> bool:
+        """Return whether a volume's link exists, even if it leads nowhere."""
+        return self.links.target(name) is not None
+
     @property
     def fstab(self) -> Fstab:
         """This host's table of file systems."""

@@ -20,7 +20,7 @@ class EncryptedVolumes:
 
     def needs_encryption(self, name: str) -> bool:
         """Return whether an attached volume is still empty, or only half encrypted."""
-        record, _, device = self._host.attached(name)
+        record, _, device = self._host.load_attached(name)
         return self._encryption.needs_making(record, device)
 
     def encrypt(self, name: str, *, resume: bool) -> None:
@@ -32,7 +32,7 @@ class EncryptedVolumes:
         :raises AlreadyExistsError: it is not empty.
         """
         with self._host.lock(name):
-            record, _, device = self._host.attached(name)
+            record, _, device = self._host.load_attached(name)
             self._encryption.make(record, device, resume=resume)
 
     def open(self, name: str) -> Attachment:
@@ -42,5 +42,5 @@ class EncryptedVolumes:
         :raises FailedPreconditionError: the passphrase is missing or wrong.
         """
         with self._host.lock(name):
-            record, _, device = self._host.attached(name)
+            record, _, device = self._host.load_attached(name)
             return self._host.attachment(self._encryption.open(record, device))

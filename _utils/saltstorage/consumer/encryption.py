@@ -99,7 +99,7 @@ class Encryption:
             luks.open_(device, self.name(record), passphrase, read_only=record.read_only, timeout=self._config.step_timeout)
             mapping = self._own_mapping(record, device)
             if mapping is None:
-                raise UnavailableError(f"cryptsetup ended well, and {device} is not open; look at the kernel's log")
+                raise UnavailableError(f"cryptsetup succeeded, but {device} is not open; look at the kernel's log")
         record = record.replace(header=block.size(device) - block.size(mapping.path))
         if record.encrypting:
             # There was no link yet, so only somebody who opened it by hand can have written to it.

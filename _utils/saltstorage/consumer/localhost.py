@@ -48,7 +48,7 @@ class LocalHost:
         with self._locks.hold(name), heartbeat.of_volume(name, self.config.host, self._tell, self._owner_and_id):
             yield
 
-    def attached(self, name: str) -> tuple[AttachmentRecord, Identity, str]:
+    def load_attached(self, name: str) -> tuple[AttachmentRecord, Identity, str]:
         """Return the record, identity and device of an attached volume.
 
         The device has proved to be the right one.

@@ -39,7 +39,7 @@ class Marks:
 
     def _set(self, name: str, mark: str, value: bool) -> bool:
         with self._host.lock(name):
-            record, _, _ = self._host.attached(name)
+            record, _, _ = self._host.load_attached(name)
             was = bool(getattr(record, mark))
             if was != value:
                 self._host.records.save(record.replace(**{mark: value}))

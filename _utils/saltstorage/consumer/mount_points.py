@@ -27,7 +27,7 @@ class MountPoints:
             created.
         """
         with self._host.lock(name):
-            record, _, _ = self._host.attached(name)
+            record, _, _ = self._host.load_attached(name)
             if os.path.isdir(path):
                 return False
             there = path

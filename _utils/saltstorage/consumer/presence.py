@@ -33,13 +33,13 @@ def look(record: AttachmentRecord, identity: Identity, link: str, tag: str) -> S
         found = block.identity(device)
     except OSError:
         return gone
-    if identity.backing_file and (not found.backing_file or _given_away(device, identity, found, tag)):
+    if identity.backing_file and (not found.backing_file or _number_was_reused(device, identity, found, tag)):
         return gone
     if not identity.named and not same_boot:
         # Nothing tells it from another device that got its name in this boot; it is attached
         # again, by its address.
         return gone
-    wrong = block.differences(identity, found) or _successor(identity, found)
+    wrong = block.differences(identity, found) or _later_device(identity, found)
     if wrong and not same_boot:
         # This is another device, and ours is not there yet.
         return gone
@@ -66,7 +66,7 @@ def current(record: AttachmentRecord, tag: str) -> list[str]:
     if record.device and record.boot_id == block.boot_id():
         paths.append(record.device)
     paths = [block.top(path) for path in paths if block.is_block(path)]
-    return [path for path in dict.fromkeys(paths) if _same(record, path)]
+    return [path for path in dict.fromkeys(paths) if _is_same(record, path)]
 
 
 def _loops(record: AttachmentRecord, tag: str) -> list[str]:
@@ -83,7 +83,7 @@ def _loops(record: AttachmentRecord, tag: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _given_away(device: str, identity: Identity, found: Identity, tag: str) -> bool:
+def _number_was_reused(device: str, identity: Identity, found: Identity, tag: str) -> bool:
     """Return whether the kernel gave our loop device's number to a device over another file.
 
     The same path with another inode is no such case (the file was replaced under the device), nor
@@ -95,7 +95,7 @@ def _given_away(device: str, identity: Identity, found: Identity, tag: str) -> b
     return status is None or status.tag != tag or found.backing_inode != identity.backing_inode
 
 
-def _same(record: AttachmentRecord, path: str) -> bool:
+def _is_same(record: AttachmentRecord, path: str) -> bool:
     identity = record.identity
     if identity is None:
         return True
@@ -105,10 +105,10 @@ def _same(record: AttachmentRecord, path: str) -> bool:
         found = block.identity(path)
     except OSError:
         return False
-    return not block.differences(identity, found) and not _successor(identity, found)
+    return not block.differences(identity, found) and not _later_device(identity, found)
 
 
-def _successor(identity: Identity, found: Identity) -> list[str]:
+def _later_device(identity: Identity, found: Identity) -> list[str]:
     """Return, in words, that a device came later in this boot than the recorded device.
 
     Only a device that nothing else tells from others is compared so.

@@ -65,7 +65,7 @@ class Reattacher:
 
     def _open(self, name: str, state: str) -> Reattached:
         """Open an encrypted volume, if its passphrase can be read here without a master."""
-        record, _, device = self._host.attached(name)
+        record, _, device = self._host.load_attached(name)
         if record.encrypted and (record.encrypting or not self._encryption.is_open(record, device)):
             try:
                 self._encryption.open(record, device)

@@ -34,7 +34,7 @@ class Resizer:
         :raises FailedPreconditionError: a program is missing, or the passphrase of an encrypted
             volume.
         """
-        record = self._host.attached(name)[0]
+        record = self._host.load_attached(name)[0]
         self._host.brick.check_extend(record.connection_info)
         if record.encrypted:
             self._encryption.passphrase(name, passphrase or record.passphrase)
@@ -49,7 +49,7 @@ class Resizer:
         :raises DataLossError: the device is not the volume, or has shrunk.
         """
         with self._host.lock(name):
-            record, identity, device = self._host.attached(name)
+            record, identity, device = self._host.load_attached(name)
             least = block.least(size, adopted=record.adopted)
             self._host.step("resize")
             if loop.status(device) is not None:

@@ -50,7 +50,7 @@ class Status:
         """Whether the device must be left alone; see :meth:`error`."""
         return self.state in (WRONG, LOST)
 
-    def had(self, attached: Attachment) -> int:
+    def used_size(self, attached: Attachment) -> int:
         """Return the size of a volume as it was used here before its device grows, GiB.
 
         A device that became larger by itself, as with NVMe and Ceph, counts as it was recorded: the

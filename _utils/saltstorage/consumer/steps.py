@@ -30,7 +30,6 @@ class Steps:
     """
 
     def __init__(self, host: LocalHost, encryption: Encryption) -> None:
-        self._host = host
         self._records = host.records
         self._links = host.links
         self._brick = host.brick
@@ -42,7 +41,7 @@ class Steps:
         """Attach by a record, check the device, link it, and return the new record."""
         self._step("record attaching")
         record = self._records.save(record, durable=False)
-        with self._brick.shares.held(record.connection_info):
+        with self._brick.shares.hold(record.connection_info):
             record, device = self._connect(record)
         if not record.file:
             self._settle()  # Else its links in /dev/disk/by-id might not be there yet.
@@ -95,7 +94,7 @@ class Steps:
         if wrong:
             raise DataLossError(
                 f"the device {record.device} that appeared for the volume {record.name!r} is another one: {'; '.join(wrong)}; "
-                "it was not linked. Look for a stale device of the same LUN on this host"
+                "it was not linked. Look for an old device of the same LUN on this host"
             )
         if record.identity is not None and not record.file:
             # The disk may have been there all the time, while the volume grew unmapped: os-brick
@@ -133,7 +132,7 @@ class Steps:
         # search.
         used = self.holders(record, processes=not record.file) or self._holders_of_other_device(record)
         if used:
-            raise _in_use(record, used)
+            raise _in_use_error(record, used)
         warnings = self._flush(record, force)
         self._step("record detaching")
         former, record = record, self._records.save(record.replace(state=DETACHING), durable=False)
@@ -146,7 +145,7 @@ class Steps:
             if former.state == ATTACHED and (mapping or not record.encrypted):
                 self._links.make(record.name, mapping.path if mapping else record.path)
                 self._records.save(former, durable=False)
-            raise _in_use(record, used)
+            raise _in_use_error(record, used)
         self._disconnect(record, force=force)
         self._step("record detached")
         self._records.save(record.replace(state=DETACHED, device="", path=""))
@@ -167,7 +166,7 @@ class Steps:
         self._links.remove(record.name)
         used = self._encryption.close(record) or self._detach_loops(record)
         if used:
-            raise _in_use(record, used)
+            raise _in_use_error(record, used)
         self._disconnect(record, force=True)
         self._step("record detached")
         self._records.save(record.replace(state=DETACHED, device="", path=""))
@@ -250,7 +249,7 @@ class Steps:
             commands.run("wait for udev", ["udevadm", "settle", "--timeout=30"], timeout=60, ok=(0, 1))
 
 
-def _in_use(record: AttachmentRecord, used: list[Holder]) -> FailedPreconditionError:
+def _in_use_error(record: AttachmentRecord, used: list[Holder]) -> FailedPreconditionError:
     return FailedPreconditionError(
         f"the volume {record.name!r} is in use: {describe(used)}; stop that first", details={"holders": [str(holder) for holder in used]}
     )

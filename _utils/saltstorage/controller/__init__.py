@@ -1,1 +1,1 @@
-"""The controller: what runs on the master (or in process, masterless) and talks to the backends."""
+"""The controller: it runs on the master (or in process, masterless) and talks to the backends."""

@@ -24,11 +24,9 @@ def decode(op: str, operation: Callable[..., Any], given: Mapping[str, Any]) -> 
         may be left out.
     :raises InvalidArgumentError: a parameter is unknown, missing or wrong; ``field`` says which.
     """
-    parameters = [p for p in inspect.signature(operation).parameters.values() if p.name != "caller"]
-    known = [name for p in parameters for name in (_SPREAD[p.name][0] if p.name in _SPREAD else (p.name,))]
-    validate.no_unknown(given, known, f"the operation {op!r}")
+    validate.no_unknown(given, names(operation), f"the operation {op!r}")
     arguments = {}
-    for p in parameters:
+    for p in _parameters(operation):
         value = given.get(p.name)
         if p.name in _SPREAD:
             arguments[p.name] = _SPREAD[p.name][1](given)
@@ -37,6 +35,15 @@ def decode(op: str, operation: Callable[..., Any], given: Mapping[str, Any]) -> 
         elif p.name in given and not (value is None and p.default is None):
             arguments[p.name] = _CHECKS[p.name](value, p.name)
     return arguments
+
+
+def names(operation: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments that a request for an operation may have."""
+    return [name for p in _parameters(operation) for name in (_SPREAD[p.name][0] if p.name in _SPREAD else (p.name,))]
+
+
+def _parameters(operation: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [p for p in inspect.signature(operation).parameters.values() if p.name != "caller"]
 
 
 def _creation(value: Any, field: str) -> VolumeSpec:

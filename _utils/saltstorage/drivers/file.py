@@ -101,8 +101,6 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         volume_utils.get_max_over_subscription_ratio(self.configuration.max_over_subscription_ratio)
         sparse.remove_leftovers(self.folder)
 
-    # Volumes
-
     def create_volume(self, volume: Any) -> None:
         """Create a sparse file of the volume's size."""
         with self._space_lock:
@@ -131,8 +129,6 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         """Create a volume as a copy of a snapshot."""
         self._copy(snapshot, volume, volume.size)
 
-    # Snapshots
-
     def create_snapshot(self, snapshot: Any) -> None:
         """Take a snapshot: a copy that nothing writes to."""
         self._copy(snapshot.volume, snapshot, snapshot.volume_size, live=snapshot.volume.status == "in-use")
@@ -147,8 +143,6 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         or the other, never a mixture.
         """
         self._copy(snapshot, volume, volume.size, replace=True)
-
-    # Connections
 
     def create_export(self, context: Any, volume: Any, connector: Any) -> dict[str, Any] | None:
         """Do nothing: a consumer on this machine opens the file."""
@@ -173,8 +167,6 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         """Do nothing: the consumer has removed its loop device."""
         return None
 
-    # Statistics
-
     def _update_volume_stats(self) -> None:
         total, free = self._capacity()
         self._stats = {
@@ -193,8 +185,6 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             "online_extend_support": True,
             "sparse_copy_volume": True,
         }
-
-    # Helpers
 
     def _file(self, item: Any) -> Path:
         return self.folder / str(item.name)

@@ -68,14 +68,10 @@ class FileISCSIDriver(exports.Exports, FileDriver):
         super().check_for_setup_error()
         self.target.check()
 
-    # Volumes
-
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Make the file longer, and have connected hosts see the new size."""
         super().extend_volume(volume, new_size)
         self.target.grow(volume, self._existing(volume))
-
-    # Helpers
 
     def _place(self, volume: Any) -> Path:
         return self._file(volume)

@@ -1,1 +1,1 @@
-"""Both ends of one operation: the steps of this host and of the controller, in an order that survives a crash."""
+"""Both ends of one operation: the steps on this host and the controller, safe against crashes."""

@@ -1,9 +1,10 @@
 """Requests of several states that travel together.
 
-However little a request asks for, Salt's event bus takes 0.1 to 0.2 s and as much of the processor for it, most of that for the job
-that brings the reply. Where twenty states of one kind come one after another, the first of them asks for all, and the others find
-their answers. What each does on this host it still does in its own turn; only detaching is done before, since it must
-come before unmapping.
+However little a request asks for, Salt's event bus takes 0.1 to 0.2 s and as much of the processor
+for it, most of that for the job that brings the reply. Where twenty states of one kind come one
+after another, the first of them asks for all, and the others find their answers. Each state still
+does its part on this host in its own turn. Only detaching is done before, since it must come
+before unmapping.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ _CONTEXT_KEY = "saltstorage.answers"
 
 @dataclass(frozen=True)
 class Ask:
-    """A request to the controller, with everything done that must be done before it.
+    """A request to the controller. Everything that must come before it is done.
 
     :ivar op: operation.
     :ivar owner: owner of the volume.
     :ivar name: its name.
     :ivar args: the operation's arguments.
-    :ivar finish: does what is left once it was answered, and returns what the state's own turn finds as the answer.
-    :ivar stamp: when what was recorded before was written; an answer is void when another job has recorded something since.
+    :ivar finish: does the rest once the request was answered, and returns the answer that the
+        state finds in its own turn.
+    :ivar stamp: time of the record that was written before. An answer is void when another job has
+        written a record since.
     """
 
     op: str
@@ -42,27 +45,32 @@ class Ask:
 
 
 class PlanLike(Protocol):
-    """What a state plans to do; see :class:`saltstorage.plans.skeleton.Plan`."""
+    """The plan of a state; see :class:`saltstorage.plans.skeleton.Plan`."""
 
     @property
     def apply(self) -> Callable[[], Any] | None:
-        """What does it; None when there is nothing to do."""
+        """Carries out the plan; None when there is nothing to do."""
 
     @property
     def ask(self) -> Callable[[], Ask] | None:
-        """What makes the first request ready and returns it; None when it must wait for the state's own turn."""
+        """Makes the first request ready and returns it.
+
+        None when it must wait for the state's own turn.
+        """
 
 
-#: Names and plans of the states that come next and are sure to run; each plan is made when it is called for.
+#: Names and plans of the states that come next and are sure to run; each plan is made when it is
+#: called for.
 Following = Callable[[], Iterable[tuple[str, Callable[[], PlanLike]]]]
 
 
 class Together:
     """The requests of one state run.
 
-    :param call: has the controller do something: ``call(op, args)``.
-    :param context: ``__context__``; keeps the answers for the states that come next.
-    :param run: what tells this state run from others; None outside of states, where every request travels alone.
+    :param call: has the controller carry out an operation: ``call(op, args)``.
+    :param context: ``__context__``; keeps the answers for the next states.
+    :param run: identity of this state run; None outside of states, where every request travels
+        alone.
     :param lock: holds the lock of a volume on this host.
     :param following: the states that come next.
     """
@@ -82,13 +90,13 @@ class Together:
         self._following = following if run is not None else None
 
     def answered(self, op: str, owner: str, name: str) -> bool:
-        """Return whether this was asked for, and answered, with the request of a state before."""
+        """Return whether the request of an earlier state has brought the answer to this one."""
         return (op, owner, name) in self._answers
 
     def answer(self, ask: Ask) -> Any:
-        """Return the controller's answer; what the states that come next will ask for is asked for with it.
+        """Return the controller's answer. The requests of the next states travel with this one.
 
-        :raises StorageError: what the operation raised.
+        :raises StorageError: as the operation says.
         """
         stamp, found = self._answers.pop((ask.op, ask.owner, ask.name), (None, None))
         if found is not None and stamp == ask.stamp:
@@ -121,7 +129,10 @@ class Together:
         self._answers[ask.op, ask.owner, ask.name] = ask.stamp, reply
 
     def _more(self, ask: Ask, locks: contextlib.ExitStack) -> Iterator[Ask]:
-        """Yield the requests of the states that come next, up to one that has none yet; ``locks`` gets their volumes' locks."""
+        """Yield the requests of the next states, up to a state that has none yet.
+
+        ``locks`` gets their volumes' locks.
+        """
         seen = {ask.name}
         for name, make_plan in self._following() if self._following is not None else ():
             try:
@@ -141,7 +152,10 @@ class Together:
 
 
 def of_run(context: MutableMapping[str, Any], run: str | None, key: str, make: Callable[[], Any]) -> Any:
-    """Return what is kept under ``key`` for this state run, made when there is none; outside of a state run nothing is kept."""
+    """Return the value that is kept under ``key`` for this state run, made if missing.
+
+    Outside of a run, nothing is kept.
+    """
     if run is None:
         return make()
     kept = context.get(key)

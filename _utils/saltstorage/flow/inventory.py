@@ -1,4 +1,7 @@
-"""What the controller has for this minion, asked for once in a state run and kept up to date by the run's own changes."""
+"""The inventory: the controller's records for this minion.
+
+It is asked for once in a state run, and the run's own changes keep it up to date.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from ..errors import InvalidArgumentError, PermissionDeniedError
 from ..model import Connection, Snapshot, Volume
 
 _CONTEXT_KEY = "saltstorage.inventory"
-#: What may come in pages.
+#: The kinds of records that may come in pages.
 _PAGED = ("volumes", "snapshots", "connections", "fenced")
-#: A state run may take hours; what others did meanwhile must be seen at some point.
+#: Seconds. A state run may take hours, and must see at some point what others changed meanwhile.
 MAX_AGE = 300.0
 
 
 class Inventory:
     """Volumes, snapshots and connections that this minion may see.
 
-    :param data: what the controller's operation ``inventory`` returned, of all pages.
+    :param data: the answer of the controller's operation ``inventory``, with all pages.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -29,7 +32,8 @@ class Inventory:
         self.wire = data
         self._volumes = {(v["owner"], v["name"]): Volume.from_wire(v) for v in data["volumes"]}
         self._snapshots: dict[tuple[str, str], Snapshot] = {}
-        # Those of each volume, by its id: a run looks for them once a volume, and there may be thousands of both.
+        # Those of each volume, by its id: a run looks for them once a volume, and there may be
+        # thousands of both.
         self._snapshots_of: defaultdict[str, dict[str, Snapshot]] = defaultdict(dict)
         self._connections_of: defaultdict[str, dict[str, Connection]] = defaultdict(dict)
         for snapshot in data["snapshots"]:
@@ -43,7 +47,10 @@ class Inventory:
         self.may_retain: bool = data["retain"]
 
     def now(self) -> float:
-        """Return the controller's time, in seconds since the epoch; what it created has times of the same clock."""
+        """Return the controller's time, in seconds since the epoch.
+
+        The times of its records are of the same clock.
+        """
         return float(self.wire["time"]) + time.monotonic() - self.read
 
     def volume(self, owner: str, name: str) -> Volume | None:
@@ -63,18 +70,22 @@ class Inventory:
         return list(self._connections_of[volume.id].values())
 
     def fenced(self, *volume_ids: str) -> list[str]:
-        """Return all ids of those of some volumes that were taken from this host while it was fenced: what is left of them here is stale.
+        """Return all ids of those volumes that were taken from this host while it was fenced.
 
-        They may be another owner's by now, or gone; then nothing else is known of them here. One that was moved meanwhile, or taken over
-        again, has two ids: the one that it had here, and its own.
+        Their devices here are stale.
+
+        Such a volume may be another owner's by now, or gone; then nothing else is known of it
+        here. A volume that was moved or taken over again since has two ids: its former one, known
+        here, and its present one.
         """
         return list(dict.fromkeys(known for volume_id in volume_ids for known in self._fenced.get(volume_id, ())))
 
     def check_backend(self, backend: str | None) -> str:
         """Return the backend for a new volume.
 
-        :raises InvalidArgumentError: there is none of that name, or none was named and there is no default.
-        :raises PermissionDeniedError: nothing may be used.
+        :raises InvalidArgumentError: there is no backend of that name, or no name was given and
+            there is no default.
+        :raises PermissionDeniedError: this minion may use no backend.
         """
         if not self.backends:
             raise PermissionDeniedError("the controller's policy lets this minion use no backend")
@@ -87,9 +98,11 @@ class Inventory:
         return wanted
 
     def check_type(self, kind: str | None, backend: str | None) -> str:
-        """Return the backend for a new volume of a type, or of none.
+        """Return the backend for a new volume.
 
-        :raises InvalidArgumentError: there is no such type, or it does not fit the backend; and as :meth:`check_backend`.
+        :param kind: type of the volume; None for no type.
+        :raises InvalidArgumentError: there is no such type, or it does not fit the backend; and as
+            :meth:`check_backend`.
         """
         if kind is None:
             return self.check_backend(backend)
@@ -121,7 +134,7 @@ class Inventory:
             self._snapshots_of[record.volume_id][record.name] = record
 
     def drop(self, record: Volume | Snapshot | Connection) -> None:
-        """Forget a record that the controller has no more."""
+        """Forget a record that the controller does not have any more."""
         if isinstance(record, Connection):
             self._connections_of[record.volume_id].pop(record.host, None)
         elif isinstance(record, Volume):
@@ -130,17 +143,18 @@ class Inventory:
             self._forget_snapshot(record)
 
     def _forget_snapshot(self, snapshot: Snapshot) -> None:
-        """Forget what is known by a snapshot's name; it may have been one of another volume."""
+        """Forget the record under a snapshot's name; it may belong to another volume."""
         known = self._snapshots.pop((snapshot.owner, snapshot.name), None)
         if known is not None:
             self._snapshots_of[known.volume_id].pop(known.name, None)
 
 
 def current(context: MutableMapping[str, Any], run: str | None) -> Inventory | None:
-    """Return the inventory of this state run when it was asked for already.
+    """Return the inventory of this state run; None when it was not asked for yet.
 
     :param context: ``__context__``.
-    :param run: what tells this run from others, ``__instance_id__``; None outside of states, where nothing is kept.
+    :param run: identity of this run, ``__instance_id__``; None outside of states, where nothing is
+        kept.
     """
     kept = context.get(_CONTEXT_KEY)
     if run is None or kept is None or kept[0] != run or time.monotonic() - kept[1].read > MAX_AGE:
@@ -152,7 +166,7 @@ def current(context: MutableMapping[str, Any], run: str | None) -> Inventory | N
 def fetch(ask: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], context: MutableMapping[str, Any], run: str | None) -> Inventory:
     """Return the inventory of this state run, asking the controller at most once.
 
-    That is one request, unless so much is owned that it comes in pages.
+    That is one request, unless the inventory is so large that it comes in pages.
 
     :param ask: carries out an operation of the controller.
     """

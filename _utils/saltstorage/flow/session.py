@@ -1,4 +1,4 @@
-"""Choosing the way to the controller, and the one without a bus: masterless, in the same process."""
+"""The way to the controller: the master's over the bus, or masterless in the same process."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ _STARTED_KEY = "saltstorage.bus.service.started"
 
 
 class Controller(Protocol):
-    """What carries out operations for this minion."""
+    """The controller of this minion, near or far."""
 
     def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Carry out ``op`` and return its result; raises a :class:`~saltstorage.errors.StorageError`."""
+        """Carry out ``op`` and return its result.
+
+        Raises a :class:`~saltstorage.errors.StorageError`.
+        """
 
 
 def is_masterless(opts: Mapping[str, Any]) -> bool:
-    """Return whether Salt works without a master here, by the same rule as Salt's ``event`` module."""
+    """Return whether Salt works without a master here, by the rule of Salt's ``event`` module."""
     local = opts.get("local") or opts.get("file_client") == "local" or opts.get("master_type") == "disable"
     return bool(local) and not opts.get("use_master_when_local")
 
 
 def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None, *, answer_timeout: float) -> Controller:
-    """Return the controller that this minion uses: its master's, or without a master the one in this process.
+    """Return the controller that this minion uses: its master's, or masterless one in this process.
 
     :param opts: the minion's options.
     :param context: ``__context__``; keeps connections and loaded drivers for further calls.
@@ -42,7 +45,9 @@ def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | 
 
 
 def progress_for(opts: Mapping[str, Any]) -> Tell:
-    """Return what tells how far a long step of this minion has come: its master, or without one the terminal.
+    """Return the function that reports the progress of a long step.
+
+    It reports to the master, or masterless to the terminal.
 
     :param opts: the minion's options.
     """
@@ -61,9 +66,12 @@ class LocalController:
         self._context: MutableMapping[str, Any] = {} if context is None else context
 
     def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
-        """Carry out ``op`` and return its result; ``timeout`` is not used, as the operation runs here."""
+        """Carry out ``op`` and return its result.
+
+        ``timeout`` is not used, since the operation runs here.
+        """
         try:
-            # What goes in and out is what the bus would let through, so that both ways behave alike.
+            # Only plain data goes in and out, as over the bus, so that both ways behave alike.
             plain = json.loads(json.dumps(dict(args), allow_nan=False))
         except (TypeError, ValueError):
             raise InvalidArgumentError("the arguments are not plain data") from None
@@ -75,7 +83,10 @@ class LocalController:
             raise from_wire(as_storage_error(exc, f"operation {op}").to_wire()) from None
 
     def _service(self, *, start: bool) -> Any:
-        """Return the service. Reading does not start it: starting also mends what a crash left, which a dry run may not."""
+        """Return the service.
+
+        Reading does not start it: a start also settles what a crash left, which a dry run may not.
+        """
         kept = self._context.get(_CONTEXT_KEY)
         if kept is None or kept[0] != os.getpid():
             from ..controller.service import Service

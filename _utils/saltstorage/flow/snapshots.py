@@ -1,4 +1,4 @@
-"""Snapshots as a host takes them: asked of the controller, with the file system held still when that is wanted."""
+"""Snapshots of this host's volumes, with the file system frozen when that is asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..consumer.devices import mounts
 from ..consumer.filesystems import freeze
 from ..errors import AbortedError, DeadlineExceededError, FailedPreconditionError, StorageError
 from ..model import Snapshot, Volume
+from .fencing import refuse_stale
 from .flow import Flow
 
 log = logging.getLogger(__name__)
@@ -22,10 +23,11 @@ TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Taken:
-    """What taking a snapshot did.
+    """The result of taking a snapshot.
 
-    :ivar snapshot: as it is now; its state is ``creating`` when the controller still works on it.
-    :ivar new: whether it was taken now.
+    :ivar snapshot: the snapshot as it is now; its state is ``creating`` while the controller still
+        works on it.
+    :ivar new: whether the snapshot was taken now.
     """
 
     snapshot: Snapshot
@@ -35,17 +37,18 @@ class Taken:
 def take(flow: Flow, name: str, volume: str, *, freezing: bool = False, timeout: float = TIMEOUT, series: str = "") -> Taken:
     """Make sure that a snapshot of this minion's volume exists.
 
-    :param freezing: hold the file system that is mounted from it still meanwhile. When that cannot be done, no snapshot is taken; when
-        it could not be held until the end, what was taken is removed.
-    :param timeout: longest to wait, and to hold, in seconds. One that takes longer and was not to be frozen is finished by the controller.
-    :param series: the series that it is taken for; see the state ``storage_snapshot.rotated``.
+    :param freezing: freeze the mounted file system meanwhile. If that is not possible, no snapshot
+        is taken; if the file system thaws too early, the snapshot is removed.
+    :param timeout: longest time to wait, and to freeze, in seconds. The controller finishes a
+        snapshot that takes longer, unless it was to be frozen.
+    :param series: the series of the snapshot; see the state ``storage_snapshot.rotated``.
     :raises StorageError: as the controller's operation and :func:`.freeze.frozen` say.
     """
     args = {"name": name, "volume": volume, "series": series}
     if freezing:
         return _take_frozen(flow, args, timeout)
     try:
-        reply = flow.request("snapshot_create", args, timeout=timeout)
+        reply = flow.ask("snapshot_create", args, timeout=timeout)
     except (DeadlineExceededError, AbortedError):
         now = flow.inventory_now().snapshot(flow.minion, name)
         if now is None or now.state != model.CREATING:
@@ -57,7 +60,7 @@ def take(flow: Flow, name: str, volume: str, *, freezing: bool = False, timeout:
 
 def delete(flow: Flow, name: str) -> tuple[Snapshot | None, bool]:
     """Delete a snapshot; return it as it was, and whether only its record was left."""
-    reply = flow.request("snapshot_delete", {"name": name})
+    reply = flow.ask("snapshot_delete", {"name": name})
     old = Snapshot.from_wire(reply["old"]) if reply["old"] else None
     if old is not None:
         flow.drop(old)
@@ -65,17 +68,20 @@ def delete(flow: Flow, name: str) -> tuple[Snapshot | None, bool]:
 
 
 def revert(flow: Flow, name: str, *, confirm: bool) -> tuple[Volume, Snapshot]:
-    """Set a volume that is not connected back to its latest snapshot; return both as they are now."""
-    reply = flow.request("snapshot_revert", {"name": name, "confirm": confirm})
+    """Set a volume that is not connected back to its latest snapshot.
+
+    Return both as they are now.
+    """
+    reply = flow.ask("snapshot_revert", {"name": name, "confirm": confirm})
     return Volume.from_wire(reply["volume"]), Snapshot.from_wire(reply["snapshot"])
 
 
 def mount_point(flow: Flow, volume: str) -> str:
-    """Return the place by which the file system on an attached volume can be frozen.
+    """Return the mount point by which the file system on an attached volume can be frozen.
 
-    :raises FailedPreconditionError: it is not mounted here.
+    :raises FailedPreconditionError: the volume is not mounted here.
     """
-    status = flow.consumer.check(volume)
+    status = flow.status(volume)
     if status.refused:
         raise status.error(volume)
     found = mounts.of_device(status.device) if status.device and os.path.exists(status.device) else []
@@ -92,17 +98,18 @@ def _take_frozen(flow: Flow, args: dict[str, str], timeout: float) -> Taken:
     # Locked, so that nobody unmounts or detaches it meanwhile.
     with flow.consumer.lock(args["volume"]):
         path = mount_point(flow, args["volume"])
-        # To freeze is to write all that is cached.
-        flow.refuse_fenced(flow.minion, args["volume"], "frozen")
-        attached = flow.consumer.attachment(args["volume"])
-        # A controller that begins with this run, or an hour ago, loads the backend now: not while writers wait.
-        ready = flow.request("snapshot_ready", {"volume": args["volume"]})
+        # To freeze a file system is to write its cached data.
+        refuse_stale(flow, flow.minion, args["volume"], "frozen")
+        attached = flow.attachment(args["volume"])
+        # A controller that begins with this run, or an hour ago, loads the backend now: not while
+        # writers wait.
+        ready = flow.ask("snapshot_ready", {"volume": args["volume"]})
         ahead = ready["time"] - time.monotonic()
         try:
             with freeze.frozen([path], seconds=timeout, patience=flow.consumer.config.step_timeout) as hold:
                 # Not tried again: writers wait.
                 asked = {**args, "frozen": True, "until": ahead + time.monotonic() + timeout}
-                reply = flow.request("snapshot_create", asked, timeout=timeout, retry=False)
+                reply = flow.ask("snapshot_create", asked, timeout=timeout, retry=False)
                 held = hold.thaw()
         except DeadlineExceededError as error:
             if not error.answered:
@@ -123,7 +130,7 @@ def _take_frozen(flow: Flow, args: dict[str, str], timeout: float) -> Taken:
                 " kept. Raise timeout, or take it without freeze",
                 field="timeout",
             )
-        reply = flow.request("snapshot_mark_frozen", {"name": taken.snapshot.name, "id": taken.snapshot.id})
+        reply = flow.ask("snapshot_mark_frozen", {"name": taken.snapshot.name, "id": taken.snapshot.id})
         snapshot = Snapshot.from_wire(reply["snapshot"])
         flow.put(snapshot)
         return Taken(snapshot, new=True)
@@ -136,7 +143,10 @@ def _taken(flow: Flow, reply: dict[str, object]) -> Taken:
 
 
 def _discard_unheard(flow: Flow, name: str) -> None:
-    """Delete a snapshot that was taken in time, and of which this host heard too late. One that is being taken, the controller removes."""
+    """Delete a snapshot that was taken in time, but whose answer came too late.
+
+    The controller removes one in the making.
+    """
     try:
         found = flow.inventory_now().snapshot(flow.minion, name)
     except StorageError as error:
@@ -147,7 +157,10 @@ def _discard_unheard(flow: Flow, name: str) -> None:
 
 
 def _discard(flow: Flow, snapshot: Snapshot) -> None:
-    """Delete a snapshot that is of no use. One that stays is known not to have been frozen, and is replaced by the next apply."""
+    """Delete a snapshot that is of no use.
+
+    If it stays, its record says that it was not frozen, and the next apply replaces it.
+    """
     try:
         delete(flow, snapshot.name)
     except StorageError as error:

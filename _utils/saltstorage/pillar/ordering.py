@@ -1,9 +1,8 @@
-"""The order of the volumes in pillar: each after those that it depends on, and else as written.
+"""The order of the volumes in pillar: as written, but each volume after those that it depends on.
 
-Some dependencies must hold: a copy comes after its source, and a mount point after the mount point
-that it is inside of. Others are kept where no such dependency says otherwise: a source goes after
-its copies, the outer one of two mount points goes last, and a mount point is left before another
-volume takes it.
+Two rules always hold: a copy comes after its source, and an inner mount point after the outer one.
+Three more hold where those two do not forbid it: a source is deleted after its copies, an inner
+mount point is left before the outer one, and a mount point is left before another volume takes it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 _MAKES = ("present", "connected", "mounted")
 _UNMOUNTS = ("unmounted", "disconnected", "absent")
-#: The end of a snapshot's name that its series adds; see the state ``storage_snapshot.rotated``.
+#: The time in the name of a snapshot of a series; see the state ``storage_snapshot.rotated``.
 _STAMP = re.compile(r"-[0-9]{8}T[0-9]{6}Z\Z", re.ASCII)
 
 
@@ -55,11 +54,12 @@ class Entry:
 
 
 def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries in the order in which they are applied, and those that depend on
-    themselves by way of others.
+    """Return the entries in the order in which they are applied, and those that form rings.
 
-    >>> entries = [Entry("b", "present", {"source": {"volume": "a"}}), Entry("a", "present")]
-    >>> [entry.name for entry in sort(entries)[0]]
+    In a ring, each entry depends on itself by way of others.
+
+    >>> copy = Entry("b", "present", {"source": {"volume": "a"}})
+    >>> [entry.name for entry in sort([copy, Entry("a", "present")])[0]]
     ['a', 'b']
     """
     before: list[set[int]] = [set() for _ in entries]

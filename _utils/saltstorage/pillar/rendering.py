@@ -54,9 +54,8 @@ def volume_states(storage: Any) -> States:
     """Return the states for the pillar key ``storage``: those of ``volumes``, as written but each
     after those that it depends on.
 
-    >>> volume_states({"volumes": {"data": {"size": 1}}})
-    {'storage-volumes-connected-data': {'storage_volume.connected': [{'name': 'data'}, {'size':
-    1}]}}
+    >>> volume_states({"volumes": {"data": {"size": 1}}})["storage-volumes-connected-data"]
+    {'storage_volume.connected': [{'name': 'data'}, {'size': 1}]}
     """
     invalid: States = {}
     snapshots: States = {}
@@ -173,9 +172,8 @@ def consumer_problem(storage: Any) -> str:
     """Return the error in ``consumer`` and ``lookup`` of the pillar key ``storage``; an empty
     string when there is none.
 
-    >>> consumer_problem({"consumer": {"protocols": ["iscsy"]}})
-    "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none of iscsi, fibre_channel,
-    multipath, nvme, rbd, nfs, luks"
+    >>> consumer_problem({"consumer": {"protocols": ["iscsy"]}}).partition(" of ")[0]
+    "INVALID_ARGUMENT: storage:consumer:protocols: 'iscsy' is none"
     """
     try:
         storage = validate.mapping({} if storage is None else storage, "storage")
@@ -244,7 +242,7 @@ def _rotated(name: str, parameters: list[dict[str, Any]]) -> tuple[str, dict[str
 
 
 def _check_snapshots(name: str, options: Mapping[str, Any], where: str) -> None:
-    from ..plans import snapshot
+    from ..plans import snapshot_rotated as snapshot
 
     wanted = validate.mapping(options["snapshots"], f"{where}:snapshots")
     validate.no_unknown(wanted, SNAPSHOTS, f"{where}:snapshots")

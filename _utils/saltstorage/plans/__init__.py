@@ -1,1 +1,1 @@
-"""One file a state: what is, what shall be, and what would change."""
+"""The plans of the states, one file a state function: the world compared with the request."""

@@ -1,4 +1,4 @@
-"""``storage_volume.absent``: everything that forbids it is found before anything changes."""
+"""``storage_volume.absent``: all that forbids the deletion is found before anything changes."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ from typing import Any
 
 from .. import validate
 from ..errors import FailedPreconditionError, StorageError, UnimplementedError
+from ..flow import fencing, volumes
 from ..flow.flow import Flow
 from ..model import Volume
 from ..rules import refuse_protected, retains
-from . import attachment, dependencies, snapshot
+from . import dependencies
+from .disconnected import disconnected
 from .run import Run
 from .skeleton import Changes, Plan, change
-from .volume import key_for, refuse_shared, shown
+from .snapshot_rotated import check_series, rotated
+from .volumes import entry_of, refuse_shared, summary
 
-#: What does something, and returns the changes and a comment.
+#: A step of the deletion; it returns the changes and a comment.
 Step = Callable[[], tuple[Changes, str]]
 
 
 def absent(flow: Flow, run: Run, name: Any, owner: Any, retain: Any = None, disconnect: Any = False, series: Any = None) -> Plan:
     """Plan that a volume does not exist.
 
-    :param retain: leave its data on the backend; None: what is recorded of the volume.
-    :param disconnect: take it from this host first.
+    :param retain: leave its data on the backend; None: as recorded with the volume.
+    :param disconnect: disconnect it from this host first.
     :param series: the snapshots of this series are deleted with it.
     """
     name = validate.name(name)
     retain = None if retain is None else validate.boolean(retain, "retain")
     disconnect = validate.boolean(disconnect, "disconnect")
-    series = None if series is None else snapshot.check_series(series)
+    series = None if series is None else check_series(series)
     owner = flow.owner(owner)
     inventory = flow.inventory()
     volume = inventory.volume(owner, name)
@@ -39,7 +42,7 @@ def absent(flow: Flow, run: Run, name: Any, owner: Any, retain: Any = None, disc
     refuse_protected(volume)
     dependencies.check_copies(flow, run, volume)
     if not disconnect:
-        flow.refuse_fenced(owner, name, "deleted")
+        fencing.refuse_stale(flow, owner, name, "deleted")
     hosts = [c.host for c in inventory.connections_of(volume) if not (disconnect and c.host == flow.minion)]
     if hosts:
         raise FailedPreconditionError(f"volume {name!r} is connected to {', '.join(hosts)}; apply storage_volume.disconnected there first")
@@ -48,31 +51,34 @@ def absent(flow: Flow, run: Run, name: Any, owner: Any, retain: Any = None, disc
     if others:
         raise FailedPreconditionError(f"volume {name!r} has the snapshots {', '.join(map(repr, others))}; delete them first")
     stays = retains(volume, retain, flow.minion, may=inventory.may_retain)
-    changes = key_for(name, change(shown(volume), None))
+    changes = entry_of(name, change(summary(volume), None))
     if stays:
         if inventory.backends.get(volume.backend, {}).get("retains") is False:
             raise UnimplementedError(f"backend {volume.backend!r} cannot let go of volumes without deleting them", field="retain")
         changes["retained"] = change(None, {"backend": volume.backend})
-    # What must be done before; the first refuses what is in use.
-    before = [attachment.disconnected(flow, name, owner, False)] if disconnect else []
-    before += [snapshot.rotated(flow, series, name, 0, "1d", False, 60)] if snapshots else []
+    # The steps that come before. The first one refuses a volume that is in use.
+    before = [disconnected(flow, name, owner, False)] if disconnect else []
+    before += [rotated(flow, series, name, 0, "1d", False, 60)] if snapshots else []
     steps = [(plan.apply, plan.changes) for plan in before if plan.apply is not None]
     would = f"let go of; its data would stay on backend {volume.backend!r}" if stays else "deleted"
     return Plan(
         f"Volume {name!r} would be {would}.",
         {key: entry for found in (*(found for _, found in steps), changes) for key, entry in found.items()},
         lambda: _after([apply for apply, _ in steps], lambda: _delete(flow, volume, retain)),
-        None if steps else lambda: flow.ask_delete(owner, name, retain),
+        None if steps else lambda: volumes.ask_delete(flow, owner, name, retain),
     )
 
 
 def _gone(flow: Flow, name: str, owner: str, disconnect: bool) -> Plan:
-    """Plan for a volume that the controller does not have; something of it may still be attached here."""
+    """Plan for a volume that the controller does not have.
+
+    Its device may still be attached here.
+    """
     if disconnect:
-        before = attachment.disconnected(flow, name, owner, False)
+        before = disconnected(flow, name, owner, False)
         if before.apply is not None:
             return before
-    attached = flow.consumer.attachment(name)
+    attached = flow.attachment(name)
     if attached is not None and attached.owner == owner and attached.path:
         raise FailedPreconditionError(
             f"the controller has no volume {name!r}, but {attached.path} is still attached here; disconnect it first"
@@ -81,7 +87,10 @@ def _gone(flow: Flow, name: str, owner: str, disconnect: bool) -> Plan:
 
 
 def _after(steps: Sequence[Step], last: Step) -> tuple[Changes, str]:
-    """Do one step after another. A failed state has no changes to show, so its comment says what was done."""
+    """Carry out the steps.
+
+    A failed state has no changes to show, so its comment names the steps that were done.
+    """
     changes: Changes = {}
     said: list[str] = []
     for step in (*steps, last):
@@ -96,10 +105,10 @@ def _after(steps: Sequence[Step], last: Step) -> tuple[Changes, str]:
 
 def _delete(flow: Flow, volume: Volume, retain: bool | None) -> tuple[Changes, str]:
     name = volume.name
-    reply = flow.delete(volume.owner, name, retain)
+    reply = volumes.delete(flow, volume.owner, name, retain)
     if not reply["old"]:
         return {}, f"Volume {name!r} is already absent."
-    changes = key_for(name, change(shown(Volume.from_wire(reply["old"])), None))
+    changes = entry_of(name, change(summary(Volume.from_wire(reply["old"])), None))
     if (kept := reply["retained"]) is not None:
         changes["retained"] = change(None, {"backend": volume.backend, **kept})
         called = f" as {kept['array_name']!r}" if kept["array_name"] else ""

@@ -1,8 +1,8 @@
 """Volumes that depend on one another, when several states of a run change them.
 
-A copy needs the content that the run gives its source; a mount point inside another one needs the outer mount; and a source may
-go only after its copies were made. Salt's order of states alone does not hold this: requests travel ahead of their turn, and a
-failed state stops no other one.
+A copy needs the content that the run gives its source; a mount point inside another one needs the
+outer mount; and a source may go only after its copies were made. Salt's order of states alone does
+not hold this: requests travel ahead of their turn, and a failed state stops no other one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAKERS = ("present", "connected", "mounted")
 
 
 def is_settled(flow: Flow, run: Run, source: Mapping[str, str] | None) -> bool:
-    """Return whether nothing in this run, and nothing cut off here, keeps a source from being copied.
+    """Return whether nothing keeps a source from being copied, in this run or cut off on this host.
 
     :param source: ``kind`` and ``name``; None for a volume that is no copy.
     """
@@ -35,7 +35,8 @@ def check_source(flow: Flow, run: Run, source: Mapping[str, str] | None) -> bool
 
     :param source: ``kind`` and ``name``; None for a volume that is no copy.
     :returns: whether the source is only foretold, since this is a dry run.
-    :raises FailedPreconditionError: a state of the source failed, or comes later; or its file system is half made.
+    :raises FailedPreconditionError: a state of the source failed, or comes later; or its file
+        system is half made.
     """
     if source is None:
         return False
@@ -81,7 +82,9 @@ def check_copies(flow: Flow, run: Run, volume: Volume) -> None:
 
 
 def check_outer_mounts(run: Run, path: str) -> None:
-    """Refuse to mount inside a mount point that this run has not mounted: the outer mount would hide the inner one.
+    """Refuse to mount inside a mount point that this run has not mounted yet.
+
+    The outer mount would hide the inner one.
 
     :raises FailedPreconditionError: the state of the outer mount point failed, or comes later.
     """
@@ -104,7 +107,10 @@ def check_outer_mounts(run: Run, path: str) -> None:
 
 
 def _makers(run: Run, source: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
-    """Yield the states of the run that make a source; a shared volume of the name is another volume."""
+    """Yield the states of the run that make a source.
+
+    A shared volume of the name is another volume.
+    """
     snapshot = source["kind"] == "snapshot"
     for state in run.others("storage_snapshot", "present") if snapshot else run.others("storage_volume", *_MAKERS):
         if state["name"] == source["name"] and state.get("owner") != "shared":
@@ -125,5 +131,5 @@ def _is_unmade(flow: Flow, source: Mapping[str, str], function: str) -> bool:
 
 
 def _is_half_formatted(flow: Flow, source: Mapping[str, str]) -> bool:
-    attached = flow.consumer.attachment(source["name"]) if source["kind"] == "volume" else None
+    attached = flow.attachment(source["name"]) if source["kind"] == "volume" else None
     return attached is not None and attached.owner == flow.minion and attached.formatting

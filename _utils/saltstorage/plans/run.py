@@ -1,7 +1,8 @@
 """The state run that a state is part of: the states that come next, and how those before it ended.
 
-A request takes 0.1 to 0.2 s of Salt's event bus however little it asks for. Twenty volumes one after another would wait for
-that twenty times, so requests of states that come right after one another are sent together.
+A request takes 0.1 to 0.2 s of Salt's event bus however little it asks for. Twenty volumes one
+after another would wait for that twenty times, so requests of states that come right after one
+another are sent together.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Conditions of these kinds were met when the state itself is called; for a state that is yet to come they are open.
+#: Conditions of these kinds were met when the state itself is called; for a state that is yet to
+#: come they are open.
 _OWN_MAY_HAVE = {
     "require",
     "require_any",
@@ -43,10 +45,12 @@ class Run:
 
     :ivar test: whether this is a dry run.
     :ivar low: the state that is called, ``__low__``.
-    :ivar chunks: all states in the order in which they run, ``__lowstate__``; none outside of a run.
+    :ivar chunks: all states in the order in which they run, ``__lowstate__``; none outside of a
+        run.
     :ivar running: the results so far by tag, ``__running__``.
     :ivar failhard: whether a failure ends the run.
-    :ivar ahead: whether the state is planned before its own turn, to send its request with that of an earlier state.
+    :ivar ahead: whether the state is planned before its own turn, to send its request with that of
+        an earlier state.
     """
 
     test: bool = False
@@ -74,10 +78,11 @@ class Run:
         )
 
     def following(self, function: Callable[..., Any]) -> Iterable[dict[str, Any]]:
-        """Yield the parameters of the next states that call the same function and that nothing can keep from running.
+        """Yield the parameters of the next states that call the same function and are sure to run.
 
-        It ends at the first state that calls another function or that has anything but parameters: a requisite, a condition, a
-        retry, … Nothing is yielded in a dry run, or when a failure would end the run.
+        It ends at the first state that calls another function or that has anything but parameters:
+        a requisite, a condition, a retry, … Nothing is yielded in a dry run, or when a failure
+        would end the run.
 
         :param function: the state's function.
         """
@@ -94,19 +99,20 @@ class Run:
             yield {name: _thaw(chunk[name]) for name in names if name in chunk}
 
     def others(self, module: str, *functions: str) -> Iterator[Mapping[str, Any]]:
-        """Yield the other states of the run that call one of some functions, as Salt keeps their parameters."""
+        """Yield the other states of the run that call some functions, as Salt keeps them."""
         own = _tag(self.low) if self.low and not self.ahead else None
         for chunk in self.chunks:
             if chunk["state"] == module and chunk["fun"] in functions and _tag(chunk) != own:
                 yield chunk
 
     def outcome(self, chunk: Mapping[str, Any]) -> str:
-        """Return how a state of the run stands: :data:`OPEN`, :data:`DONE`, :data:`FAILED` or :data:`FORETOLD`."""
+        """Return how a state of the run stands: :data:`OPEN`, :data:`DONE`, …."""
         found = self.running.get(_tag(chunk))
         if found is None:
             return OPEN
         if found["result"] is None:
-            # Outside of a dry run, that is a state that runs in a process of its own and has not ended.
+            # Outside of a dry run, that is a state that runs in a process of its own and has not
+            # ended.
             return FORETOLD if self.test else OPEN
         return DONE if found["result"] else FAILED
 

@@ -1,4 +1,4 @@
-"""The one form that every state has: check, plan, and either say what would be done or do it."""
+"""The one form of every state: check, plan, and then either foretell the changes or make them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ Changes = dict[str, Any]
 
 @dataclass
 class Plan:
-    """What a state found out by reading.
+    """The plan of a state, made by reading alone.
 
-    :ivar comment: what is true now, when there is nothing to do.
-    :ivar changes: what would change; empty when there is nothing to do.
-    :ivar apply: does it, and returns the changes that were made and a comment in the past tense.
-    :ivar ask: makes everything ready for the first request that ``apply`` makes, and returns it, so that a state before this one can
-        have it answered with its own; None when there is no such request, or it must wait for this state's turn.
+    :ivar comment: a sentence on the present, when there is nothing to do, or on the planned
+        changes.
+    :ivar changes: the planned changes; empty when there is nothing to do.
+    :ivar apply: carries out the plan, and returns the changes that were made and a comment in the
+        past tense.
+    :ivar ask: makes everything ready for the first request of ``apply``, and returns it. So an
+        earlier state can send it with its own. None when there is no such request, or it must wait
+        for this state's turn.
     """
 
     comment: str
@@ -37,10 +40,12 @@ def run(name: str, test: bool, plan: Callable[[], Plan], unknown: Mapping[str, A
 
     :param name: the state's name.
     :param test: whether this is a dry run: only ``plan`` is called, which may only read.
-    :param plan: checks the parameters and returns what there is to do.
-    :param unknown: parameters that the state does not know; they are refused before ``plan`` is called.
+    :param plan: checks the parameters and returns the plan.
+    :param unknown: parameters that the state does not know; they are refused before ``plan`` is
+        called.
     :param parameters: the state function, whose signature has the known ones.
-    :returns: ``name``, ``result`` (True, None in a dry run that would change something, False on an error), ``changes``, ``comment``.
+    :returns: ``name``, ``result`` (True, None in a dry run that would change something, False on
+        an error), ``changes``, ``comment``.
     """
     ret: dict[str, Any] = {"name": name, "result": True, "changes": {}, "comment": ""}
     try:
@@ -54,13 +59,17 @@ def run(name: str, test: bool, plan: Callable[[], Plan], unknown: Mapping[str, A
             ret["changes"], ret["comment"] = found.apply()
     except StorageError as error:
         ret.update(result=False, changes={}, comment=str(error))
-    except Exception as error:  # a traceback in a state's comment helps nobody, and may hold what nobody should read
+    # a traceback in a state's comment helps nobody, and may hold secrets
+    except Exception as error:
         ret.update(result=False, changes={}, comment=str(as_storage_error(error, f"the state of {name!r}")))
     return ret
 
 
 def refuse_unknown(given: Mapping[str, Any], function: Callable[..., Any]) -> None:
-    """Raise InvalidArgumentError for a parameter that ``function`` has not; Salt's own ones (``__env__``, ``order``) pass."""
+    """Raise InvalidArgumentError for a parameter that ``function`` has not.
+
+    Salt's own ones (``__env__``, ``order``) pass.
+    """
     known = names_of(function)
     validate.no_unknown((key for key in given if not key.startswith("__") and key != "order"), known, f"the state {function.__name__!r}")
 

@@ -330,7 +330,7 @@ class Provider(abc.ABC):
 
         :raises UnimplementedError: the backend lacks the capability LIST.
         """
-        raise UnimplementedError(f"backend {self.config.name!r} cannot list what it holds")
+        raise UnimplementedError(f"backend {self.config.name!r} cannot list its volumes")
 
     def list_snapshots(self) -> list[Found]:
         """Return every snapshot of the backend, also those of others; none where it can list

@@ -10,7 +10,7 @@ import pytest
 from salt._logging import impl as salt_logging
 
 from saltstorage.consumer.consumer import Consumer
-from saltstorage.consumer.devices import loop
+from saltstorage.consumer.devices import loop, mounts
 from saltstorage.consumer.host.config import ConsumerConfig
 from tests.loops import let_go
 from tests.unit.consumer.helpers import GIB, devices_below, mounts_below, needs_root
@@ -69,3 +69,20 @@ def device(file: Path) -> Iterator[str]:
     path = loop.attach(str(file), "test")
     yield path
     let_go(path)
+
+
+@pytest.fixture
+def formatted(device: str) -> str:
+    """The device with an ext4 file system on it."""
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    return device
+
+
+@pytest.fixture
+def point(folder: Path, device: str) -> Iterator[str]:
+    """A mount point whose name needs escapes; the end of the test unmounts it."""
+    path = folder / "a b\tc\\d ä"
+    path.mkdir()
+    yield str(path)
+    while mounts.state(str(path)).mounted:
+        subprocess.run(["umount", str(path)], check=True)

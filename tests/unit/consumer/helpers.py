@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,7 @@ def drop(consumer: Consumer, name: str = "data") -> None:
     """Detach as the flow does."""
     consumer.detach(name)
     consumer.forget(name)
+
+
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)

@@ -406,6 +406,7 @@ def test_a_kernel_without_lio_is_named(make):
 
 def test_a_directory_that_others_can_enter_is_refused(make, tgtd, tmp_path):
     folder = tmp_path / "targets" / "storage_open"
-    folder.mkdir(parents=True, mode=0o755)
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
     with pytest.raises(errors.StorageError, match="chmod 0700"):
         make(name="open")

@@ -1,4 +1,4 @@
-"""Which way to the controller is taken, and the settings of the client."""
+"""The choice of the way to the controller, and the settings of the client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from saltstorage.flow.session import LocalController, controller_for
         ({"file_client": "local", "use_master_when_local": True}, BusClient),
     ],
 )
-def test_the_way(opts: dict[str, Any], kind: type) -> None:
+def test_the_options_choose_between_bus_and_process(opts: dict[str, Any], kind: type) -> None:
     assert type(controller_for({"id": "alpha", **opts}, {}, answer_timeout=10)) is kind
 
 
@@ -57,7 +57,7 @@ class Service:
         return {"args": args, "caller": caller, "started": self.started, "pair": (1, 2)}
 
 
-def test_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controller_in_process_behaves_like_the_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
     import types
 

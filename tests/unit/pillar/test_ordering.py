@@ -1,4 +1,4 @@
-"""The order of the volumes in pillar, for each order in which they are written."""
+"""The order of the volumes in pillar, written in any order."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from saltstorage.pillar import rendering
 
 
 def order(volumes: Mapping[str, Any]) -> list[str]:
-    """Return the names of the volumes in the order of their states; an entry that is refused has
-    the name of its state.
+    """Return the names of the volumes in the order of their states.
+
+    A refused entry has the name of its state.
     """
     names = []
     for body in rendering.volume_states({"volumes": volumes}).values():

@@ -1,6 +1,4 @@
-"""The reference of pillar, the JSON schema and ``pillar.example`` fit the code that checks
-pillar.
-"""
+"""Reference of pillar, JSON schema and ``pillar.example`` fit the code that checks pillar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Minions over one backend, and what a test leaves of them is removed."""
+"""Minions over one backend. Each test ends with nothing left of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def hosts(short_dir, metadata_dir):
 
 @pytest.fixture
 def shared_blocks(tmp_path):
-    """A directory whose file system copies a file at one moment, so that volumes in use can have snapshots."""
+    """A directory whose file system copies a file at one moment.
+
+    So volumes in use can have snapshots.
+    """
     image, folder = tmp_path / "blocks", tmp_path / "blocks.mounted"
     image.touch()
     os.truncate(image, 8 << 30)
@@ -60,7 +63,7 @@ def shared_blocks(tmp_path):
 
 @pytest.fixture
 def hooks():
-    """What the faulty driver does; see there."""
+    """The hooks of the faulty driver; see there."""
     yield FaultyDriver.hooks
     FaultyDriver.hooks.clear()
 

@@ -1,4 +1,4 @@
-"""The file driver, with whatever a test wants done before or instead of a call: what only a driver can bring about."""
+"""The file driver with hooks, for events that only a driver can bring about."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from saltstorage.drivers.file import FileDriver
 
 
 class FaultyDriver(FileDriver):
-    """Calls ``hooks[name]`` before the driver's method of that name, and ``hooks["after " + name]`` after it."""
+    """Calls ``hooks[name]`` before the driver's method of that name.
+
+    ``hooks["after " + name]`` is called after it.
+    """
 
     hooks: ClassVar[dict[str, Callable[[], Any]]] = {}
 

@@ -1,4 +1,4 @@
-"""A minion without a master, in this process: the loader files as Salt loads them, over the real file driver."""
+"""A minion without a master, in this process: its loader files, over the real file driver."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def load(path, **dunders):
-    """Return a loader file, such as ``_states/storage_volume.py``, with the variables that Salt's loader would set."""
+    """Return a loader file, such as ``_states/storage_volume.py``, with Salt's variables set."""
     spec = importlib.util.spec_from_file_location(f"loaded_{Path(path).stem}", ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     vars(module).update(dunders)
     return module
+
+
+def ok(answer):
+    """Check that a state succeeded, and return its answer."""
+    return check_result(answer, True)
+
+
+def check_result(answer, result):
+    """Check the result of a state, and return the state's answer. A failure shows the comment."""
+    assert answer["result"] is result, answer
+    return answer
 
 
 class Host:
@@ -77,7 +88,11 @@ class Host:
             kept[1].close()
 
     def state(self, function, name="data", *, test=False, **given):
-        """Apply one state in a run of its own: a function of ``storage_volume``, or ``snapshot_…`` for one of ``storage_snapshot``."""
+        """Apply one state in a run of its own.
+
+        ``function`` is one of ``storage_volume``, or ``snapshot_…`` for one of
+        ``storage_snapshot``.
+        """
         [result] = self.apply((function, {"name": name, **given}), test=test)
         return result
 
@@ -87,7 +102,8 @@ class Host:
     def apply(self, *states, test=False):
         """Apply states one after another in one run, and return their results.
 
-        :param states: of each the function, as :meth:`state` takes it, and its parameters with ``name``.
+        :param states: of each the function, as :meth:`state` takes it, and its parameters with
+            ``name``.
         """
         self.runs += 1
         chunks = [self._chunk(number, *state) for number, state in enumerate(states)]

@@ -1,4 +1,7 @@
-"""``storage_volume.absent`` of a volume that is in use, protected, has snapshots or is retained: checked before anything changes."""
+"""``storage_volume.absent`` of a volume that must stay: refused before anything changes.
+
+It may be in use, protected or retained, or have snapshots.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import pytest
 
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
@@ -46,7 +50,7 @@ def test_d9_d11_a_protected_volume_stays_mounted(host):
 def test_d11_a_volume_in_use_keeps_mount_and_snapshots(shared_blocks, hosts):
     host = hosts(volumes=shared_blocks)
     host.mounted()
-    assert host.state("snapshot_rotated", "data", keep=2)["result"] is True
+    ok(host.state("snapshot_rotated", "data", keep=2))
     with open(f"{host.mount_point}/open", "w"):
         refused(host, "FAILED_PRECONDITION", "in use", disconnect=True, series="data")
     assert is_mounted(host)
@@ -74,12 +78,12 @@ def test_d4_d11_without_disconnect_a_connected_volume_is_refused(host):
     host.state("connected", size=1)
     refused(host, "FAILED_PRECONDITION: volume 'data' is connected to web1", "disconnected")
     dry = host.state("absent", disconnect=True, test=True)
-    assert (dry["result"], list(dry["changes"])) == (None, ["path", "data"])
+    assert (dry["result"], list(dry["changes"])) == (None, ["path", "data"]), dry
     settled(host, "connected", size=1)
     assert host.state("absent", disconnect=True)["changes"].keys() == {"path", "data"}
 
 
-def test_u4_what_is_attached_of_a_volume_that_is_gone_is_detached(host):
+def test_u4_a_device_of_a_volume_that_is_gone_is_detached(host):
     host.state("connected", size=1)
     catalog = host.service.catalog
     for record in (*catalog.connections(), *catalog.volumes()):
@@ -97,7 +101,7 @@ def test_d10_a_retained_volume(host, recorded):
         file.write("precious")
     given = {"disconnect": True, **({} if recorded else {"retain": True})}
     dry = host.state("absent", test=True, **given)
-    assert (dry["result"], dry["changes"]["retained"]) == (None, {"old": None, "new": {"backend": "local"}})
+    assert (dry["result"], dry["changes"]["retained"]) == (None, {"old": None, "new": {"backend": "local"}}), dry
     assert "let go of; its data would stay on backend 'local'" in dry["comment"]
     assert is_mounted(host)
     ret = host.state("absent", **given)
@@ -110,7 +114,7 @@ def test_d10_a_retained_volume(host, recorded):
     settled(host, **given)
     # It comes back with its file system.
     host.service.adoption.manage(name="data", owner="web1", reference=kept["array_name"])
-    assert host.mounted(fstype=None)["result"] is True
+    ok(host.mounted(fstype=None))
     with open(f"{host.mount_point}/file") as file:
         assert file.read() == "precious"
     subprocess.run(["umount", host.mount_point], check=True)
@@ -136,13 +140,13 @@ def test_g6_d10_a_backend_that_cannot_let_go_is_refused_before_anything_changes(
     assert is_mounted(host)
 
 
-def test_d10_who_has_a_quota_is_refused_before_anything_changes(host):
+def test_d10_a_minion_with_a_quota_is_refused_before_anything_changes(host):
     host.opts["storage"]["policy"] = {"*": {"max_gib": 10}}
     host.mounted(retain=True)
     refused(host, "PERMISSION_DENIED: the policy limits", "salt-run storage.delete", disconnect=True)
     assert is_mounted(host)
     host.service.call("update", {"name": "data", "owner": "web1", "retain": False}, Caller())
-    assert host.state("absent", disconnect=True)["result"] is True
+    ok(host.state("absent", disconnect=True))
 
 
 @pytest.mark.parametrize("given", [{"retain": "yes"}, {"disconnect": "no"}, {"series": "a/b"}, {"series": "n" * 128}])
@@ -151,7 +155,7 @@ def test_d1_wrong_parameters(host, given):
     refused(host, "INVALID_ARGUMENT", next(iter(given)) if "series" not in given else "name", **given)
 
 
-def test_a_deletion_that_fails_says_what_was_done_before(host, monkeypatch):
+def test_a_failed_deletion_names_the_steps_that_were_done(host, monkeypatch):
     """The state shows no changes when it fails, so its comment does."""
 
     def fail(*args):
@@ -161,6 +165,6 @@ def test_a_deletion_that_fails_says_what_was_done_before(host, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(host.service.core.provider("local")), "delete_volume", fail)
         ret = host.state("absent", disconnect=True)
-    assert ret["result"] is False
+    assert ret["result"] is False, ret
     assert ret["comment"].startswith("UNAVAILABLE: Volume 'data' was disconnected. the array does not answer")
-    assert host.state("absent", disconnect=True)["result"] is True
+    ok(host.state("absent", disconnect=True))

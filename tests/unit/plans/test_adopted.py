@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.consumer.devices import block
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
@@ -17,7 +18,10 @@ SIZE = 3 * 2**29
 
 @pytest.fixture
 def adopted(host):
-    """A volume of 1.5 GiB with a file system, as most arrays leave it; the file driver, which would make it larger, is kept from that."""
+    """A volume of 1.5 GiB with a file system, as most arrays leave it.
+
+    The file driver is kept from making it larger.
+    """
     backends = host.opts["storage"]["backends"]
     backends["other"] = {**backends["local"], "file_driver_path": str(host.folder / "others")}
     host.opts["storage"]["default_backend"] = "local"
@@ -43,16 +47,16 @@ def test_it_is_mounted_and_grows(adopted):
     assert done["changes"] == {}
     assert device_size(adopted) == SIZE
     Path(adopted.mount_point, "file").write_text("kept")
-    assert adopted.state("extended", size=2)["changes"] == {}
+    assert ok(adopted.state("extended", size=2))["changes"] == {}
     done = adopted.mounted(size=3)
     assert (done["result"], done["changes"]["size"]) == (True, {"old": 2, "new": 3}), done
     assert device_size(adopted) == 3 * block.GIB
     assert Path(adopted.mount_point, "file").read_text() == "kept"
-    assert adopted.mounted(size=3)["changes"] == {}
+    assert ok(adopted.mounted(size=3))["changes"] == {}
 
 
 def test_after_a_boot(adopted):
-    assert adopted.mounted(size=2)["result"] is True
+    ok(adopted.mounted(size=2))
     subprocess.run(["umount", adopted.mount_point], check=True)
     subprocess.run(["losetup", "--detach", adopted.flow.consumer.attachment("data").device], check=True)
     [back] = adopted.flow.consumer.reattach()
@@ -60,7 +64,7 @@ def test_after_a_boot(adopted):
 
 
 def test_a_growth_that_has_not_arrived_is_not_taken_for_rounding(adopted):
-    assert adopted.state("connected", size=2)["result"] is True
+    ok(adopted.state("connected", size=2))
     assert adopted.flow.consumer.check("data", size=2).ok
     assert adopted.flow.consumer.check("data", size=3).state == "size"
 

@@ -1,10 +1,10 @@
-"""A name, size or mount point that is missing, and what is not there to be asked for: refused before anything is done."""
+"""A missing name, size or mount point, or a thing that cannot be asked for: refused at once."""
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
+
+from tests.unit.plans.minion import ok
 
 BOTH = pytest.mark.parametrize("test", [True, False])
 NAMES = pytest.mark.parametrize("name", ["", None])
@@ -26,7 +26,7 @@ def volumes(host):
 def test_p1_present_without_a_name_never_means_the_only_volume(host, name, test):
     refused(host.state("present", name, size=1, test=test), "name")
     assert volumes(host) == []
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("present", size=1))
     refused(host.state("present", name, size=2, test=test), "name")
     assert [volume.size for volume in host.service.catalog.volumes()] == [1]
 
@@ -40,7 +40,7 @@ def test_p1_present_without_a_size(host, test):
 @BOTH
 @NAMES
 def test_d1_absent_without_a_name_never_means_the_only_volume(host, name, test):
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("present", size=1))
     refused(host.state("absent", name, test=test), "name")
     assert volumes(host) == ["data"]
 
@@ -67,7 +67,7 @@ def test_c1_mounted_without_a_mount_point(host, mount, test):
 @NAMES
 @pytest.mark.parametrize("function", ["disconnected", "unmounted"])
 def test_u1_disconnected_without_a_name_never_means_the_only_volume(host, function, name, test):
-    assert host.state("connected", size=1)["result"] is True
+    ok(host.state("connected", size=1))
     refused(host.state(function, name, test=test), "name")
     assert host.flow.consumer.check("data").ok
 
@@ -77,19 +77,14 @@ def test_u1_disconnected_without_a_name_never_means_the_only_volume(host, functi
 @pytest.mark.parametrize("wanted", [["data", "logs"], {"data": {}, "logs": {}}, "data,logs/"])
 def test_n11_several_volumes_at_one_moment(host, function, wanted, test):
     for name in ("data", "logs"):
-        assert host.state("present", name, size=1)["result"] is True
+        ok(host.state("present", name, size=1))
     refused(host.state(function, "cut", volume=wanted, test=test), "volume")
     assert list(host.service.catalog.snapshots()) == []
 
 
-def test_n10_there_are_no_groups(host, checkout):
-    """The state itself: a group is an unknown parameter of each of its functions."""
-    assert host.state("present", size=1)["result"] is True
-    spec = importlib.util.spec_from_file_location("states_of_snapshots", checkout / "_states/storage_snapshot.py")
-    states = importlib.util.module_from_spec(spec)
-    states.__opts__, states.__context__ = {**host.opts, "test": False}, host.context
-    spec.loader.exec_module(states)
-    refused(states.present("cut", volume="data", group="nightly"), "group")
-    refused(states.rotated("cut", volume="data", group="nightly"), "group")
-    refused(states.absent("cut", group="nightly"), "group")
+def test_n10_there_are_no_groups(host):
+    """A group is an unknown parameter of each of the state's functions."""
+    ok(host.state("present", size=1))
+    for function in ("snapshot_present", "snapshot_rotated", "snapshot_absent"):
+        refused(host.state(function, "cut", group="nightly"), "group")
     assert list(host.service.catalog.snapshots()) == []

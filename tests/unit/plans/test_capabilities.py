@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saltstorage.errors import UnimplementedError
+from tests.unit.plans.minion import ok
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def bare(host):
     """A minion with a volume on such a backend."""
     host.opts["storage"]["backends"]["local"]["provider"] = "tests.unit.plans.bare_provider.BareProvider"
     host.opts["storage"]["types"] = {"gold": {"extra_specs": {"tier": "1"}}}
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("present", size=1))
     return host
 
 
@@ -29,7 +30,7 @@ def bare(host):
         ("snapshot_rotated", "daily", {}),
     ],
 )
-def test_g6_what_the_backend_cannot_do(bare, function, name, given):
+def test_g6_a_state_that_the_backend_cannot_carry_out(bare, function, name, given):
     before = [volume.to_wire() for volume in bare.service.catalog.volumes()]
     done = bare.state(function, name, **given)
     assert (done["result"], done["changes"]) == (False, {}), done
@@ -40,11 +41,11 @@ def test_g6_what_the_backend_cannot_do(bare, function, name, given):
     assert bare.service.catalog.connections() == []
 
 
-def test_g6_what_the_administrator_asks_for(bare):
+def test_g6_an_operation_that_the_backend_cannot_carry_out(bare):
     for call in (
         lambda: bare.service.adoption.manageable("local"),
         lambda: bare.service.adoption.unmanage(name="data", owner="web1"),
     ):
         with pytest.raises(UnimplementedError, match="'local'"):
             call()
-    assert bare.state("present", size=1)["changes"] == {}
+    assert ok(bare.state("present", size=1))["changes"] == {}

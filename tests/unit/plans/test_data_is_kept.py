@@ -1,4 +1,4 @@
-"""What must never happen to data, whatever went wrong before."""
+"""Data is never lost or overwritten, after any failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 
 from saltstorage.consumer.filesystems import mkfs, mounting
 from saltstorage.errors import UnavailableError
-from saltstorage.flow import flow
+from saltstorage.flow.flow import Flow
+from saltstorage.flow.formatting import make_file_system
+from tests.unit.plans.minion import check_result, ok
 
 pytestmark = pytest.mark.root
 
@@ -41,7 +43,7 @@ def killed(monkeypatch, target, name):
 
 
 def test_killed_after_mkfs_then_used(host, monkeypatch):
-    assert host.state("connected", size=1)["result"]
+    ok(host.state("connected", size=1))
     with monkeypatch.context() as patch:
         killed(patch, host.flow.consumer.__class__, "end_format")
         with pytest.raises(KilledError):
@@ -49,33 +51,33 @@ def test_killed_after_mkfs_then_used(host, monkeypatch):
     os.makedirs(host.mount_point, exist_ok=True)
     subprocess.run(["mount", device(host), host.mount_point], check=True)
     write(host)
-    assert host.mounted()["result"] is True
-    assert host.state("unmounted")["result"] is True
+    ok(host.mounted())
+    ok(host.state("unmounted"))
     again = host.mounted()
     assert again["result"] is True, again
     assert read(host) == "kept"
 
 
 def test_a_file_system_that_has_stopped_is_told(host):
-    """As XFS does after an error of the storage: the mount is there, and nothing can be done with it."""
-    assert host.mounted()["result"] is True
+    """As XFS stops after an error of the storage: the mount is there, and all access fails."""
+    ok(host.mounted())
     fd = os.open(host.mount_point, os.O_RDONLY)
     fcntl.ioctl(fd, mounting._GOING_DOWN, struct.pack("I", mounting._NO_LOG_FLUSH))
     os.close(fd)
     done = host.mounted()
-    assert done["result"] is False
+    assert done["result"] is False, done
     assert "has stopped (Input/output error)" in done["comment"]
-    assert host.state("unmounted")["result"] is True
-    assert host.mounted()["result"] is True
+    ok(host.state("unmounted"))
+    ok(host.mounted())
 
 
 def test_killed_within_mkfs_is_made_again(host, monkeypatch):
-    assert host.state("connected", size=1)["result"]
+    ok(host.state("connected", size=1))
     with monkeypatch.context() as patch:
         killed(patch, mkfs.commands, "run")
         with pytest.raises(KilledError):
-            host.flow.format("web1", "data", "xfs", [])
-    # What an interrupted mkfs leaves: parts without a signature.
+            make_file_system(host.flow, "web1", "data", "xfs", [])
+    # An interrupted mkfs leaves parts without a signature.
     with open(device(host), "r+b") as file:
         file.write(b"\1" * 4096)
         file.flush()
@@ -86,38 +88,36 @@ def test_killed_within_mkfs_is_made_again(host, monkeypatch):
 
 
 def test_data_written_before_mkfs_was_ever_allowed_is_kept(host, monkeypatch):
-    assert host.state("connected", size=1)["result"]
+    ok(host.state("connected", size=1))
     with monkeypatch.context() as patch:
 
         def lost(self, op, args):
             raise UnavailableError("no storage controller answers")
 
-        patch.setattr(flow.Flow, "_ask", lambda self, op, args: lost(self, op, args) if op == "mark_formatted" else _ask(self, op, args))
-        assert host.mounted()["result"] is False
+        patch.setattr(Flow, "ask", lambda self, op, args: lost(self, op, args) if op == "mark_formatted" else ask(self, op, args))
+        check_result(host.mounted(), False)
     with open(device(host), "r+b") as file:
         file.write(b"raw data")
         os.fsync(file.fileno())
     for _ in range(2):
-        assert host.mounted()["result"] is False
+        check_result(host.mounted(), False)
     with open(device(host), "rb") as file:
         assert file.read(8) == b"raw data"
 
 
-_ask = flow.Flow._ask
+ask = Flow.ask
 
 
 def test_another_host_formatted_the_shared_volume_meanwhile(hosts, monkeypatch):
     first, second = hosts("web1"), hosts("web2")
-    first.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
-    assert first.state("connected", owner="shared")["result"]
+    first.service.call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    ok(first.state("connected", owner="shared"))
     with monkeypatch.context() as patch:
-        killed(patch, flow.Flow, "_ask")
+        killed(patch, Flow, "ask")
         with pytest.raises(KilledError):
-            first.flow.format("shared", "data", "xfs", [])
+            make_file_system(first.flow, "shared", "data", "xfs", [])
     # The first is taken for dead, and comes back.
-    first.flow.controller._service(start=False).call(
-        "disconnect", {"name": "data", "owner": "shared", "host": "web1", "fenced": True}, _admin()
-    )
+    first.service.call("disconnect", {"name": "data", "owner": "shared", "host": "web1", "fenced": True}, _admin())
     done = second.mounted(owner="shared", size=None)
     assert done["result"] is True, done
     write(second)
@@ -133,8 +133,8 @@ def _admin():
     return Caller()
 
 
-def test_what_somebody_else_mounted_over_ours_stays(host):
-    assert host.mounted()["result"]
+def test_a_mount_of_somebody_else_over_ours_stays(host):
+    ok(host.mounted())
     subprocess.run(["mount", "-t", "tmpfs", "none", host.mount_point], check=True)
     Path(host.mount_point, "theirs").write_text("kept")
     for function in ("unmounted", "disconnected"):
@@ -155,7 +155,7 @@ def test_a_line_of_another_device_in_fstab_is_refused_first_and_always(host):
 
 def test_c12_unmounted_by_hand_and_wanted_elsewhere_is_mounted_there_alone(host):
     """At the next boot, too."""
-    assert host.mounted()["result"]
+    ok(host.mounted())
     table, elsewhere = Path(host.folder, "fstab"), str(host.folder / "elsewhere")
     # Somebody's own, of another part of the file system; and a place that is still in use.
     theirs = f"{host.folder}/dev/data {host.folder}/theirs xfs noauto 0 0\n"
@@ -167,8 +167,8 @@ def test_c12_unmounted_by_hand_and_wanted_elsewhere_is_mounted_there_alone(host)
     done = host.mounted(mount=elsewhere)
     assert done["changes"]["fstab"] == {"old": host.mount_point, "new": elsewhere}
     assert [line.split()[1] for line in table.read_text().splitlines()] == [f"{host.folder}/theirs", elsewhere]
-    assert host.mounted(mount=elsewhere)["changes"] == {}
-    # What an earlier version left is found, too.
+    assert ok(host.mounted(mount=elsewhere))["changes"] == {}
+    # A line that an earlier version left is found, too.
     table.write_text(table.read_text() + table.read_text().splitlines()[1].replace(elsewhere, host.mount_point) + "\n")
     for test in (True, False):
         assert host.mounted(mount=elsewhere, test=test)["changes"] == {"fstab": {"old": host.mount_point, "new": elsewhere}}
@@ -176,7 +176,7 @@ def test_c12_unmounted_by_hand_and_wanted_elsewhere_is_mounted_there_alone(host)
 
 
 def test_in_use_is_refused_before_anything_is_unmounted(host):
-    assert host.mounted()["result"]
+    ok(host.mounted())
     with open(Path(host.mount_point, "file"), "w"):
         process = subprocess.Popen(["sleep", "infinity"], cwd=host.mount_point)
         try:
@@ -192,11 +192,11 @@ def test_in_use_is_refused_before_anything_is_unmounted(host):
 
 
 def test_a_dry_run_tells_of_another_file_system(host):
-    assert host.state("connected", size=1)["result"]
+    ok(host.state("connected", size=1))
     subprocess.run(["mkfs.xfs", "-q", device(host)], check=True)
     for test in (True, False):
         done = host.mounted(fstype="ext4", test=test)
-        assert done["result"] is False
+        assert done["result"] is False, done
         assert done["comment"].startswith("ALREADY_EXISTS")
 
 
@@ -204,7 +204,7 @@ def test_a_mount_point_that_is_a_file(host):
     Path(host.mount_point).write_text("")
     for test in (True, False):
         done = host.mounted(test=test)
-        assert done["result"] is False
+        assert done["result"] is False, done
         assert done["comment"].startswith("INVALID_ARGUMENT")
     assert host.state("absent")["comment"] == "Volume 'data' is already absent."
 
@@ -216,22 +216,22 @@ def test_u11_half_attached_is_told_as_a_change(host, monkeypatch):
         killed(patch, brick.Brick, "connect")
         with pytest.raises(KilledError):
             host.state("connected", size=1)
-    assert host.state("disconnected", test=True)["result"] is None
-    assert host.state("disconnected")["changes"]
-    assert host.state("disconnected")["changes"] == {}
+    check_result(host.state("disconnected", test=True), None)
+    assert ok(host.state("disconnected"))["changes"]
+    assert ok(host.state("disconnected"))["changes"] == {}
 
 
 def test_a_volume_beside_a_shared_one_of_its_name(host):
-    host.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
-    assert host.state("connected", owner="shared")["result"]
-    assert host.state("present", size=3)["changes"]
-    assert host.state("present", size=3)["changes"] == {}
+    host.service.call("create", {"name": "data", "size": 1, "owner": "shared"}, _admin())
+    ok(host.state("connected", owner="shared"))
+    assert ok(host.state("present", size=3))["changes"]
+    assert ok(host.state("present", size=3))["changes"] == {}
 
 
 def test_ext4_grows_while_it_is_not_mounted(host):
-    assert host.mounted(fstype="ext4")["result"]
+    ok(host.mounted(fstype="ext4"))
     write(host)
-    assert host.state("unmounted")["result"]
+    ok(host.state("unmounted"))
     done = host.mounted(fstype="ext4", size=2)
     assert done["result"] is True, done
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
@@ -242,7 +242,7 @@ def test_ext4_grows_while_it_is_not_mounted(host):
 @pytest.mark.parametrize("function", ["connected", "unmounted", "disconnected"])
 def test_c10_a_stranger_that_has_our_loop_device_number_keeps_its_device(host, tmp_path, function):
     """Ours went away and somebody else was given its number, and has mounted what is there now."""
-    assert host.state("connected", size=1)["result"]
+    ok(host.state("connected", size=1))
     number, theirs = device(host), tmp_path / "theirs"
     theirs.mkdir()
     with open(tmp_path / "image", "wb") as file:
@@ -258,7 +258,7 @@ def test_c10_a_stranger_that_has_our_loop_device_number_keeps_its_device(host, t
         if function == "connected":
             assert device(host) != number
             assert set(done["changes"]) == {"path", "mount", "filesystem", "fstab"}, done
-            assert host.mounted()["changes"] == {}
+            assert ok(host.mounted())["changes"] == {}
         assert Path(theirs, "file").read_text() == "kept"
         assert os.path.ismount(theirs)
     finally:

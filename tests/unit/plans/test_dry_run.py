@@ -1,4 +1,4 @@
-"""``test=True`` of every state: nothing is changed anywhere, and the answer is what a real run then does."""
+"""``test=True`` of every state: nothing changes anywhere, and a real run does what was foretold."""
 
 from __future__ import annotations
 
@@ -57,10 +57,11 @@ CASES = [
 
 
 def everything(host):
-    """Return what a state could change: files, links, records, locks, catalog, devices and mounts."""
+    """Return all that a state could change: files, links, records, locks, devices, mounts …"""
     files = {}
     for path in sorted(host.root.rglob("*")):
-        # A mounted file system writes into its volume whenever it likes, and SQLite keeps files beside the database.
+        # A mounted file system writes into its volume at any time, and SQLite keeps files beside
+        # the database.
         if not path.is_relative_to(host.mount_point) and ".sqlite" not in path.name:
             volume = path.name.startswith("volume-")
             facts = path.lstat()

@@ -1,4 +1,7 @@
-"""Encrypted volumes, with real LUKS.  What needs a device mapper runs where the kernel has one: here, or in a guest of the lab."""
+"""Encrypted volumes, with real LUKS.
+
+Tests that need a device mapper run where the kernel has one: here, or in a guest of the lab.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import block, luks
 from saltstorage.consumer.devices.links import DeviceLinks
 from saltstorage.consumer.host import commands
-from saltstorage.errors import InvalidArgumentError
-from saltstorage.flow import flow
+from saltstorage.errors import FailedPreconditionError, InvalidArgumentError
+from saltstorage.flow import flow, volumes
 from saltstorage.model import Volume
 from tests import needs
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
@@ -41,7 +45,7 @@ class KilledError(BaseException):
 def host(hosts):
     host = hosts(pillar={"storage": {"passphrases": {"data": SECRET, "copy": SECRET}}})
     # Loaded here and not in the background: a guest is slow, and requests do not wait for long.
-    host.flow.controller._service(start=False).core.provider("local")
+    host.service.core.provider("local")
     yield host
     for name in ("data", "copy"):
         host.state("unmounted", name)
@@ -85,10 +89,6 @@ def read(host):
     return Path(host.mount_point, "file").read_text()
 
 
-def ok(done):
-    assert done["result"] is True, done
-
-
 def refused(done, code):
     assert (done["result"], done["changes"]) == (False, {}), done
     assert done["comment"].startswith(code), done
@@ -121,7 +121,7 @@ def test_g1_a_passphrase_that_cannot_be_used_is_refused_before_anything_is_done(
     assert host.flow.consumer.attachments() == ([], [])
 
 
-def test_what_is_read_from_where(tmp_path, monkeypatch):
+def test_the_places_of_passphrases(tmp_path, monkeypatch):
     monkeypatch.setenv("STORAGE_TEST", SECRET + "\n")
     pillar = {"storage": {"passphrases": {"a:b": "one", "c": "sdb://osenv/STORAGE_TEST"}}, "deep": {"er": "two"}}
     opts = {**salt.config.minion_config(None), "cachedir": str(tmp_path), "osenv": {"driver": "env"}, "pillar": pillar}
@@ -132,11 +132,11 @@ def test_what_is_read_from_where(tmp_path, monkeypatch):
     assert read(None, "a:b") == b"one"
     assert read("pillar://deep:er", "x") == b"two"
     assert read("sdb://osenv/STORAGE_TEST", "x") == SECRET.encode()
-    # Pillar that only points to sdb is left out of the record, so that it is not needed after a boot.
+    # Pillar that only points to sdb is left out of the record, so it is not needed after a boot.
     assert passphrase.direct(passphrase.check(None, "c"), opts, "c") == "sdb://osenv/STORAGE_TEST"
     assert read(None, "c") == SECRET.encode()
     for wrong in ("sdb://osenv/STORAGE_NONE", "sdb://nothing/x", "sdb://osenv", "pillar://deep:est"):
-        with pytest.raises(flow.FailedPreconditionError) as caught:
+        with pytest.raises(FailedPreconditionError) as caught:
             read(wrong, "x")
         assert wrong in str(caught.value)
 
@@ -228,7 +228,7 @@ def test_a_wrong_passphrase_and_the_right_one(host):
 
 @needs_mapper
 def test_c9_killed_when_others_see_it(host, monkeypatch):
-    """Row C9: what somebody wrote to it by then has no signature to know it by, and is kept."""
+    """Row C9: data that somebody wrote to it by then has no signature, and is kept."""
     make = DeviceLinks.make
 
     def die(links, name, device):
@@ -300,23 +300,26 @@ def test_x6_mapping_and_file_system_grow_while_mounted(host):
     assert done["result"] is True, done
     assert set(done["changes"]) == {"size", "filesystem"}
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
-    assert mounted(host, size=2)["changes"] == {}
+    assert ok(mounted(host, size=2))["changes"] == {}
     done = host.state("extended", size=3)
     assert done["result"] is True, done
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 2.8 * 2**30
-    assert host.state("extended", size=3)["changes"] == {}
+    assert ok(host.state("extended", size=3))["changes"] == {}
     assert host.state("present", size=4)["changes"] == {"size": {"old": 3, "new": 4}}
     assert read(host) == "kept"
 
 
 @pytest.fixture
 def taken_for_open(host, monkeypatch):
-    """A volume that is connected, and taken for an encrypted one that is open, also by a kernel without a device mapper."""
+    """A connected volume whose record says that it is encrypted and open.
+
+    It does without a device mapper.
+    """
     ok(host.state("connected", size=1))
     device = raw(host)
     records = host.flow.consumer.records
     records.save(records.load("data").replace(encrypted=True, passphrase="pillar://storage:passphrases:data"))
-    service = host.flow.controller._service(start=False)
+    service = host.service
     service.catalog.update(service.catalog.volume("web1", "data"), encrypted=True, formatted=True)
     mapping = luks.Mapping(device, "CRYPT-LUKS2-x", frozenset({block.number(device)}))
     monkeypatch.setattr(luks, "find", lambda name: mapping)
@@ -335,8 +338,8 @@ def test_x6_without_its_passphrase_nothing_of_an_encrypted_volume_grows(taken_fo
         comment = refused(host.state(function, test=test, **given), "FAILED_PRECONDITION")
         assert "pillar://storage:passphrases:data" in comment
     assert host.flow.inventory().volume("web1", "data").size == 1
-    # What does not grow needs none.
-    assert host.state(function, **{**given, "size": 1})["changes"] == {}
+    # A volume that does not grow needs none.
+    assert ok(host.state(function, **{**given, "size": 1}))["changes"] == {}
     say(host, SECRET)
     assert host.state(function, test=True, **given)["changes"] == {"size": {"old": 1, "new": 2}}
 
@@ -353,7 +356,7 @@ def test_x7_killed_before_the_mapping_grew(host, monkeypatch):
     done = mounted(host, size=2)
     assert done["result"] is True, done
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
-    assert mounted(host, size=2)["changes"] == {}
+    assert ok(mounted(host, size=2))["changes"] == {}
 
 
 def kill(*args, **kwargs):
@@ -361,7 +364,7 @@ def kill(*args, **kwargs):
 
 
 @needs_mapper
-def test_u7_who_uses_what_is_open_keeps_it(host):
+def test_u7_users_of_the_opened_device_keep_it(host):
     ok(mounted(host))
     ok(host.state("unmounted"))
     with open(opened(host), "rb") as device, subprocess.Popen(["sleep", "600"], stdin=device) as process:
@@ -388,7 +391,7 @@ STEPS = ["record attached", "encrypt", "open", "zero", "record opened", "link"]
 @needs_mapper
 @pytest.mark.parametrize("at", STEPS)
 def test_c9_killed_at_a_step_of_encrypting(host, monkeypatch, at):
-    """Row C9: whatever was done, the next apply finishes it, and the one after has nothing to do."""
+    """Row C9: the next apply finishes whatever was cut off, and the one after has nothing to do."""
 
     def die(step):
         if step == at:
@@ -401,7 +404,7 @@ def test_c9_killed_at_a_step_of_encrypting(host, monkeypatch, at):
     done = mounted(host)
     assert done["result"] is True, done
     write(host)
-    assert mounted(host)["changes"] == {}
+    assert ok(mounted(host))["changes"] == {}
     attached = host.flow.consumer.records.load("data")
     assert (attached.encrypting, attached.formatting) == (False, False)
     assert read(host) == "kept"
@@ -501,7 +504,7 @@ def test_encrypted_by_hand_is_opened(host):
     subprocess.run(["cryptsetup", "luksFormat", "-q", "--key-file=-", raw(host)], input=SECRET.encode(), check=True)
     ok(host.state("disconnected"))
     done = mounted(host)
-    # What is in it reads as noise, which may be data: a file system is made by hand.
+    # Its content reads as noise, which may be data: a file system is made by hand.
     refused(done, "ALREADY_EXISTS")
     subprocess.run(["mkfs.ext4", "-q", opened(host)], check=True)
     ok(mounted(host))
@@ -529,7 +532,7 @@ def test_an_adopted_volume_that_is_encrypted(host):
     assert done["result"] is True, done
     assert {"encryption", "filesystem"}.isdisjoint(done["changes"])
     assert read(host) == "kept"
-    assert mounted(host)["changes"] == {}
+    assert ok(mounted(host))["changes"] == {}
     # From now on it is known.
     ok(host.state("disconnected"))
     refused(host.mounted(fstype="ext4"), "ALREADY_EXISTS")
@@ -578,7 +581,7 @@ def test_p6_a_copy_of_an_encrypted_volume(host):
     assert done["result"] is True, done
     assert "filesystem" not in done["changes"]
     assert (host.folder / "copy" / "file").read_text() == "kept"
-    assert host.state("mounted", **copy)["changes"] == {}
+    assert ok(host.state("mounted", **copy))["changes"] == {}
 
 
 @needs_mapper
@@ -591,13 +594,16 @@ def test_c5_read_only(host):
     done = mounted(host, read_only=True)
     assert done["result"] is True, done
     assert read(host) == "kept"
-    assert mounted(host, read_only=True)["changes"] == {}
+    assert ok(mounted(host, read_only=True))["changes"] == {}
     assert subprocess.run(["blockdev", "--getro", opened(host)], capture_output=True, check=True).stdout.strip() == b"1"
 
 
 @needs_mapper
 def test_r4_after_a_boot(host, monkeypatch, tmp_path):
-    """What can be read without a master is opened at once; the rest stays locked until a state is applied."""
+    """Volumes whose passphrase can be read without a master are opened at once.
+
+    The others stay locked until a state is applied.
+    """
 
     def boot():
         ok(host.state("unmounted"))
@@ -614,7 +620,7 @@ def test_r4_after_a_boot(host, monkeypatch, tmp_path):
     (found,) = host.flow.consumer.reattach()
     assert found.state == "locked"
     assert host.flow.consumer.check("data").state == "locked"
-    with pytest.raises(flow.FailedPreconditionError, match="not open"):
+    with pytest.raises(FailedPreconditionError, match="not open"):
         host.flow.consumer.device("data")
     host.opts["pillar"] = pillar
     ok(mounted(host))
@@ -625,7 +631,7 @@ def test_r4_after_a_boot(host, monkeypatch, tmp_path):
     host.opts.update({**salt.config.minion_config(None), "cachedir": str(tmp_path), "osenv": {"driver": "env"}, **host.opts})
     done = mounted(host)
     assert set(done["changes"]) == {"passphrase"}, done
-    assert mounted(host)["changes"] == {}
+    assert ok(mounted(host))["changes"] == {}
     boot()
     host.opts["pillar"] = {}
     (found,) = host.flow.consumer.reattach()
@@ -654,9 +660,9 @@ def test_x6_grown_while_it_was_not_open(host):
     write(host)
     ok(host.state("unmounted"))
     subprocess.run(["cryptsetup", "close", opened(host)], check=True)
-    _, volume = host.flow.extend("web1", "data", 2)
+    _, volume = volumes.extend(host.flow, "web1", "data", 2)
     for test in (True, False):
-        assert host.state("extended", size=2, test=test)["changes"] == {}
+        assert ok(host.state("extended", size=2, test=test))["changes"] == {}
     assert [c.behind(volume) for c in host.flow.inventory_now().connections_of(volume)] == [True]
     dry = mounted(host, size=2, test=True)
     assert dry["changes"]["path"]["new"] == str(host.folder / "dev" / "data"), dry
@@ -664,13 +670,16 @@ def test_x6_grown_while_it_was_not_open(host):
     assert read(host) == "kept"
     assert os.statvfs(host.mount_point).f_blocks * os.statvfs(host.mount_point).f_frsize > 1.8 * 2**30
     assert [c.behind(volume) for c in host.flow.inventory_now().connections_of(volume)] == [False]
-    assert mounted(host, size=2)["changes"] == {}
+    assert ok(mounted(host, size=2))["changes"] == {}
 
 
 @needs_mapper
 @pytest.mark.alone  # a number is freed and taken again
 def test_a_mapping_over_a_device_that_has_gone(host):
-    """As when the storage network was away for too long: a new device comes, and the mapping is still over the former one."""
+    """As when the storage network was away for too long: a new device comes.
+
+    The mapping is still over the former one.
+    """
     ok(mounted(host))
     write(host)
     ok(host.state("unmounted"))

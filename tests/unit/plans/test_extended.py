@@ -16,6 +16,7 @@ from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
 from tests import needs
+from tests.unit.plans.minion import check_result, ok
 
 FAULTY = "tests.unit.plans.faulty_driver.FaultyDriver"
 GIB = 2**30
@@ -59,11 +60,11 @@ def test_x1_bad_input_names_the_field(host, given, field, test):
 
 
 def test_x2_a_volume_that_is_not_attached(host):
-    assert host.state("present", size=1)["result"]
+    ok(host.state("present", size=1))
     assert host.state("extended", size=2, test=True)["changes"] == {"size": {"old": 1, "new": 2}}
     assert host.state("extended", size="2 GiB")["changes"] == {"size": {"old": 1, "new": 2}}
     again = host.state("extended", size=2)
-    assert (again["result"], again["changes"]) == (True, {})
+    assert (again["result"], again["changes"]) == (True, {}), again
 
 
 @pytest.mark.root
@@ -78,7 +79,7 @@ def test_x2_x6_device_and_file_system_too(host, fstype):
         assert device_size(host) == GIB
         return
     planned = host.state("extended", size=2, test=True)
-    assert planned["result"] is None
+    assert planned["result"] is None, planned
     assert set(planned["changes"]) == {"size", "filesystem"}
     assert (device_size(host), fs_size(host)) == (GIB, before)
     done = host.state("extended", size=2)
@@ -89,11 +90,11 @@ def test_x2_x6_device_and_file_system_too(host, fstype):
     assert fs_size(host) > before + 0.8 * GIB
     again = host.state("extended", size=2)
     assert (again["result"], again["changes"]) == (True, {}), again
-    assert host.mounted(size=2, fstype=fstype)["changes"] == {}
+    assert ok(host.mounted(size=2, fstype=fstype))["changes"] == {}
 
 
 def test_x3_larger_is_left_alone_or_refused(host, hooks):
-    assert host.state("present", size=3)["result"]
+    ok(host.state("present", size=3))
 
     def never():
         raise AssertionError("the driver was asked")
@@ -101,10 +102,10 @@ def test_x3_larger_is_left_alone_or_refused(host, hooks):
     hooks["extend_volume"] = never
     for test in (True, False):
         done = host.state("extended", size=2, test=test)
-        assert (done["result"], done["changes"]) == (True, {})
+        assert (done["result"], done["changes"]) == (True, {}), done
         assert "do not shrink" in done["comment"]
         refused(host.state("extended", size=2, exact=True, test=test), "OUT_OF_RANGE")
-        assert host.state("extended", size=3, exact=True, test=test)["result"] is True
+        ok(host.state("extended", size=3, exact=True, test=test))
 
 
 @pytest.mark.parametrize("test", [True, False])
@@ -115,22 +116,22 @@ def test_x4_unknown(host, test):
 @pytest.mark.root
 def test_x5_attached_and_the_driver_grows_offline_only(hosts):
     host = hosts(driver="tests.unit.plans.faulty_driver.OfflineDriver")
-    assert host.mounted()["result"]
+    ok(host.mounted())
     result = host.state("extended", size=2)
     refused(result, "FAILED_PRECONDITION")
     assert "web1" in result["comment"]
     assert device_size(host) == GIB
-    assert host.state("unmounted")["result"]
-    assert host.state("disconnected")["result"]
+    ok(host.state("unmounted"))
+    ok(host.state("disconnected"))
     assert host.state("extended", size=2)["changes"]["size"]["new"] == 2
 
 
 @pytest.mark.root
 def test_x7_the_array_grew_and_nothing_here_did(host):
-    assert host.mounted()["result"]
+    ok(host.mounted())
     grow_on_array(host, 2)
     assert device_size(host) == GIB
-    assert host.state("extended", size=2, test=True)["result"] is None
+    check_result(host.state("extended", size=2, test=True), None)
     done = host.state("extended", size=2)
     assert done["changes"]["size"] == {"old": 1, "new": 2}
     assert "filesystem" in done["changes"]
@@ -139,18 +140,18 @@ def test_x7_the_array_grew_and_nothing_here_did(host):
 
 @pytest.mark.root
 def test_x7_the_device_grew_and_the_file_system_did_not(host):
-    assert host.mounted()["result"]
+    ok(host.mounted())
     grow_on_array(host, 2)
     host.flow.consumer.resize("data", size=2)
     done = host.state("extended", size=2)
     assert set(done["changes"]) == {"filesystem"}, done
     assert fs_size(host) > 1.8 * GIB
-    assert host.state("extended", size=2)["changes"] == {}
+    assert ok(host.state("extended", size=2))["changes"] == {}
 
 
 @pytest.mark.root
 def test_x7_the_device_part_fails_once(host, monkeypatch):
-    assert host.mounted()["result"]
+    ok(host.mounted())
     with monkeypatch.context() as patch:
 
         def fail(*args, **kwargs):
@@ -174,7 +175,7 @@ def test_x8_a_file_system_that_cannot_grow_is_told_before_the_volume_grows(host)
 
 
 def test_g8_a_program_that_growing_needs_is_named_before_the_volume_grows(host, monkeypatch):
-    assert host.state("connected", size=1)["result"]
+    ok(host.state("connected", size=1))
     monkeypatch.setattr(brick, "SCSI", ("local",))
     monkeypatch.setattr(commands, "SEARCH", os.path.dirname(host.mount_point))
     for state in ("extended", "connected", "present"):
@@ -186,15 +187,15 @@ def test_g8_a_program_that_growing_needs_is_named_before_the_volume_grows(host, 
 
 
 @pytest.mark.root
-def test_x8_what_others_mounted_grows_and_read_only_mounts_do_not(host):
-    assert host.state("connected", size=1)["result"]
+def test_x8_mounts_of_others_grow_and_read_only_mounts_do_not(host):
+    ok(host.state("connected", size=1))
     device = os.path.realpath(host.folder / "dev" / "data")
     subprocess.run(["mkfs.xfs", "-q", device], check=True)
     os.mkdir(host.mount_point)
     subprocess.run(["mount", "-o", "ro", device, host.mount_point], check=True)
     assert set(host.state("extended", size=2)["changes"]) == {"size"}
     assert fs_size(host) < GIB
-    assert host.state("extended", size=2)["changes"] == {}
+    assert ok(host.state("extended", size=2))["changes"] == {}
     subprocess.run(["mount", "-o", "remount,rw", host.mount_point], check=True)
     assert set(host.state("extended", size=2)["changes"]) == {"filesystem"}
     assert fs_size(host) > 1.8 * GIB
@@ -202,7 +203,7 @@ def test_x8_what_others_mounted_grows_and_read_only_mounts_do_not(host):
 
 def test_x9_more_than_there_is(host, monkeypatch):
     monkeypatch.setattr("saltstorage.flow.flow.RETRY_DELAYS", ())
-    assert host.state("present", size=1)["result"]
+    ok(host.state("present", size=1))
     refused(host.state("extended", size="4000 TiB"), "RESOURCE_EXHAUSTED")
     refused(host.state("extended", size="17 PiB"), "INVALID_ARGUMENT")
     assert host.state("extended", size=2)["changes"]["size"]["new"] == 2
@@ -211,7 +212,7 @@ def test_x9_more_than_there_is(host, monkeypatch):
 @pytest.mark.root
 def test_x10_a_failed_extension_leaves_the_volume_usable(hosts, hooks):
     host = hosts(driver=FAULTY)
-    assert host.mounted()["result"]
+    ok(host.mounted())
 
     def fail():
         raise exception.VolumeBackendAPIException(data="half way")
@@ -221,19 +222,19 @@ def test_x10_a_failed_extension_leaves_the_volume_usable(hosts, hooks):
         refused(host.state("extended", size=2), "INTERNAL")
         hooks.clear()
         assert host.flow.inventory().volume("web1", "data").state == "available"
-        assert host.mounted(size=1)["result"] is True
+        ok(host.mounted(size=1))
     assert set(host.state("extended", size=2)["changes"]) == {"size", "filesystem"}
 
 
 def test_x10_an_extension_that_was_cut_off_is_settled(host):
-    assert host.state("present", size=1)["result"]
+    ok(host.state("present", size=1))
     service = host.context["saltstorage.bus.service"][1]
     for thread in threading.enumerate():
         if thread.name == "storage-local":
             thread.join(20)  # it settles what it finds, and might find this
     volume = service.catalog.volume("web1", "data")
     service.catalog.update(volume, state="extending", size=2)
-    assert host.state("extended", size=2, test=True)["result"] is None
+    check_result(host.state("extended", size=2, test=True), None)
     assert host.state("extended", size=2)["changes"] == {"size": {"old": 1, "new": 2}}
 
 
@@ -242,9 +243,9 @@ def test_a_shared_volume_is_grown_on_the_master_and_follows_here(host):
     host.flow.controller.call("inventory", {})
     service = host.context["saltstorage.bus.service"][1]
     service.call("create", {"name": "data", "owner": "shared", "size": 1}, Caller())
-    assert host.mounted(owner="shared")["result"]
+    ok(host.mounted(owner="shared"))
     refused(host.state("extended", size=2, owner="shared"), "PERMISSION_DENIED")
     service.call("extend", {"name": "data", "owner": "shared", "size": 2}, Caller())
     assert set(host.state("extended", size=2, owner="shared")["changes"]) == {"size", "filesystem"}
     assert fs_size(host) > 1.8 * GIB
-    assert host.state("unmounted", owner="shared")["result"]
+    ok(host.state("unmounted", owner="shared"))

@@ -1,8 +1,7 @@
-"""A host that was fenced comes back: what it still has of the volume is stale, and goes before anything else (rows U10, R18)."""
+"""A host that was fenced comes back: its stale devices go before anything else (rows U10, R18)."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -14,12 +13,13 @@ from saltstorage.drivers.files import sparse
 from saltstorage.errors import AlreadyExistsError, FailedPreconditionError, UnavailableError
 from saltstorage.flow import snapshots
 from saltstorage.model import Fence
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
 
 def controller(host):
-    return host.flow.controller._service(start=True)
+    return host.service
 
 
 def admin(minion, op, **args):
@@ -30,10 +30,13 @@ def admin(minion, op, **args):
 
 @pytest.fixture
 def two(hosts):
-    """The host that is taken for dead, with a mounted shared volume that it has not written all of, and the one that takes over."""
+    """The host that is taken for dead, and the host that takes over.
+
+    The first has a mounted shared volume and unwritten data.
+    """
     dead, heir = hosts("web1"), hosts("web2")
     admin(dead, "create", size=1)
-    assert mounted(dead)["result"]
+    ok(mounted(dead))
     write(dead)
     admin(dead, "disconnect", host="web1", fenced=True)
     return dead, heir
@@ -41,9 +44,9 @@ def two(hosts):
 
 @pytest.fixture
 def own(hosts):
-    """A host that is taken for dead, with a mounted volume of its own that it has not written all of."""
+    """A host that is taken for dead, with a mounted volume of its own and unwritten data."""
     dead = hosts("web1")
-    assert dead.mounted(fstype="ext4")["result"]
+    ok(dead.mounted(fstype="ext4"))
     write(dead)
     admin(dead, "disconnect", owner="web1", host="web1", fenced=True)
     return dead
@@ -67,7 +70,10 @@ def write(host):
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """The controller is on another machine than the hosts, and does not see their loop devices over its files."""
+    """The controller is on another machine than the hosts.
+
+    It does not see their loop devices over its files.
+    """
     monkeypatch.setattr(sparse, "has_loop_device", lambda path: False)
 
 
@@ -91,7 +97,7 @@ def take_over(host, volume_id, name="data", owner="web2"):
     return controller(host).adoption.manage(name=name, owner=owner, reference=f"volume-{volume_id}")["volume"]["id"]
 
 
-#: What is applied on the host that is back, and how.
+#: The states that are applied on the host that is back, with their parameters.
 BACK = {"disconnected": {}, "unmounted": {}, "absent": {"disconnect": True}, "mounted": {"size": 1}, "connected": {"size": 1}}
 
 
@@ -107,24 +113,24 @@ def mounted(host, **given):
 def test_u10_the_one_that_comes_back_is_told_and_rid_of_its_device(two, function):
     dead, heir = two
     # One machine plays both hosts: the heir's own loop device is another one.
-    assert heir.state("connected", owner="shared")["result"] is True
+    ok(heir.state("connected", owner="shared"))
     device = os.path.realpath(dead.folder / "dev" / "data")
     given = {"size": None, "owner": "shared"}
     before = dead.state(function, test=True, **given)
     if function == "mounted":
-        assert before["result"] is False
+        assert before["result"] is False, before
         assert "would be removed" in before["comment"]
         assert mounted_at(dead)
         done = dead.state(function, **given)
-        assert (done["result"], done["changes"]) == (False, {})
+        assert (done["result"], done["changes"]) == (False, {}), done
         assert done["comment"].startswith("FAILED_PRECONDITION")
         assert f"its stale device {device} was removed" in done["comment"]
         assert dead.flow.consumer.attachments() == ([], [])
         assert (dead.folder / "fstab").read_text() == ""
     else:
         # Two hosts may be connected; the stale device goes and another comes.
-        assert before["result"] is None
-        assert dead.state(function, **given)["result"] is True
+        assert before["result"] is None, before
+        ok(dead.state(function, **given))
     assert not mounted_at(dead)
 
 
@@ -136,25 +142,25 @@ def test_u10_disconnected_removes_it_and_the_controller_forgets(two):
     assert done["changes"]["path"]["new"] is None
     assert "what had not been written is lost" in done["comment"]
     assert fenced_hosts(dead) == []
-    assert dead.state("disconnected", owner="shared")["changes"] == {}
+    assert ok(dead.state("disconnected", owner="shared"))["changes"] == {}
 
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_c14_a_mount_point_that_was_there_stays(two, ours):
     dead, _ = two
     if not ours:
-        assert dead.state("disconnected", owner="shared")["result"]
+        ok(dead.state("disconnected", owner="shared"))
         os.mkdir(dead.mount_point)
-        assert mounted(dead)["result"]
+        ok(mounted(dead))
         admin(dead, "disconnect", host="web1", fenced=True)
-    assert dead.state("disconnected", owner="shared")["result"]
+    ok(dead.state("disconnected", owner="shared"))
     assert os.path.isdir(dead.mount_point) is not ours
 
 
-def test_r18_what_was_not_written_never_is(two):
+def test_r18_unwritten_data_is_never_written(two):
     dead, heir = two
-    assert dead.state("disconnected", owner="shared")["result"] is True
-    assert mounted(heir)["result"] is True
+    ok(dead.state("disconnected", owner="shared"))
+    ok(mounted(heir))
     assert sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 
@@ -165,26 +171,27 @@ def test_r18_mounted_again_without_a_word_in_between(two):
     assert done["result"] is True, done
     assert sorted(os.listdir(dead.mount_point)) == ["lost+found", "old"]
     assert fenced_hosts(dead) == []
-    assert mounted(dead)["changes"] == {}
+    assert ok(mounted(dead))["changes"] == {}
 
 
 def test_a_process_that_has_files_open_does_not_keep_it(two):
     dead, heir = two
     with Path(dead.mount_point, "old").open() as file:
         done = dead.state("disconnected", owner="shared")
-        # A loop device stays while a file system on it is in use; nothing can be written to it any more.
+        # A loop device stays while a file system on it is in use. Nothing can be written to it any
+        # more.
         assert done["result"] in (True, False)
         if not done["result"]:
             assert "in use" in done["comment"]
             assert fenced_hosts(dead) == ["web1"], "not given again before it is gone"
         file.close()
-    assert dead.state("disconnected", owner="shared")["result"] is True
+    ok(dead.state("disconnected", owner="shared"))
     assert fenced_hosts(dead) == []
-    assert mounted(heir)["result"] is True
+    ok(mounted(heir))
     assert sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 
-def test_a_host_whose_device_went_with_its_kernel_says_so_of_a_volume_that_was_deleted(two):
+def test_a_host_without_a_device_lifts_the_fence_of_a_deleted_volume(two):
     dead, _ = two
     device = os.path.realpath(dead.folder / "dev" / "data")
     subprocess.run(["umount", dead.mount_point], check=True)
@@ -198,19 +205,10 @@ def test_a_host_whose_device_went_with_its_kernel_says_so_of_a_volume_that_was_d
     assert dead.flow.consumer.attachments() == ([], [])
 
 
-def module(host):
-    """Return the execution module as Salt would load it on a minion."""
-    spec = importlib.util.spec_from_file_location("storage_module", Path(__file__).parents[3] / "_modules" / "storage.py")
-    found = importlib.util.module_from_spec(spec)
-    found.__opts__, found.__context__ = host.opts, host.context
-    spec.loader.exec_module(found)
-    return found
-
-
 def test_r18_unmounted_writes_nothing(two):
     dead, heir = two
     before = dead.state("unmounted", owner="shared", test=True)
-    assert before["result"] is None
+    assert before["result"] is None, before
     assert "would be removed" in before["comment"]
     assert mounted_at(dead)
     done = dead.state("unmounted", owner="shared")
@@ -219,12 +217,12 @@ def test_r18_unmounted_writes_nothing(two):
     assert not mounted_at(dead)
     assert (dead.folder / "fstab").read_text() == ""
     assert fenced_hosts(dead) == []
-    assert dead.state("unmounted", owner="shared")["changes"] == {}
+    assert ok(dead.state("unmounted", owner="shared"))["changes"] == {}
     assert not_written(heir, owner="shared", size=None)
 
 
 def test_r18_nothing_is_unmounted_while_the_controller_cannot_be_asked(two, monkeypatch):
-    """A host that is cut off from the master may have been taken for dead, and still reach the storage."""
+    """A host that is cut off from the master may be taken for dead, and still reach the storage."""
     dead, _ = two
     monkeypatch.setattr(type(dead.flow.controller), "call", unanswered)
     done = dead.state("unmounted", owner="shared")
@@ -234,10 +232,10 @@ def test_r18_nothing_is_unmounted_while_the_controller_cannot_be_asked(two, monk
 
 def test_r18_the_module_s_disconnect_writes_nothing(two):
     dead, heir = two
-    assert module(dead).disconnect("data", owner="shared") is True
+    assert dead.module.disconnect("data", owner="shared") is True
     assert not mounted_at(dead)
     assert fenced_hosts(dead) == []
-    assert module(dead).disconnect("data", owner="shared") is False
+    assert dead.module.disconnect("data", owner="shared") is False
     assert not_written(heir, owner="shared", size=None)
 
 
@@ -249,7 +247,8 @@ def test_r18_given_to_another_minion_it_is_still_stale(given, function):
     assert "would be removed" in before["comment"], before
     assert mounted_at(dead)
     done = dead.state(function, **parameters)
-    # A new one of the name is not made at once: whoever applies this expects the data of the one that was given away.
+    # No new volume of the name is made at once, since the user expects the data of the volume that
+    # was given away.
     assert done["result"] is (function not in ("mounted", "connected")), done
     assert "what had not been written is lost" in done["comment"]
     assert not mounted_at(dead)
@@ -295,7 +294,7 @@ def test_r18_taken_over_again_by_another_minion_it_is_still_stale(own, hosts, el
 def test_r18_let_go_of_the_module_s_disconnect_writes_nothing(own, hosts, elsewhere):
     volume_id = controller(own).catalog.volume("web1", "data").id
     let_go(own, "unmanage")
-    assert module(own).disconnect("data") is True
+    assert own.module.disconnect("data") is True
     assert fenced_hosts(own) == []
     heir = hosts("web2")
     take_over(heir, volume_id)
@@ -304,26 +303,32 @@ def test_r18_let_go_of_the_module_s_disconnect_writes_nothing(own, hosts, elsewh
 
 @pytest.mark.parametrize("name", ["data", "other"])
 def test_r18_taken_over_again_by_the_host_itself(own, elsewhere, name):
-    """Also under another name, by which nothing of it is attached: twice on one host, it would be destroyed there."""
+    """Also under another name, by which it is not attached.
+
+    Attached twice on one host, it would be destroyed there.
+    """
     let_go(own, "unmanage")
     new_id = take_over(own, own.flow.consumer.attachment("data").volume_id, name, "web1")
     if name == "other":
         done = own.state("connected", name)
-        assert done["result"] is False
+        assert done["result"] is False, done
         assert "still attached here as 'data' of web1" in done["comment"]
         assert fenced_hosts(own) == ["web1"]
-        assert own.state("disconnected")["result"] is True
+        ok(own.state("disconnected"))
     done = own.state("mounted", name, fstype="ext4")
     assert done["result"] is True, done
     assert own.flow.consumer.attachment(name).volume_id == new_id
     assert fenced_hosts(own) == []
     assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
-    assert own.state("disconnected", name)["result"] is True
+    ok(own.state("disconnected", name))
 
 
 @pytest.mark.parametrize("function", ["disconnected", "unmounted", "mounted"])
-def test_r18_deleted_nothing_is_written_to_what_comes_after_it(own, elsewhere, tmp_path, function):
-    """As on an array that gives the number of its LUN to another volume: the file has another name, and stays."""
+def test_r18_nothing_is_written_to_the_successor_of_a_deleted_volume(own, elsewhere, tmp_path, function):
+    """As on an array that gives the number of its LUN to another volume.
+
+    The file has another name, and stays.
+    """
     (file,) = own.root.glob("volumes/volume-*")
     next_one = file.with_name("next")
     os.link(file, next_one)
@@ -339,10 +344,10 @@ def test_r18_deleted_nothing_is_written_to_what_comes_after_it(own, elsewhere, t
     subprocess.run(["umount", tmp_path], check=True)
     assert found == ["lost+found", "old"]
     # From now on, the name is free.
-    assert own.mounted(fstype="ext4")["result"] is True
+    ok(own.mounted(fstype="ext4"))
 
 
-def test_r18_the_administrator_sees_the_fence_of_what_is_gone_and_removes_it(own, elsewhere):
+def test_r18_the_administrator_sees_the_fence_of_a_gone_volume_and_removes_it(own, elsewhere):
     service = controller(own)
     assert [(f.what, f.owner, f.name, f.host, f.backend, f.named) for f in service.check().findings(kinds="fenced_host")] == [
         ("fence", "web1", "data", "web1", "local", True)
@@ -356,19 +361,19 @@ def test_r18_the_administrator_sees_the_fence_of_what_is_gone_and_removes_it(own
     assert fenced_hosts(own) == ["web1"]
     assert service.repair().run(kinds="fenced_host", remove=found.id, apply=True)[0]["done"] is True
     assert (fenced_hosts(own), service.check().findings(kinds="fenced_host")) == ([], [])
-    assert own.state("disconnected")["result"] is True
+    ok(own.state("disconnected"))
 
 
 def test_r18_given_away_the_module_s_disconnect_writes_nothing(given):
     dead, heir = given
-    assert module(dead).disconnect("data") is True
+    assert dead.module.disconnect("data") is True
     assert fenced_hosts(dead) == []
     assert not_written(heir)
 
 
 def test_r18_a_new_volume_of_the_name_does_not_hide_it(given):
     dead, heir = given
-    assert dead.state("present", size=1)["result"] is True
+    ok(dead.state("present", size=1))
     done = dead.state("connected", size=1)
     assert done["result"] is True, done
     assert not mounted_at(dead)
@@ -379,7 +384,7 @@ def test_r18_a_new_volume_of_the_name_does_not_hide_it(given):
 
 def test_r18_given_away_and_a_new_one_is_connected_by_the_module(given):
     dead, heir = given
-    assert module(dead).connect("data", size=1)["volume_id"] == controller(dead).catalog.volume("web1", "data").id
+    assert dead.module.connect("data", size=1)["volume_id"] == controller(dead).catalog.volume("web1", "data").id
     assert fenced_hosts(dead) == []
     assert not_written(heir)
 
@@ -387,31 +392,31 @@ def test_r18_given_away_and_a_new_one_is_connected_by_the_module(given):
 def test_r18_renamed_it_goes_under_its_former_name_first(own):
     controller(own).transfers.give(owner="web1", name="data", new_owner="web1", new_name="other")
     done = own.state("connected", "other")
-    assert done["result"] is False
+    assert done["result"] is False, done
     assert "still attached here as 'data' of web1" in done["comment"]
     assert fenced_hosts(own) == ["web1"]
     assert own.flow.consumer.attachment("other") is None
-    assert own.state("disconnected")["result"] is True
+    ok(own.state("disconnected"))
     assert fenced_hosts(own) == []
-    assert own.state("mounted", "other", fstype="ext4")["result"] is True
+    ok(own.state("mounted", "other", fstype="ext4"))
     assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
-    assert own.state("disconnected", "other")["result"] is True
+    ok(own.state("disconnected", "other"))
 
 
 def test_r18_another_owner_s_volume_of_the_name_is_left_alone(two):
     """The host was installed anew, has forgotten the shared one, and has its own of that name."""
     dead, _ = two
-    assert dead.state("disconnected", owner="shared")["result"] is True
+    ok(dead.state("disconnected", owner="shared"))
     volume = controller(dead).catalog.volume("shared", "data")
-    assert dead.mounted(fstype="ext4")["result"]
+    ok(dead.mounted(fstype="ext4"))
     fence(dead, volume)
     with pytest.raises(AlreadyExistsError, match="belongs to web1"):
-        module(dead).disconnect("data", owner="shared")
+        dead.module.disconnect("data", owner="shared")
     assert mounted_at(dead)
     assert fenced_hosts(dead) == ["web1"]
 
 
-def test_r18_what_is_stale_is_not_frozen_grown_or_deleted(own):
+def test_r18_a_stale_device_is_not_frozen_grown_or_deleted(own):
     flow = own.flow
     with pytest.raises(FailedPreconditionError, match="it is not frozen"):
         snapshots.take(flow, "cut", "data", freezing=True)
@@ -419,9 +424,9 @@ def test_r18_what_is_stale_is_not_frozen_grown_or_deleted(own):
     assert "it is not deleted" in own.state("absent")["comment"]
     assert controller(own).catalog.snapshots() == []
     assert mounted_at(own)
-    assert own.state("disconnected")["result"] is True
-    assert own.state("extended", size=2)["result"] is True
-    assert own.mounted(size=2, fstype="ext4")["result"] is True
+    ok(own.state("disconnected"))
+    ok(own.state("extended", size=2))
+    ok(own.mounted(size=2, fstype="ext4"))
     assert sorted(os.listdir(own.mount_point)) == ["lost+found", "old"]
 
 
@@ -435,8 +440,8 @@ def unanswered(self, *args, **given):
 
 
 def not_written(heir, **given):
-    """Return whether the one that has the volume now sees what was written, and nothing of what was not."""
-    assert heir.mounted(fstype="ext4", **given)["result"] is True
+    """Return whether the new host of the volume sees the written data, and no other."""
+    ok(heir.mounted(fstype="ext4", **given))
     return sorted(os.listdir(heir.mount_point)) == ["lost+found", "old"]
 
 

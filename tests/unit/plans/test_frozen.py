@@ -1,4 +1,4 @@
-"""Snapshots with the file system frozen: real file systems, and a state that is killed in the middle."""
+"""Snapshots with frozen file systems: real ones, and a state that is killed in the middle."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from saltstorage import model
 from saltstorage.consumer.filesystems import freeze
 from saltstorage.errors import DeadlineExceededError, UnavailableError
+from tests.unit.plans.minion import check_result
 from tests.unit.plans.test_snapshots import Impatient, done, fail, files, nothing, refused
 
 pytestmark = pytest.mark.root
@@ -57,7 +58,7 @@ def test_frozen_while_it_is_cut_and_whole(mounted, hooks):
 
     hooks["create_snapshot"] = at_the_cut
     hooks["after create_snapshot"] = lambda: during.update(early=during["wrote"].is_set())
-    assert mounted.state("snapshot_present", "cut", freeze=True, test=True)["result"] is None
+    check_result(mounted.state("snapshot_present", "cut", freeze=True, test=True), None)
     assert during == {}
     result = done(cut(mounted))
     assert result["changes"]["cut"]["new"]["frozen"] is True
@@ -79,7 +80,7 @@ def test_frozen_while_it_is_cut_and_whole(mounted, hooks):
 
 
 def test_the_backend_is_loaded_before_writers_wait(mounted, monkeypatch):
-    """As in a new salt-call: nothing is loaded but what this run loads."""
+    """As in a new salt-call: only the things that this run needs are loaded."""
     mounted.close()
     mounted.context.clear()
     loaded, real = [], freeze.frozen
@@ -94,7 +95,7 @@ def test_the_backend_is_loaded_before_writers_wait(mounted, monkeypatch):
     assert loaded == [True]
 
 
-def test_g6_what_the_backend_cannot_do_is_refused_before_writers_wait(mounted, monkeypatch):
+def test_g6_a_backend_without_snapshots_is_refused_before_writers_wait(mounted, monkeypatch):
     monkeypatch.setattr(mounted.service.core.provider("local"), "capabilities", frozenset)
     monkeypatch.setattr(freeze, "frozen", lambda *args, **given: pytest.fail("it was frozen"))
     refused(cut(mounted), "UNIMPLEMENTED")
@@ -140,7 +141,7 @@ def test_a_snapshot_that_was_not_frozen_until_the_end_is_not_kept(mounted, hooks
 
 @pytest.fixture
 def impatient(mounted, monkeypatch):
-    """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on."""
+    """A controller behind a bus: the client stops waiting, and the operation goes on."""
     made = Impatient(mounted.flow.controller)
     monkeypatch.setattr("saltstorage.flow.flow.Flow.controller", made)
     yield mounted
@@ -178,12 +179,12 @@ def test_n5_a_snapshot_of_which_the_host_hears_too_late_is_not_kept(impatient, m
 def test_n5_none_is_taken_when_the_time_is_over(mounted, hooks):
     hooks["create_snapshot"] = lambda: pytest.fail("it was taken")
     with pytest.raises(DeadlineExceededError):
-        mounted.flow.request("snapshot_create", {"name": "cut", "volume": "data", "frozen": True, "until": time.time() - 1})
+        mounted.flow.ask("snapshot_create", {"name": "cut", "volume": "data", "frozen": True, "until": time.time() - 1})
     assert found(mounted) is None
 
 
 def test_the_master_dies_after_the_cut(mounted, monkeypatch):
-    """No answer comes: the file system is thawed, and the snapshot, which exists, is not taken for a frozen one."""
+    """No answer comes: the file system is thawed, and the snapshot does not count as frozen."""
     real = type(mounted.flow).controller.func
 
     class Lost:
@@ -241,7 +242,7 @@ def test_one_that_was_taken_otherwise_is_refused(mounted):
     nothing(mounted.state("snapshot_present", "cut"))
 
 
-def test_rotated_removes_what_was_never_confirmed(mounted):
+def test_rotated_removes_snapshots_that_were_never_confirmed(mounted):
     done(mounted.state("snapshot_rotated", "daily", freeze=True))
     catalog = mounted.service.catalog
     [broken] = catalog.snapshots()

@@ -1,11 +1,9 @@
-"""What ``connected`` and ``mounted`` do when the administrator grew the volume, with real devices and file systems."""
+"""``connected`` and ``mounted`` after the administrator grew the volume, with real devices."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,9 @@ from saltstorage.consumer.devices import block
 from saltstorage.consumer.filesystems import resizefs
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import FailedPreconditionError, UnavailableError
+from saltstorage.flow import growth
 from tests import needs
+from tests.unit.plans.minion import check_result, load
 
 pytestmark = pytest.mark.root
 
@@ -22,7 +22,7 @@ SIZE = {"old": 1, "new": 2}
 
 
 def admin(host, op, **args):
-    return host.flow.controller._service(start=False).call(op, {"name": "data", **args}, Caller())
+    return host.service.call(op, {"name": "data", **args}, Caller())
 
 
 def device_size(host):
@@ -41,7 +41,10 @@ def done(result):
 
 
 def foretold(host, function, **given):
-    """Apply a state that has something to do; its dry run says before what, and a second run finds nothing."""
+    """Apply a state that has something to do.
+
+    Its dry run foretells the changes, and a second run has none.
+    """
     dry = host.state(function, test=True, **given)
     assert dry["result"] is None, dry
     changes = done(host.state(function, **given))
@@ -61,8 +64,11 @@ def owner(request):
 
 
 def behind(host):
-    """The hosts that have not followed, as the check, the answer to another extension, the runner and the records have it."""
-    service = host.flow.controller._service(start=False)
+    """The hosts that have not followed.
+
+    The check, the answer to another extension, the runner and the records agree on them.
+    """
+    service = host.service
     volume = service.catalog.volume("shared", "data")
     found = [f.host for f in service.check().findings(kinds="behind")]
     assert found == admin(host, "extend", owner="shared", size=1)["behind"]
@@ -72,12 +78,8 @@ def behind(host):
 
 
 def runner(host):
-    """Return the runner as Salt would load it on the controller."""
-    spec = importlib.util.spec_from_file_location("storage_runner", Path(__file__).parents[3] / "_runners" / "storage.py")
-    found = importlib.util.module_from_spec(spec)
-    found.__opts__ = host.opts
-    spec.loader.exec_module(found)
-    return found
+    """Return the runner of the controller."""
+    return load("_runners/storage.py", __opts__=host.opts)
 
 
 @pytest.fixture
@@ -110,12 +112,12 @@ def test_x6_the_hosts_that_have_not_followed_are_named(two, given):
     "given", [("mounted", {"fstype": "xfs"}), ("connected", {}), ("extended", {"size": 2})], ids=lambda given: given[0]
 )
 @pytest.mark.parametrize("owner", ["shared"], indirect=True)
-def test_x6_who_followed_and_could_not_say_so_says_it_with_the_next_run(host, owner, monkeypatch, given):
+def test_x6_the_next_run_reports_an_unreported_growth(host, owner, monkeypatch, given):
     function, parameters = given
     done(host.state("mounted", owner=owner, fstype="xfs"))
     grow(host, owner)
     with monkeypatch.context() as patch:
-        patch.setattr(type(host.flow), "followed", unanswered)
+        patch.setattr(growth, "report", unanswered)
         assert host.state("mounted", owner=owner, fstype="xfs")["comment"].startswith("UNAVAILABLE")
     assert fs_size(host) > 1.8 * GIB
     assert behind(host) == ["web1"]
@@ -138,10 +140,10 @@ def test_x6_a_host_whose_device_has_gone_has_not_followed(host, owner):
 def test_x6_a_host_has_followed_when_its_file_system_has(host, owner, monkeypatch):
     done(host.state("mounted", owner=owner))
     grow(host, owner)
-    service = host.flow.controller._service(start=False)
+    service = host.service
     with monkeypatch.context() as patch:
         patch.setattr(resizefs, "grow", unanswered)
-        assert host.state("mounted", owner=owner)["result"] is False
+        check_result(host.state("mounted", owner=owner), False)
     assert [c.size for c in service.catalog.connections()] == [1]
     assert set(foretold(host, "mounted", owner=owner)) == {"size", "filesystem"}
     assert [c.size for c in service.catalog.connections()] == [2]
@@ -160,27 +162,27 @@ def by_hand(host, owner):
 
 def known(host):
     """The size that the controller has for this host."""
-    return [c.size for c in host.flow.controller._service(start=False).catalog.connections()]
+    return [c.size for c in host.service.catalog.connections()]
 
 
 @pytest.mark.parametrize("function", ["connected", "present", "connect"])
 @pytest.mark.parametrize("owner", ["web1"], indirect=True)
 def test_x6_a_host_whose_file_system_is_mounted_by_others_and_did_not_grow_has_not_followed(by_hand, owner, function):
     if function == "connect":
-        by_hand.flow.connect(owner, "data")
+        by_hand.module.connect("data", owner=owner)
     else:
         assert foretold(by_hand, function, **({"size": 2} if function == "present" else {})).keys() == {"size"}
     assert (device_size(by_hand), fs_size(by_hand) < GIB) == (2 * GIB, True)
     assert known(by_hand) == [1]
     assert [f.host for f in by_hand.service.check().findings(kinds="behind")] == ["web1"]
-    # Nobody can make it grow but who mounted it; then it is seen to have followed.
+    # Only those who mounted it can make it grow. Then its growth is reported.
     subprocess.run(["xfs_growfs", by_hand.mount_point], check=True, capture_output=True)
     function, given = ("present", {"size": 2}) if function == "present" else ("connected", {})
     assert foretold(by_hand, function, **given) == {"size": SIZE}
     assert known(by_hand) == [2]
 
 
-def test_x6_what_is_mounted_read_only_by_others_needs_not_follow(by_hand, owner):
+def test_x6_a_read_only_mount_of_others_need_not_follow(by_hand, owner):
     subprocess.run(["mount", "-o", "remount,ro", by_hand.mount_point], check=True)
     assert foretold(by_hand, "connected", owner=owner) == {"size": SIZE}
     assert known(by_hand) == [2]
@@ -205,9 +207,9 @@ def test_x6_only_a_host_that_is_connected_says_that_it_has_followed(hosts):
     host = hosts("web1")
     admin(host, "create", owner="web1", size=1)
     with pytest.raises(FailedPreconditionError, match="not connected"):
-        host.flow.request("followed", {"name": "data", "size": 1})
+        host.flow.ask("followed", {"name": "data", "size": 1})
     done(host.state("connected"))
-    host.flow.request("followed", {"name": "data", "size": 9})
+    host.flow.ask("followed", {"name": "data", "size": 9})
     assert [c.size for c in host.service.catalog.connections()] == [1], "no more than there is"
 
 
@@ -235,7 +237,7 @@ def test_c4_the_mounted_file_system_follows_without_size(host, owner, fstype):
         # It cannot follow while it is mounted, and no run says that all is well.
         for test in (True, False):
             result = host.state("mounted", test=test, **given)
-            assert (result["result"], result["changes"]) == (False, {})
+            assert (result["result"], result["changes"]) == (False, {}), result
             assert "CAP_SYS_RESOURCE" in result["comment"]
         assert (device_size(host), fs_size(host)) == (GIB, before)
         done(host.state("unmounted", owner=owner))
@@ -273,8 +275,8 @@ def test_c4_with_resize_false_the_file_system_stays(host, owner):
     assert (device_size(host), fs_size(host) < GIB) == (2 * GIB, True)
 
 
-@pytest.mark.parametrize("given", [{"read_only": True}, {"options": "ro"}])
-def test_c4_what_is_only_read_stays(host, owner, given):
+@pytest.mark.parametrize("given", [{"read_only": True}, {"mount_options": "ro"}])
+def test_c4_a_file_system_that_is_only_read_stays(host, owner, given):
     done(host.state("mounted", owner=owner))
     done(host.state("disconnected", owner=owner))
     done(host.state("mounted", owner=owner, **given))
@@ -283,7 +285,7 @@ def test_c4_what_is_only_read_stays(host, owner, given):
     assert (device_size(host), fs_size(host) < GIB) == (2 * GIB, True)
 
 
-def test_c4_what_somebody_made_read_only_stays_until_it_is_written_again(host, owner):
+def test_c4_a_mount_that_was_made_read_only_stays_until_it_is_written_again(host, owner):
     done(host.state("mounted", owner=owner))
     subprocess.run(["mount", "-o", "remount,ro", host.mount_point], check=True)
     grow(host, owner)
@@ -323,7 +325,7 @@ def test_c4_a_device_that_became_larger_by_itself(host, owner):
 
 
 @pytest.mark.parametrize("owner", ["web1"], indirect=True)
-def test_c4_the_state_grows_what_was_grown_before(host, owner):
+def test_c4_the_state_grows_further_after_the_administrator(host, owner):
     """The administrator grew it to 2 GiB, the state wants 3: told is what the volume did."""
     done(host.state("connected", size=1))
     grow(host, owner)

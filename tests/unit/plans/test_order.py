@@ -1,4 +1,4 @@
-"""In which order the controller and the host work, and what stays when one of the two cannot."""
+"""The order in which the controller and the host work, and the rest when one of the two cannot."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from cinder import exception
 from saltstorage import model
 from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.controller.service import Service
+from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
 
 
 @pytest.fixture
 def steps(monkeypatch):
-    """What changes something, on either side, in its order."""
+    """The steps that change something, on either side, in their order."""
     seen = []
 
     def watch(cls, name, say):
@@ -38,15 +39,15 @@ def steps(monkeypatch):
 
 
 def test_c8_mapped_then_attached_and_detached_then_unmapped(host, steps):
-    assert host.state("connected", size=1)["result"] is True
+    ok(host.state("connected", size=1))
     assert steps == ["map", "attach"]
     steps.clear()
-    assert host.state("disconnected")["result"] is True
+    ok(host.state("disconnected"))
     assert steps == ["detach", "unmap"]
 
 
 def test_c8_nothing_is_attached_that_is_not_mapped(hosts, hooks, steps):
-    """The controller fails; and a record from before the mapping is nothing to attach from, at a boot either."""
+    """The controller fails. A record from before the mapping is not attached, nor at a boot."""
     host = hosts(driver="tests.unit.plans.faulty_driver.FaultyDriver")
 
     def refuse():
@@ -60,13 +61,13 @@ def test_c8_nothing_is_attached_that_is_not_mapped(hosts, hooks, steps):
     assert [found.state for found in host.flow.consumer.reattach()] == ["skipped"]
     assert steps == ["map"]
     hooks.clear()
-    assert host.state("connected")["result"] is True
+    ok(host.state("connected"))
 
 
 def test_c7_the_backend_maps_no_more(hosts, hooks, steps, monkeypatch):
     monkeypatch.setattr("saltstorage.flow.flow.RETRY_DELAYS", ())
     host = hosts(driver="tests.unit.plans.faulty_driver.FaultyDriver")
-    assert host.state("present", size=1)["result"] is True
+    ok(host.state("present", size=1))
 
     def full():
         raise exception.VolumeLimitExceeded(name="mappings", allowed=0)
@@ -79,7 +80,7 @@ def test_c7_the_backend_maps_no_more(hosts, hooks, steps, monkeypatch):
     assert host.flow.consumer.attachments() == ([], [])
     assert "attach" not in steps
     hooks.clear()
-    assert host.state("connected")["result"] is True
+    ok(host.state("connected"))
 
 
 @pytest.fixture
@@ -93,10 +94,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_u6_r2_r6_what_cannot_be_detached_stays_mapped(small_disk, hosts, steps):
-    """The storage is full, so that what was written cannot be flushed: neither detached nor unmapped, until it can."""
+def test_u6_r2_r6_a_device_that_cannot_be_detached_stays_mapped(small_disk, hosts, steps):
+    """The storage is full, so cached data cannot be flushed: nothing is detached or unmapped."""
     host = hosts(volumes=small_disk / "volumes")
-    assert host.state("connected", size=1)["result"] is True
+    ok(host.state("connected", size=1))
     steps.clear()
     filler, device = small_disk / "filler", host.folder / "dev" / "data"
     with filler.open("wb") as file:
@@ -113,6 +114,6 @@ def test_u6_r2_r6_what_cannot_be_detached_stays_mapped(small_disk, hosts, steps)
     filler.unlink()
     with open(device, "r+b", buffering=0) as file:
         file.write(os.urandom(8 << 20))
-    assert host.state("disconnected")["result"] is True
+    ok(host.state("disconnected"))
     assert steps == ["detach", "unmap"]
     assert host.service.catalog.connections() == []

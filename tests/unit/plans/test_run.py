@@ -1,4 +1,4 @@
-"""Which states may be asked for together with the present one: only what comes right after it and is sure to run."""
+"""The states whose requests may travel with the present one, and how other states stand."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def names(chunks, low=0, running=(), failhard=False):
     return [parameters["name"] for parameters in found]
 
 
-def test_what_comes_after_until_another_state():
+def test_the_next_states_until_another_state():
     chunks = [chunk("a"), chunk("b", size=1), chunk("c", size=2), chunk("f", state="file", fun="managed"), chunk("d")]
     assert names(chunks) == ["b", "c"]
     assert names(chunks, low=1) == ["c"]
@@ -44,7 +44,7 @@ def test_another_function_ends_it():
         {"backend": "__slot__:salt:x.y()"},
     ],
 )
-def test_what_may_not_run_or_runs_otherwise_ends_it(more):
+def test_a_state_that_may_not_run_ends_it(more):
     assert names([chunk("a"), chunk("b", **more), chunk("c")]) == []
 
 
@@ -61,7 +61,7 @@ def test_with_failhard_nothing_is_sure_to_run():
     assert names([chunk("a"), chunk("b")], failhard=True) == []
 
 
-def test_what_ran_is_not_asked_for_again():
+def test_a_state_that_ran_is_not_asked_for_again():
     chunks = [chunk("a"), chunk("b"), chunk("c")]
     assert names(chunks, running=["storage_volume_|-id-b_|-b_|-present"]) == []
 
@@ -87,7 +87,7 @@ def test_nothing_is_sent_ahead_in_a_dry_run_or_outside_of_a_run():
     [(True, False, DONE), (False, False, FAILED), (None, True, FORETOLD), (None, False, OPEN), ("missing", False, OPEN)],
 )
 def test_how_another_state_stands(result, test, outcome):
-    """A result of None outside of a dry run is that of a state in a process of its own, which has not ended."""
+    """A state in a process of its own that has not ended has the result None."""
     chunks = [chunk("a"), chunk("b")]
     running = {} if result == "missing" else {"storage_volume_|-id-a_|-a_|-present": {"result": result}}
     run = Run(test=test, low=chunks[1], chunks=chunks, running=running)

@@ -1,4 +1,4 @@
-"""Volumes of ``shared`` on two hosts: what each may do while the other has them."""
+"""Volumes of ``shared`` on two hosts: the rights of each while the other has them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.unit.plans.minion import check_result, ok
 
 pytestmark = pytest.mark.root
 
@@ -17,7 +19,7 @@ def two(hosts):
     from saltstorage.controller.operations.core import Caller
 
     first, second = hosts("web1"), hosts("web2")
-    first.flow.controller._service(start=False).call("create", {"name": "data", "size": 1, "owner": "shared"}, Caller())
+    first.service.call("create", {"name": "data", "size": 1, "owner": "shared"}, Caller())
     return first, second
 
 
@@ -28,7 +30,7 @@ def mounted(host, **given):
 
 def test_c12_one_host_writes_and_no_other_mounts(two):
     first, second = two
-    assert mounted(first)["result"]
+    ok(mounted(first))
     Path(first.mount_point, "file").write_text("kept")
     for given in ({}, {"read_only": True}, {"test": True}, {"read_only": True, "test": True}):
         done = mounted(second, **given)
@@ -38,54 +40,54 @@ def test_c12_one_host_writes_and_no_other_mounts(two):
     assert second.state("connected", owner="shared")["comment"].startswith("FAILED_PRECONDITION")
     assert second.flow.consumer.attachments() == ([], [])
     # Unmounted, it may be mounted by hand at any moment: only disconnected is it free.
-    assert first.state("unmounted", owner="shared")["result"]
-    assert mounted(second)["result"] is False
-    assert first.state("disconnected", owner="shared")["result"]
-    assert mounted(second)["result"] is True
+    ok(first.state("unmounted", owner="shared"))
+    check_result(mounted(second), False)
+    ok(first.state("disconnected", owner="shared"))
+    ok(mounted(second))
     assert Path(second.mount_point, "file").read_text() == "kept"
 
 
 def test_c5_all_read_and_u9_one_goes(two):
-    """Rows C5, U9, R14: read-only on every level, and the one that goes leaves the other its device."""
+    """Rows C5, U9, R14: read-only on every level. A host that goes leaves the other its device."""
     first, second = two
-    assert mounted(first)["result"]
+    ok(mounted(first))
     Path(first.mount_point, "file").write_text("kept")
     assert mounted(first, read_only=True)["comment"].startswith("ALREADY_EXISTS")
-    assert first.state("disconnected", owner="shared")["result"]
+    ok(first.state("disconnected", owner="shared"))
     for host in two:
         done = mounted(host, read_only=True)
         assert done["result"] is True, done
-        assert mounted(host, read_only=True)["changes"] == {}
+        assert ok(mounted(host, read_only=True))["changes"] == {}
         device = os.path.realpath(host.folder / "dev" / "data")
         assert subprocess.run(["blockdev", "--getro", device], capture_output=True, check=True).stdout.strip() == b"1"
         assert "ro" in (host.folder / "fstab").read_text().split()[3].split(",")
         with pytest.raises(OSError, match="Read-only"):
             Path(host.mount_point, "file").write_text("lost")
     assert mounted(second)["comment"].startswith("FAILED_PRECONDITION")
-    assert first.state("disconnected", owner="shared")["result"]
+    ok(first.state("disconnected", owner="shared"))
     assert mounted(second)["comment"].startswith("ALREADY_EXISTS")
     assert Path(second.mount_point, "file").read_text() == "kept"
     # The only one left still has to say that it wants to write.
-    assert second.state("disconnected", owner="shared")["result"]
-    assert mounted(second)["result"] is True
+    ok(second.state("disconnected", owner="shared"))
+    ok(mounted(second))
 
 
-def test_connected_for_writing_on_two_for_what_knows_of_both(two):
-    """A cluster file system or database looks after itself; then neither host may mount another one."""
+def test_connected_for_writing_on_two_hosts_without_a_mount(two):
+    """A cluster file system or database looks after itself; no host may mount another one then."""
     for host in two:
-        assert host.state("connected", owner="shared")["result"]
-        assert host.state("connected", owner="shared")["changes"] == {}
+        ok(host.state("connected", owner="shared"))
+        assert ok(host.state("connected", owner="shared"))["changes"] == {}
     first, second = two
     for test in (True, False):
         assert mounted(first, test=test)["comment"].startswith("FAILED_PRECONDITION"), test
-    assert second.state("disconnected", owner="shared")["result"]
+    ok(second.state("disconnected", owner="shared"))
     planned = mounted(first, test=True)
-    assert planned["result"] is None
+    assert planned["result"] is None, planned
     assert set(planned["changes"]) == {"mapping", "mount"}
     done = mounted(first)
     assert done["result"] is True, done
     assert set(done["changes"]) >= {"mapping", "mount", "filesystem"}
-    assert mounted(first)["changes"] == {}
+    assert ok(mounted(first))["changes"] == {}
 
 
 def test_c13_read_only_makes_no_file_system(two):

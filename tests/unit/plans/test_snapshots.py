@@ -15,7 +15,8 @@ from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import DeadlineExceededError, FailedPreconditionError, NotFoundError, UnimplementedError
 from saltstorage.flow import snapshots
 from saltstorage.flow.inventory import Inventory
-from saltstorage.plans import snapshot as states
+from saltstorage.plans import snapshot_rotated
+from tests.unit.plans.minion import check_result
 
 BOTH = pytest.mark.parametrize("test", [True, False])
 
@@ -76,7 +77,7 @@ def test_n1_bad_input_names_the_field(volume, name, given, field, test):
 
 def test_n2_taken_once(volume):
     planned = volume.state("snapshot_present", "cut", test=True)
-    assert planned["result"] is None
+    assert planned["result"] is None, planned
     assert set(planned["changes"]) == {"cut"}
     assert files(volume) == ["volume"]
     first = done(volume.state("snapshot_present", "cut"))
@@ -101,9 +102,9 @@ def test_n4_no_such_volume(volume, test):
 
 
 class Impatient:
-    """The controller by way of a bus: who asks stops waiting after a time, and the operation goes on.
+    """A controller behind a bus: the client stops waiting after a time, and the operation goes on.
 
-    :ivar begun: what must have happened before the time counts.
+    :ivar begun: the event from which the time counts.
     """
 
     def __init__(self, controller):
@@ -206,7 +207,7 @@ def test_n8_absent(volume):
         refused(volume.state("snapshot_absent", "", test=test), "INVALID_ARGUMENT")
         nothing(volume.state("snapshot_absent", "cut", test=test))
     done(volume.state("snapshot_present", "cut"))
-    assert volume.state("snapshot_absent", "cut", test=True)["result"] is None
+    check_result(volume.state("snapshot_absent", "cut", test=True), None)
     assert files(volume) == ["snapshot", "volume"]
     assert done(volume.state("snapshot_absent", "cut"))["changes"]["cut"]["new"] is None
     nothing(volume.state("snapshot_absent", "cut"))
@@ -279,7 +280,7 @@ def test_rotated_bad_input_names_the_field(volume, name, given, field, test):
 
 
 def test_rotated_takes_one_when_the_newest_is_too_old(volume):
-    assert volume.state("snapshot_rotated", "daily", test=True)["result"] is None
+    check_result(volume.state("snapshot_rotated", "daily", test=True), None)
     assert series(volume) == []
     done(volume.state("snapshot_rotated", "daily"))
     [first] = series(volume)
@@ -291,7 +292,7 @@ def test_rotated_takes_one_when_the_newest_is_too_old(volume):
     nothing(volume.state("snapshot_rotated", "daily", every="24h"))
     # A daily run is a second early.
     age(volume, 3599)
-    assert volume.state("snapshot_rotated", "daily", test=True)["result"] is None
+    check_result(volume.state("snapshot_rotated", "daily", test=True), None)
 
 
 def test_rotated_keeps_the_last_and_no_others(volume):
@@ -317,7 +318,7 @@ def test_rotated_keeps_the_last_and_no_others(volume):
 
 
 def test_rotated_to_none_of_a_protected_volume(volume):
-    """What comes next in pillar, the deletion of the volume, would be refused."""
+    """The deletion of the volume, which comes next in pillar, would be refused."""
     done(volume.state("snapshot_rotated", "daily"))
     volume.service.call("update", {"name": "data", "owner": "web1", "protected": True}, Caller())
     refused(volume.state("snapshot_rotated", "daily", keep=0), "FAILED_PRECONDITION", "protected")
@@ -329,7 +330,7 @@ def test_rotated_of_a_volume_that_is_gone(volume):
     refused(volume.state("snapshot_rotated", "daily", volume="gone"), "NOT_FOUND")
 
 
-def test_rotated_skips_what_is_in_use(faulty, hooks):
+def test_rotated_skips_snapshots_in_use(faulty, hooks):
     done(faulty.state("present", size=1))
     names = aged(faulty, 2)
     done(faulty.state("present", "copy", size=1, source={"snapshot": names[0]}))
@@ -428,13 +429,13 @@ def test_rotated_two_volumes_in_one_second(other):
 
 def test_rotated_two_volumes_by_two_jobs_at_once(other, monkeypatch):
     """Each job chose the name before the other one had taken it."""
-    real, asked = states._free, []
+    real, asked = snapshot_rotated._free, []
 
     def early(inventory, *args):
         asked.append(inventory)
         return "daily-20260201T000000Z" if len(asked) <= 2 else real(inventory, *args)
 
-    monkeypatch.setattr(states, "_free", early)
+    monkeypatch.setattr(snapshot_rotated, "_free", early)
     for name in ("data", "other"):
         done(other.state("snapshot_rotated", "daily", volume=name))
     found = {s.volume: s.name for s in other.service.catalog.snapshots(owner="web1")}
@@ -475,8 +476,8 @@ def test_revert_only_to_the_latest(volume):
     snapshots.revert(volume.flow, "one", confirm=True)
 
 
-def test_revert_of_what_has_grown(volume):
-    """Ceph would give it its former size, whatever the records say."""
+def test_revert_of_a_volume_that_has_grown(volume):
+    """Ceph would give it its former size, against the records."""
     done(volume.state("snapshot_present", "one"))
     done(volume.state("extended", size=2))
     with pytest.raises(FailedPreconditionError, match=r"has 2 GiB by now, and had 1 .*size: 2GiB"):

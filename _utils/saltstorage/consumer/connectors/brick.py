@@ -15,14 +15,14 @@ from ...errors import UnavailableError
 from ..host import commands, heartbeat
 from ..host.config import ConsumerConfig
 from . import iscsi, loading, nvme, properties, shares
-from .translation import translated
+from .translation import translate_errors
 
 #: Protocols whose disks os-brick's ``LinuxSCSI.extend_volume`` rescans; it asks the program lsscsi
 #: for their numbers.
 SCSI = ("iscsi", "iser", "fibre_channel")
 #: How long a device may take to show its new size, and the pause before it is asked again, seconds.
-_EXTEND_TIMEOUT = 60.0
-_EXTEND_PAUSE = 1.0
+EXTEND_TIMEOUT = 60.0
+EXTEND_PAUSE = 1.0
 
 
 class Brick:
@@ -51,24 +51,24 @@ class Brick:
 
         :returns: such as ``{"type": "block", "path": "/dev/sdc", "scsi_wwn": …}``.
         """
-        with heartbeat.watched("os-brick", "attach, and wait for the device"), translated("attach", connection_info):
+        with heartbeat.watch("os-brick", "attach, and wait for the device"), translate_errors("attach", connection_info):
             if nvme.is_nvme(connection_info):
                 nvme.check(connection_info["data"])
             data = {**connection_info["data"], "enforce_multipath": use_multipath and self.config.enforce_multipath}
-            device_info = self._connector(connection_info, use_multipath).connect_volume(data)
+            device_info = self.connector(connection_info, use_multipath).connect_volume(data)
             if connection_info["driver_volume_type"] == "iscsi":
-                iscsi.leave_to_the_records(connection_info["data"])
-            return _plain(device_info)
+                iscsi.disable_login_at_boot(connection_info["data"])
+            return _to_plain(device_info)
 
     def disconnect(self, connection_info: Mapping[str, Any], device_info: Mapping[str, Any], *, use_multipath: bool, force: bool) -> None:
         """Detach, with the same data that :meth:`connect` got and returned.
 
         :param force: go on when data cannot be flushed, and lose it.
         """
-        with heartbeat.watched("os-brick", "detach"), translated("detach", connection_info):
-            connector = self._connector(connection_info, use_multipath)
+        with heartbeat.watch("os-brick", "detach"), translate_errors("detach", connection_info):
+            connector = self.connector(connection_info, use_multipath)
             if connection_info["driver_volume_type"] == "iscsi":
-                iscsi.restore_records(connection_info["data"])
+                iscsi.restore_node_records(connection_info["data"])
             # With force alone, os-brick still raises at the end the errors that it passed over.
             connector.disconnect_volume(dict(connection_info["data"]), dict(device_info) or None, force=force, ignore_errors=force)
             if connection_info["driver_volume_type"] in shares.PROTOCOLS:
@@ -76,8 +76,8 @@ class Brick:
 
     def volume_paths(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> list[str]:
         """Return the paths at which a volume would appear here, even if another device is there."""
-        with translated("look for the device", connection_info):
-            connector = self._connector(connection_info, use_multipath)
+        with translate_errors("look for the device", connection_info):
+            connector = self.connector(connection_info, use_multipath)
             # Unlike the others, os-brick's NVMe connector needs a form of its own here.
             data = nvme.properties(connection_info["data"]) if nvme.is_nvme(connection_info) else dict(connection_info["data"])
             return [str(path) for path in connector.get_volume_paths(data)]
@@ -87,14 +87,14 @@ class Brick:
 
         It does when other volumes are reached through the same controllers.
         """
-        with translated("look for the device", connection_info):
+        with translate_errors("look for the device", connection_info):
             return nvme.is_nvme(connection_info) and nvme.is_shared(connection_info["data"])
 
     def clean_up(self, connection_info: Mapping[str, Any]) -> None:
         """Remove the remains of a volume here after it was unmapped; no remains are fine."""
-        with translated("clean up", connection_info):
+        with translate_errors("clean up", connection_info):
             if nvme.is_nvme(connection_info):
-                nvme.clean_up(self._connector(connection_info, False), connection_info["data"])
+                nvme.clean_up(self.connector(connection_info, False), connection_info["data"])
 
     def check_extend(self, connection_info: Mapping[str, Any]) -> None:
         """Check, before the volume grows, that :meth:`extend` has all it needs.
@@ -115,20 +115,21 @@ class Brick:
 
         :raises UnavailableError: paths are down.
         """
-        until = time.monotonic() + _EXTEND_TIMEOUT
-        with heartbeat.watched("os-brick", "read the new size"):
+        until = time.monotonic() + EXTEND_TIMEOUT
+        with heartbeat.watch("os-brick", "read the new size"):
             while True:
                 try:
-                    with translated("read the new size", connection_info):
-                        self._connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
+                    with translate_errors("read the new size", connection_info):
+                        self.connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
                     if enough() or time.monotonic() >= until:
                         return
                 except UnavailableError:
                     if time.monotonic() >= until:
                         raise
-                time.sleep(_EXTEND_PAUSE)
+                time.sleep(EXTEND_PAUSE)
 
-    def _connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:
+    def connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:
+        """Return the connector for a protocol: os-brick's, or the project's own for RBD."""
         connector = loading.load(self.config.lock_path)
         protocol = connection_info["driver_volume_type"]
         if protocol == "rbd":
@@ -143,7 +144,7 @@ class Brick:
         return connector.InitiatorConnector.factory(protocol, "", use_multipath=use_multipath, **options)
 
 
-def _plain(device_info: Any) -> dict[str, Any]:
+def _to_plain(device_info: Any) -> dict[str, Any]:
     """Return os-brick's answer as data that JSON keeps as it is."""
     result: dict[str, Any] = {}
     for key, value in dict(device_info or {}).items():

@@ -1,4 +1,4 @@
-"""The node records of iSCSI, which os-brick's connector needs on the host and does not care for."""
+"""The node records of iSCSI, which os-brick's connector needs on the host and does not maintain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINE = re.compile(r"(?:^|\s)(\S+:\d+),-?\d+ (iqn\.\S+|eui\.\S+|naa\.\S+)", re.M
 log = logging.getLogger(__name__)
 
 
-def restore_records(data: Mapping[str, Any]) -> None:
+def restore_node_records(data: Mapping[str, Any]) -> None:
     """Restore the node records of a volume's sessions after somebody deleted them.
 
     Without them os-brick finds no device of the session and no way to log out, calls that success,
@@ -27,11 +27,11 @@ def restore_records(data: Mapping[str, Any]) -> None:
     targets = {data.get("target_iqn"), *data.get("target_iqns", ())}
     for portal, target in sorted(portals_and_targets("session") - portals_and_targets("node")):
         if target in targets:
-            log.warning("storage: the node record of %s at %s is missing and made again", target, portal)
-            commands.run("make the node record again", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
+            log.warning("storage: the node record of %s at %s is missing; it is restored", target, portal)
+            commands.run("restore the node record", ["iscsiadm", "-m", "node", "-T", target, "-p", portal, "-o", "new"], timeout=60)
 
 
-def leave_to_the_records(data: Mapping[str, Any]) -> None:
+def disable_login_at_boot(data: Mapping[str, Any]) -> None:
     """Keep open-iscsi's own service from logging in to a volume's targets at boot.
 
     os-brick asked the service to do so. The attachment records decide which volumes are attached

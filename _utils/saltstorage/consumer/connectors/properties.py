@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import FailedPreconditionError
 from ..host.config import ConsumerConfig
 from . import loading, nvme
-from .translation import translated
+from .translation import translate_errors
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def read(config: ConsumerConfig) -> dict[str, Any]:
 
     :raises FailedPreconditionError: multipath is enforced and multipathd does not run.
     """
-    with translated("read the initiator's properties"):
+    with translate_errors("read the initiator's properties"):
         if config.multipath:
             nvme.load_core()
         connector = loading.load(config.lock_path)

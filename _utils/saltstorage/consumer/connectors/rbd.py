@@ -60,16 +60,16 @@ class KernelRBDConnector(RBDConnector):
         :raises FailedPreconditionError: the command ``rbd`` or the kernel's module is missing, or
             the kernel lacks features of the image.
         """
-        device = mapped(connection_properties)
+        device = device_of(connection_properties)
         if device is None:
             if shutil.which("rbd") is None:
                 raise FailedPreconditionError("the command rbd is missing; install the package ceph-common on this host")
             try:
-                with self._configured(connection_properties):
+                with self.configuration(connection_properties):
                     super().connect_volume(connection_properties)
             except processutils.ProcessExecutionError as error:
-                raise _refusal(error) or error from None
-            device = mapped(connection_properties)
+                raise refusal(error) or error from None
+            device = device_of(connection_properties)
         if device is None:
             raise exception.BrickException(f"rbd mapped {connection_properties['name']}, and the kernel has no such device")
         return {"type": "block", "path": device}
@@ -82,7 +82,7 @@ class KernelRBDConnector(RBDConnector):
 
     def extend_volume(self, connection_properties: dict[str, Any]) -> int:
         """Let the device show the present size, and return it in bytes."""
-        device = mapped(connection_properties)
+        device = device_of(connection_properties)
         if device is not None:
             with open(f"{SYSFS}/devices/{_number(device)}/refresh", "w", encoding="ascii") as file:
                 file.write("1")
@@ -90,7 +90,7 @@ class KernelRBDConnector(RBDConnector):
 
     def get_volume_paths(self, connection_properties: dict[str, Any]) -> list[str]:
         """Return the device that has the image now."""
-        device = mapped(connection_properties)
+        device = device_of(connection_properties)
         return [] if device is None else [device]
 
     def create_non_openstack_config(self, connection_properties: dict[str, Any]) -> str | None:
@@ -98,10 +98,10 @@ class KernelRBDConnector(RBDConnector):
         return self._conf
 
     def _find_root_device(self, connection_properties: dict[str, Any], conf: Any) -> str | None:
-        return mapped(connection_properties)
+        return device_of(connection_properties)
 
     @contextlib.contextmanager
-    def _configured(self, properties: Mapping[str, Any]) -> Iterator[None]:
+    def configuration(self, properties: Mapping[str, Any]) -> Iterator[None]:
         """Write monitors and key to a file that only root can read, while the image is mapped.
 
         Without a key in the answer, ``rbd`` takes the host's own from ``/etc/ceph``.
@@ -136,7 +136,7 @@ class KernelRBDConnector(RBDConnector):
                 os.unlink(path)
 
 
-def mapped(properties: Mapping[str, Any], sysfs: str = SYSFS) -> str | None:
+def device_of(properties: Mapping[str, Any], sysfs: str = SYSFS) -> str | None:
     """Return the device of an image, such as ``/dev/rbd0``; None if it is not mapped.
 
     :param properties: connection properties of the image.
@@ -163,7 +163,7 @@ def _read(base: str, name: str) -> str:
         return ""
 
 
-def _refusal(error: processutils.ProcessExecutionError) -> FailedPreconditionError | None:
+def refusal(error: processutils.ProcessExecutionError) -> FailedPreconditionError | None:
     """Return the error for a failure that no repetition mends, else None."""
     if not os.path.isdir(SYSFS):
         return FailedPreconditionError(

@@ -38,7 +38,7 @@ class Shares:
         self._locks = VolumeLocks(os.path.join(config.state_dir, "locks", "shares"), config.step_timeout, "the share")
 
     @contextlib.contextmanager
-    def held(self, connection_info: Mapping[str, Any]) -> Iterator[None]:
+    def hold(self, connection_info: Mapping[str, Any]) -> Iterator[None]:
         """Keep the share of a volume mounted until its file is open, even if another volume leaves.
 
         Volumes of other protocols pass.
@@ -59,11 +59,11 @@ class Shares:
         if share is None:
             return
         with self._locks.hold(share):
-            if self._mounted(mount_point):
+            if self._is_mounted(mount_point):
                 # The command fails when another volume has a file open there.
                 with contextlib.suppress(StorageError):
                     commands.run("unmount the share", ["umount", mount_point], timeout=self._timeout)
-            if self._mounted(mount_point):
+            if self._is_mounted(mount_point):
                 log.debug("storage: %s stays mounted on %s", share, mount_point)
                 return
             with contextlib.suppress(OSError):
@@ -74,7 +74,7 @@ class Shares:
         return str(connection_info["data"].get("export")) if connection_info.get("driver_volume_type") in PROTOCOLS else None
 
     @staticmethod
-    def _mounted(mount_point: str) -> bool:
+    def _is_mounted(mount_point: str) -> bool:
         # The kernel's table is read: a look at the directory itself would wait for a server that
         # is down.
         path = os.path.join(os.path.realpath(os.path.dirname(mount_point)), os.path.basename(mount_point))

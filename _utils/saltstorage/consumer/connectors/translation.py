@@ -18,7 +18,7 @@ from .connection_info import secrets_of
 
 
 @contextlib.contextmanager
-def translated(step: str, connection_info: Mapping[str, Any] | None = None) -> Iterator[None]:
+def translate_errors(step: str, connection_info: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Raise errors of os-brick and oslo, within the context, as errors of the project.
 
     The types of the errors decide, never their texts.

@@ -198,7 +198,7 @@ def check_size(path: str, size_gib: int, *, grown: bool = False, adopted: bool =
     if found < least(size_gib, adopted=adopted) or (found >= expected + step and not grown):
         raise DataLossError(
             f"the device {path} has {found} bytes and the volume {expected}: it may be another volume; "
-            "look for a stale device of the same LUN, and disconnect and connect the volume",
+            "look for an old device of the same LUN, and disconnect and connect the volume",
             details={"found": found, "expected": expected},
         )
     return found
@@ -223,7 +223,7 @@ def flush(path: str) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with heartbeat.watched("flush", f"write the cached data of {path}"):
+        with heartbeat.watch("flush", f"write the cached data of {path}"):
             os.fsync(fd)
             fcntl.ioctl(fd, _BLKFLSBUF, 0)
     finally:

@@ -31,6 +31,7 @@ class Holder:
     #: ``kernel``.
     kind: str
     text: str  #: Its words in a message: ``mounted on /srv``.
+    path: str = ""  #: The mount point, of a mount in this process's namespace.
 
     def __str__(self) -> str:
         return self.text
@@ -61,7 +62,7 @@ def find(path: str, *, processes: bool = True, besides: str = "") -> list[Holder
     result += _loops(set(numbers))
     if processes:
         result += _processes(set(numbers))
-    if not left_out and not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _claimed(path):
+    if not left_out and not any(holder.kind in ("mount", "swap", "device", "loop") for holder in result) and _is_claimed(path):
         result.append(Holder("kernel", "claimed in the kernel (a file system unmounted lazily, an exported target or a RAID)"))
     return list(dict.fromkeys(result))
 
@@ -123,7 +124,7 @@ def _mounts(numbers: dict[tuple[int, int], str]) -> Iterator[Holder]:
     for mount in mounts.read():
         if mount.is_of(wanted):
             groups.add(mount.group)
-            yield Holder("mount", f"mounted on {_printable(mount.path)}")
+            yield Holder("mount", f"mounted on {_printable(mount.path)}", mount.path)
     for pid in _pids():
         namespace = _namespace(pid)
         if namespace is None or namespace in seen:
@@ -176,7 +177,7 @@ def _processes(numbers: set[tuple[int, int]]) -> Iterator[Holder]:
                 break
 
 
-def _claimed(path: str) -> bool:
+def _is_claimed(path: str) -> bool:
     """Return whether a part of the kernel has the device for itself."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))

@@ -76,7 +76,10 @@ class DeviceLinks:
         if self.target(name) == target:
             udev.announce(target, path)
             return path
-        os.makedirs(self.directory, mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(self.directory)
+            # Other users find devices by their links too, whatever umask the minion has.
+            os.chmod(self.directory, 0o755)  # noqa: S103
         temporary = self._temporary(name)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -103,7 +103,7 @@ def status(path: str) -> LoopStatus | None:
 def find(file: str, owner_tag: str) -> list[LoopStatus]:
     """Return the loop devices over a file that carry this consumer's tag, or no consumer's tag."""
     facts = os.stat(file)
-    return _usable(facts.st_dev, facts.st_ino, owner_tag)
+    return _find_usable(facts.st_dev, facts.st_ino, owner_tag)
 
 
 def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
@@ -120,9 +120,9 @@ def attach(file: str, owner_tag: str, *, read_only: bool = False) -> str:
     """
     try:
         # Opened before the lock is taken: the file may be on a server that does not answer.
-        with _open(file, os.O_RDONLY if read_only else os.O_RDWR) as backing, _alone():
+        with _open(file, os.O_RDONLY if read_only else os.O_RDWR) as backing, _lock():
             facts = os.fstat(backing)
-            for found in _usable(facts.st_dev, facts.st_ino, owner_tag):
+            for found in _find_usable(facts.st_dev, facts.st_ino, owner_tag):
                 if not found.plain or found.read_only != read_only:
                     kind = "for reading only" if found.read_only else "for writing"
                     part = "" if found.plain else " over a part of it"
@@ -152,7 +152,7 @@ def detach(path: str) -> bool:
                 return False
             if error.errno != errno.ENXIO:
                 raise
-        if not _bound(fd):
+        if not _has_file(fd):
             # The kernel keeps this setting with the number, and the next user of the number could
             # not write.
             fcntl.ioctl(fd, BLKROSET, struct.pack("i", 0))
@@ -172,7 +172,7 @@ def refresh_size(path: str) -> None:
 
 def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
     for _ in range(_TRIES):
-        path = _free()
+        path = _find_free()
         try:
             with _open(path, os.O_RDONLY if read_only else os.O_RDWR) as fd:
                 info = _Info(flags=_DIRECT_IO | (_READ_ONLY if read_only else 0), file_name=owner_tag.encode())
@@ -193,24 +193,24 @@ def _configure(backing: int, owner_tag: str, read_only: bool) -> str:
     raise ResourceExhaustedError("no free loop device was found; detach unused ones (losetup -a)")
 
 
-def _usable(device: int, inode: int, owner_tag: str) -> list[LoopStatus]:
-    return [s for s in _over(device, inode) if s.tag == owner_tag or not s.tag.startswith("salt-storage:")]
+def _find_usable(device: int, inode: int, owner_tag: str) -> list[LoopStatus]:
+    return [s for s in _find_over(device, inode) if s.tag == owner_tag or not s.tag.startswith("salt-storage:")]
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _lock() -> Iterator[None]:
     """Keep other processes from making a second device over the same file.
 
     The lock is on a device of this host and not on the file: NFS asks its server for a lock, and
     demands that the file is open for writing.
     """
-    with _control() as control:
+    with _open_control() as control:
         fcntl.flock(control, fcntl.LOCK_EX)
         yield
 
 
 @contextlib.contextmanager
-def _control() -> Iterator[int]:
+def _open_control() -> Iterator[int]:
     try:
         file = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -232,8 +232,8 @@ def _mark(path: str, owner_tag: str) -> None:
         fcntl.ioctl(fd, _SET_STATUS64, info)
 
 
-def _free() -> str:
-    with _control() as control:
+def _find_free() -> str:
+    with _open_control() as control:
         try:
             minor = fcntl.ioctl(control, _CTL_GET_FREE)
         except OSError as error:
@@ -254,7 +254,7 @@ def backing_files() -> Iterator[tuple[str, str]]:
                 yield f"/dev/{name}", file.read().rstrip("\n")
 
 
-def _over(device: int, inode: int) -> Iterator[LoopStatus]:
+def _find_over(device: int, inode: int) -> Iterator[LoopStatus]:
     for path, _ in backing_files():
         found = status(path)
         if found is not None and (found.file_device, found.inode) == (device, inode):
@@ -280,7 +280,7 @@ def _status(fd: int, path: str, rdev: int) -> LoopStatus:
     )
 
 
-def _bound(fd: int) -> bool:
+def _has_file(fd: int) -> bool:
     """Return whether a loop device, given by its descriptor, has a backing file."""
     try:
         fcntl.ioctl(fd, _GET_STATUS64, _Info())

@@ -107,7 +107,7 @@ def open_(device: str, mapping: str, passphrase: bytes, *, read_only: bool, time
     command = ["cryptsetup", "open", *options, "--", device, mapping]
     code, _, err = commands.run(f"open {device}", command, timeout=timeout, ok=(0, _NO_KEY), input=passphrase)
     if code:
-        raise _wrong(device, err)
+        raise _wrong_passphrase(device, err)
 
 
 def resize(mapping: str, device: str, passphrase: bytes, *, timeout: float) -> None:
@@ -118,7 +118,7 @@ def resize(mapping: str, device: str, passphrase: bytes, *, timeout: float) -> N
     command = ["cryptsetup", "resize", "--key-file=-", "--", mapping]
     code, _, err = commands.run(f"grow the open {device}", command, timeout=timeout, ok=(0, _NO_KEY), input=passphrase)
     if code:
-        raise _wrong(device, err)
+        raise _wrong_passphrase(device, err)
 
 
 def close(mapping: str, *, timeout: float) -> bool:
@@ -131,7 +131,7 @@ def _has_mapper() -> bool:
     return any(line.split()[-1:] == ["device-mapper"] for line in _text("/proc/misc").splitlines())
 
 
-def _wrong(device: str, err: str) -> FailedPreconditionError:
+def _wrong_passphrase(device: str, err: str) -> FailedPreconditionError:
     why = err.strip() or "cryptsetup does not say why"
     return FailedPreconditionError(f"the passphrase does not open {device} ({why})", field="passphrase")
 

@@ -71,7 +71,7 @@ def probe(device: str, *, timeout: float = 120.0) -> Probe:
     if code == _NOTHING_FOUND or not ("TYPE" in found or "PTTYPE" in found):
         return Probe(EMPTY if zero else UNKNOWN)
     # blkid quotes values for the shell, such as LABEL=pg\ data.
-    uuid, label = (_unquoted(found.get(key, "")) for key in ("UUID", "LABEL"))
+    uuid, label = (_unquote(found.get(key, "")) for key in ("UUID", "LABEL"))
     if found.get("USAGE") == "filesystem":
         return Probe(FILESYSTEM, found["TYPE"], uuid, label)
     return Probe(OTHER, found.get("TYPE") or f"{found['PTTYPE']} partition table", uuid, label)
@@ -89,7 +89,7 @@ def _ends_are_zero(device: str) -> bool:
     return not any(first) and (block.is_crypt(device) or not any(last))
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     result, escaped = "", False
     for char in text:
         if char == "\\" and not escaped:

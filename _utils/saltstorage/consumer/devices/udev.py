@@ -40,11 +40,11 @@ def announce(device: str, link: str) -> None:
     if not os.path.exists(_CONTROL) or not block.is_block(device):
         return
     try:
-        file, text = _file(device), f"SYSTEMD_ALIAS={_quoted(link)}\n"
+        file, text = _file(device), f"SYSTEMD_ALIAS={_quote(link)}\n"
         if _read(file) == text:
             return
         _write(file, text)
-        with _alone():
+        with _lock():
             if _read(_RULES) != _RULE:
                 _write(_RULES, _RULE)
                 commands.run("make udev read a rule", ["udevadm", "control", "--reload"], timeout=60)
@@ -61,7 +61,7 @@ def forget(device: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _lock() -> Iterator[None]:
     """Keep other processes from announcing a device before udev has read the rule."""
     with open(os.path.join(_FOLDER, ".lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -74,10 +74,10 @@ def _file(device: str) -> str:
     return os.path.join(_FOLDER, f"{os.path.basename(base)}-{_read(os.path.join(base, 'diskseq')).strip()}")
 
 
-def _quoted(path: str) -> str:
+def _quote(path: str) -> str:
     r"""Return a path as one word of a list: udev strips the outer quotes, systemd the inner.
 
-    >>> _quoted("/dev/storage/it's mine")
+    >>> _quote("/dev/storage/it's mine")
     '\'"/dev/storage/it\'s mine"\''
     """
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')

@@ -20,11 +20,13 @@ from . import freezer
 class Frozen:
     """File systems that are frozen.
 
+    :ivar pid: id of the process that keeps them frozen.
     :ivar held: whether they stayed frozen until :meth:`thaw` was called; known after that.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        self.pid = process.pid
         self.held = False
 
     def thaw(self) -> bool:
@@ -32,7 +34,7 @@ class Frozen:
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._process.stdin.fileno(), b"t")
-            self.held = _line(self._process, 30.0) == "held"
+            self.held = _read_line(self._process, 30.0) == "held"
             self._process.stdin.close()
         return self.held
 
@@ -63,10 +65,10 @@ def frozen(mount_points: Sequence[str], *, seconds: float, patience: float) -> I
     )
     begun = False
     try:
-        said = _line(process, patience)
+        said = _read_line(process, patience)
         begun = said == "frozen"
         if not begun:
-            raise _failed(said, mount_points, patience)
+            raise _failure(said, mount_points, patience)
         hold = Frozen(process)
         yield hold
         hold.thaw()
@@ -98,7 +100,7 @@ def mount_point(found: Sequence[mounts.Mount]) -> str | None:
     return next((m.path for m in found if mounts.state(m.path).top == m), None)
 
 
-def _line(process: subprocess.Popen[bytes], timeout: float) -> str:
+def _read_line(process: subprocess.Popen[bytes], timeout: float) -> str:
     """Return the next line of the process's output.
 
     It is empty when the process has ended, and ``timeout`` when it is silent for too long.
@@ -118,7 +120,7 @@ def _line(process: subprocess.Popen[bytes], timeout: float) -> str:
     return text.decode().strip()
 
 
-def _failed(said: str, mount_points: Sequence[str], patience: float) -> FailedPreconditionError | DeadlineExceededError | InternalError:
+def _failure(said: str, mount_points: Sequence[str], patience: float) -> FailedPreconditionError | DeadlineExceededError | InternalError:
     if said == "timeout":
         return DeadlineExceededError(f"the file system on {', '.join(mount_points)} could not be frozen within {patience:g} s")
     word, *numbers = said.split(" ")

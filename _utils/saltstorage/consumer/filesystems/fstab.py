@@ -89,7 +89,7 @@ class Fstab:
             written.
         :raises AbortedError: another job has worked on the table for too long.
         """
-        with self._locked():
+        with self._lock():
             return self._set(entry, former)
 
     def remove(self, mount_point: str, device: str) -> bool:
@@ -98,7 +98,7 @@ class Fstab:
         :raises FailedPreconditionError: the file cannot be written.
         :raises AbortedError: another job has worked on the table for too long.
         """
-        with self._locked():
+        with self._lock():
             lines = self._lines()
             kept = [line for line in lines if not ((e := parse(line)) and same(e.mount_point, mount_point) and e.device == device)]
             return self._write(lines, kept)
@@ -129,7 +129,7 @@ class Fstab:
         return self._write(lines, kept)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         """Keep other states, and other minions of this host, from changing the table meanwhile.
 
         The table itself cannot be the lock, since it is replaced, and its directory is no place

@@ -93,7 +93,7 @@ def make(
     block.flush(device)
     made = probe(device)
     if made.kind != FILESYSTEM or made.fstype != fstype:
-        raise InternalError(f"mkfs.{fstype} ended well, and {device} now holds {made}")
+        raise InternalError(f"mkfs.{fstype} succeeded, but {device} now holds {made}")
     return made
 
 

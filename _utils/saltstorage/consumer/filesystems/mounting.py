@@ -41,19 +41,19 @@ def mount(device: str, mount_point: str, fstype: str, options: str, *, timeout: 
     """
     command = ["mount", "-t", fstype, "-o", options, "--", device, mount_point]
     code, _, err = commands.run(f"mount {device} on {mount_point}", command, timeout=timeout, ok=(0, _FAILED))
-    if code and not (_BUSY.search(err) and _mounted_meanwhile(device, mount_point)):
+    if code and not (_BUSY.search(err) and _wait_for_other_mount(device, mount_point)):
         raise FailedPreconditionError(f"{device} could not be mounted on {mount_point}: {err.strip() or 'the kernel log says why'}")
     if not mounts.state(mount_point, device).right:
-        raise InternalError(f"mount ended well, and {device} is not what is mounted on {mount_point}")
+        raise InternalError(f"mount succeeded, but another device than {device} is mounted on {mount_point}")
 
 
-def _mounted_meanwhile(device: str, mount_point: str) -> bool:
+def _wait_for_other_mount(device: str, mount_point: str) -> bool:
     """Return whether another process mounts the device there at this moment.
 
     systemd does: since boot it waits for the device of each entry in the table of file systems.
     """
     deadline = time.monotonic() + _MEANWHILE
-    with heartbeat.watched("mount", f"wait until {device} is mounted on {mount_point}"):
+    with heartbeat.watch("mount", f"wait until {device} is mounted on {mount_point}"):
         while not mounts.state(mount_point, device).right:
             if time.monotonic() > deadline:
                 return False
@@ -102,13 +102,13 @@ def users(mount_point: str) -> list[str]:
     found = []
     for process in glob.glob("/proc/[0-9]*"):
         links = [f"{process}/cwd", f"{process}/root", f"{process}/exe", *glob.glob(f"{process}/fd/*")]
-        if any(_on(link, device) for link in links):
+        if any(_is_on(link, device) for link in links):
             with contextlib.suppress(OSError), open(f"{process}/comm", encoding="utf-8", errors="replace") as file:
                 found.append(f"{file.read().strip()} (process {os.path.basename(process)})")
     return found
 
 
-def _on(path: str, device: int) -> bool:
+def _is_on(path: str, device: int) -> bool:
     try:
         return os.stat(path).st_dev == device
     except OSError:

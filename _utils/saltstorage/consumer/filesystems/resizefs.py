@@ -91,7 +91,7 @@ def grow(device: str, fstype: str, mount_point: str | None = None, *, timeout: f
         commands.run(what, ["btrfs", "filesystem", "resize", "max", str(mount_point)], timeout=timeout)
     now, _ = size(device, fstype, mount_point)
     if now <= used:
-        raise InternalError(f"cannot {what}: the command ended well, and it still has {now} bytes")
+        raise InternalError(f"cannot {what}: the command succeeded, but it still has {now} bytes")
     return True
 
 
@@ -109,7 +109,7 @@ def _ext_size(device: str) -> tuple[int, int]:
     blocks_low, log_block_size, per_group = struct.unpack_from("<4xI16xI4xI", superblock)
     magic, incompat = struct.unpack_from("<H", superblock, 0x38)[0], struct.unpack_from("<I", superblock, 0x60)[0]
     if magic != 0xEF53:
-        raise InternalError(f"{device} has no ext superblock, but was expected to")
+        raise InternalError(f"{device} should have an ext superblock, and has none")
     blocks_high = struct.unpack_from("<I", superblock, 0x150)[0] if incompat & 0x80 else 0
     block_size = 1024 << log_block_size
     # resize2fs adds no last group that would be too small for its own tables.

@@ -82,7 +82,7 @@ def run(
                 out, err = process.communicate(input or None, timeout=min(timeout, progress.TELL_AFTER))
             except subprocess.TimeoutExpired:
                 # A heartbeat costs a thread, so it starts only now.
-                shown.enter_context(heartbeat.watched(command[0], step, since=began))
+                shown.enter_context(heartbeat.watch(command[0], step, since=began))
                 out, err = process.communicate(timeout=began + timeout - time.monotonic())
         except subprocess.TimeoutExpired:
             process.kill()

@@ -61,7 +61,7 @@ class ConsumerConfig:
         storage = validate.mapping(opts.get("storage") or {}, "storage")
         given = validate.mapping(storage.get("consumer") or {}, "storage:consumer")
         validate.no_unknown(given, (*_PATHS, *_FLAGS, *_SECONDS, *_LISTS), "storage:consumer")
-        values: dict[str, Any] = {"host": str(opts.get("id") or socket.gethostname()), "multipath": _prepared_for_multipath(opts)}
+        values: dict[str, Any] = {"host": str(opts.get("id") or socket.gethostname()), "multipath": _is_prepared_for_multipath(opts)}
         root = str(opts.get("root_dir") or "/")
         for key in _PATHS:
             default = str(getattr(cls, key))
@@ -78,7 +78,7 @@ class ConsumerConfig:
         return cls(**values)
 
 
-def _prepared_for_multipath(opts: Mapping[str, Any]) -> bool:
+def _is_prepared_for_multipath(opts: Mapping[str, Any]) -> bool:
     """Return whether pillar names multipath; :mod:`saltstorage.pillar` checks pillar itself."""
     found: Any = opts
     for key in ("pillar", "storage", "consumer", "protocols"):

@@ -64,7 +64,7 @@ def of_volume(name: str, host: str, tell: Tell | None, owner_and_id: OwnerAndId)
 
 
 @contextlib.contextmanager
-def watched(program: str, step: str, *, since: float | None = None) -> Iterator[None]:
+def watch(program: str, step: str, *, since: float | None = None) -> Iterator[None]:
     """Report the work in this context when it takes long, and its end.
 
     The reports cost a thread, so a caller that can wait in pieces enters this context only after
@@ -80,10 +80,10 @@ def watched(program: str, step: str, *, since: float | None = None) -> Iterator[
         yield
         return
     heartbeat = Heartbeat(volume.tell, after=progress.TELL_AFTER, every=progress.TELL_EVERY)
-    watched_step = _Step(program, step, volume, time.monotonic() if since is None else since)
+    watched = _Step(program, step, volume, time.monotonic() if since is None else since)
     try:
-        with heartbeat.watch(watched_step):
+        with heartbeat.watch(watched):
             yield
     finally:
-        if watched_step.told:
+        if watched.told:
             heartbeat.close()

@@ -130,7 +130,7 @@ class RecordStore:
         """
         record = _read(self.path(name))
         if record is not None and record.name != name:
-            raise _damaged(self.path(name), f"it is of the volume {record.name!r}, not {name!r}")
+            raise _damage_error(self.path(name), f"it is of the volume {record.name!r}, not {name!r}")
         return record
 
     def save(self, record: AttachmentRecord, *, durable: bool = True) -> AttachmentRecord:
@@ -210,15 +210,15 @@ def _read(path: str) -> AttachmentRecord | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _damaged(path, error.strerror or "cannot be read") from None
+        raise _damage_error(path, error.strerror or "cannot be read") from None
     except (ValueError, TypeError, AttributeError) as error:
         # The text of such an error may quote the contents, which are secret: only its type is
         # named.
-        raise _damaged(path, type(error).__name__) from None
+        raise _damage_error(path, type(error).__name__) from None
     return record
 
 
-def _damaged(path: str, why: str) -> FailedPreconditionError:
+def _damage_error(path: str, why: str) -> FailedPreconditionError:
     return FailedPreconditionError(
         f"the attachment record {path} is damaged ({why}); restore it from a backup, or remove it once the volume is not attached here",
         details={"file": path},

@@ -50,7 +50,7 @@ class Adoption:
         """
         entry = self.core.config.backend(backend)
         provider = self.core.provider(entry.name)
-        require(provider, Capability.LIST, entry.name, "list what it holds; look for the name of the volume there")
+        require(provider, Capability.LIST, entry.name, "list its volumes; look for the name of the volume there")
         return [
             {"reference": dict(f.reference), "size": f.size, "id": f.id, "adoptable": not f.obstacle, "reason": f.obstacle}
             for f in provider.list_volumes()

@@ -20,12 +20,12 @@ R = TypeVar("R", bound=Record)
 KINDS = {
     "backend": "a backend could not be asked",
     "half_done": "an operation was cut off; a repair finishes or undoes it",
-    "error": "a volume or snapshot that was not made, or not deleted, to the end",
-    "orphan": "a volume or snapshot on a backend, named as the project names them, that no record knows",
+    "error": "a volume or snapshot whose creation or deletion did not end",
+    "orphan": "a volume or snapshot on a backend with a name in the project's form, that no record knows",
     "gone": "a record whose volume the backend does not have",
     "left_over": "a record of a snapshot or connection whose volume is gone from the catalog",
     "dead_host": "a connection to a minion that has no accepted key",
-    "behind": "a host whose device does not show the new size of a volume, or has not reported it",
+    "behind": "unreported growth: a volume grew, and the host has not reported the new size",
     "fenced_host": "a fenced host that has not yet confirmed that it removed its stale device",
     "unknown_owner": "a volume whose owner has no accepted key",
     "moved": "the former volume of a move, on its former backend",
@@ -115,8 +115,8 @@ class Check:
         for move in catalog.moves():
             if move.state == model.COPYING:
                 continue  # its volume is `migrating`, and found by that
-            text = f"moved to {move.target_backend}; the former one is kept until salt-run storage.migrate_finish deletes it"
-            repair = "delete the former one" if move.state == model.REMOVING else ""
+            text = f"moved to {move.target_backend}; the former volume is kept until salt-run storage.migrate_finish deletes it"
+            repair = "delete the former volume" if move.state == model.REMOVING else ""
             yield Finding(
                 kind="half_done" if repair else "moved",
                 what="move",
@@ -137,14 +137,14 @@ class Check:
             return  # another process works on it
         why = getattr(record, "error", "")
         if state == model.ERROR:
-            kind, repair = "error", f"remove what is left of the {what}"
+            kind, repair = "error", f"remove the remains of the {what}"
         else:
             kind, repair = "half_done", _REPAIRS.get(state, "finish it")
         yield _make_finding(
             record,
             what,
             kind=kind,
-            text=f"it is {state} and nobody is at it{': ' + why if why else ''}",
+            text=f"it is {state} and no process works on it{': ' + why if why else ''}",
             repair=repair,
             backend=volume.backend,
         )
@@ -182,7 +182,7 @@ class Check:
         try:
             provider = self.core.provider(name)
             if Capability.LIST not in provider.capabilities():
-                text = "its driver cannot list what it holds, so nothing is known of orphans there"
+                text = "its driver cannot list volumes, so orphans there are not found"
                 yield Finding(kind="backend", what="backend", backend=name, name=name, text=text)
                 return
             # Listed before the catalog is read again: the catalog then has every volume that is
@@ -227,7 +227,7 @@ class Check:
 
 
 _REPAIRS = {
-    model.CREATING: "remove what is there of it",
+    model.CREATING: "remove its remains",
     model.DELETING: "delete it",
     model.EXTENDING: "take the size that the backend has",
     model.REVERTING: "finish setting the volume back",
@@ -256,14 +256,14 @@ def _describe_fence(fence: Fence, volume: Volume | None) -> Finding:
     return Finding(
         kind="fenced_host",
         what="fence",
-        text=f"taken from {fence.host} while that was fenced{now}; {fence.host} has not said yet that it has removed what it had of it,"
-        f" as storage_volume.disconnected of {fence.volume!r} does there",
+        text=f"taken from {fence.host} while that was fenced{now}; {fence.host} has not reported yet that its stale device"
+        f" is removed, as storage_volume.disconnected of {fence.volume!r} does there",
         backend=volume.backend if volume is not None else "",
         owner=fence.owner,
         name=fence.volume,
         host=fence.host,
         id=fence.id,
-        repair="forget it, which is right when the host never comes back or was installed anew: else it writes what it still has",
+        repair="forget it, which is right when the host never comes back or was installed anew; else it may write from its stale device",
         named=True,
     )
 

@@ -11,7 +11,6 @@ from ...errors import AbortedError, StorageError
 from ...faults import as_storage_error
 from ...model import Connection, Move, Volume
 from ..access.locks import volume_key
-from ..catalog import listing
 from ..operations.connections import Connections
 from ..operations.core import Caller, Core, as_provider_volume, refuse_renamed
 from ..operations.reverts import Reverts
@@ -47,6 +46,8 @@ class Recovery:
         Such exports are left for :meth:`restore_failed`. Any other failure is logged, and left for
         the next request or start.
         """
+        from ..catalog.listing import find_connected
+
         catalog = self.core.catalog
         # By their states alone, which few volumes have: by the index of the backend, all its
         # volumes would be read.
@@ -66,7 +67,7 @@ class Recovery:
             if backend in (move.source_backend, move.target_backend):
                 moved = Volume(id=move.source_id, owner=move.owner, name=move.name, backend=backend, size=move.size)
                 self._try(moved, "move", move)
-        for connected in listing.find_connected(catalog, backend):
+        for connected in find_connected(catalog, backend):
             self._restore(backend, connected.id)
         return bool(self._unrestored.get(backend))
 

@@ -58,8 +58,6 @@ class CinderlibProvider(CinderManage):
         super().__init__(config)
         self._load_lock = threading.Lock()
 
-    # Loading
-
     def load(self) -> None:
         """Load the driver and reach the array; see the base class."""
         with self._load_lock, map_errors(f"load the backend {self.config.name!r}", default=UnavailableError):
@@ -106,8 +104,6 @@ class CinderlibProvider(CinderManage):
 
             _count, allocated = api.volume_data_get_for_host(self.context, f"{bridge.HOST}@{self._group}")
             return stats.stats(self.config.name, raw, float(allocated))
-
-    # Volumes
 
     def create_volume(self, volume: ProviderVolume, *, source: ProviderVolume | ProviderSnapshot | None = None) -> int:
         """Create a volume, empty or from a source; see the base class."""
@@ -187,8 +183,6 @@ class CinderlibProvider(CinderManage):
                 self._update(row, {"size": size, "previous_status": None}, status=status)
             return int(row._ovo.size)
 
-    # Snapshots
-
     def create_snapshot(self, snapshot: ProviderSnapshot) -> None:
         """Take a snapshot; see the base class."""
         with map_errors(f"create snapshot {snapshot.id}"):
@@ -236,8 +230,6 @@ class CinderlibProvider(CinderManage):
             # Some drivers look at these; they are not saved, so they need no undoing.
             row._ovo.status, source._ovo.status = REVERTING, "restoring"
             self.driver.revert_to_snapshot(self.context, row._ovo, source._ovo)
-
-    # Connections
 
     def connect(
         self, volume: ProviderVolume, connection_id: str, connector: Mapping[str, Any], *, read_only: bool = False

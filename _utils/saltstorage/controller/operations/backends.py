@@ -6,8 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ...errors import FailedPreconditionError, InternalError, InvalidArgumentError, StorageError, UnavailableError
 from ...faults import as_storage_error
@@ -133,7 +132,7 @@ class Backends(Mapping[str, Backend]):
     def __getitem__(self, name: str) -> Backend:
         return self._backends[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._backends)
 
     def __len__(self) -> int:

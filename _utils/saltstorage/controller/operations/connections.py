@@ -68,10 +68,10 @@ class Connections:
         if shared:
             # Before it is locked: the file of the lock stays.
             self.core.volume(owner, name)
-        sources = self.volumes.source_lock(owner, create) if create is not None else []
+        sources = self.volumes.sources.locks(owner, create) if create is not None else []
         with self.core.held(caller, "connection", (owner, name), *sources):
             if create is not None:
-                self.volumes.check_source_lock(owner, create, sources)
+                self.volumes.sources.check_locks(owner, create, sources)
             self._refuse_other_encryption(owner, name, create, encrypted)
             old: Volume | None
             if create is not None:
@@ -149,7 +149,7 @@ class Connections:
         self.core.volume(owner, name)
         with self.core.held(caller, "following", (owner, name)):
             volume = self.volumes.usable(owner, name)
-            connection = self._find(caller, volume)
+            connection = self._find_connection(caller, volume)
             connection = self.core.catalog.update(connection, size=min(size, volume.size))
         return {"connection": connection.to_wire()}
 
@@ -167,7 +167,7 @@ class Connections:
         self.core.volume(owner, name)
         with self.core.held(caller, "formatting", (owner, name)):
             volume = self.volumes.usable(owner, name)
-            connection = self._find(caller, volume)
+            connection = self._find_connection(caller, volume)
             if connection.read_only:
                 raise FailedPreconditionError(f"volume {name!r} is connected to {caller} read-only")
             if encryption:
@@ -185,7 +185,7 @@ class Connections:
         provider.disconnect(as_provider_volume(volume), connection.id, connection.connector, last=not others)
         self.core.catalog.remove(connection)
 
-    def _find(self, caller: Caller, volume: Volume) -> Connection:
+    def _find_connection(self, caller: Caller, volume: Volume) -> Connection:
         connection = self.core.catalog.connection(volume.id, caller.minion or "")
         if connection is None or connection.state != model.CONNECTED:
             raise FailedPreconditionError(f"volume {volume.name!r} is not connected to {caller}; connect it first")
@@ -196,7 +196,7 @@ class Connections:
         found: Volume | Snapshot | None = self.core.catalog.volume(owner, name)
         if (found is None or found.state in (model.CREATING, model.DELETING, model.ERROR)) and create is not None:
             # The volume is about to be created.
-            found = self.volumes.find_source(owner, create)
+            found = self.volumes.sources.find(owner, create)
         if found is not None:
             refuse_other_encryption(found, encrypted)
 

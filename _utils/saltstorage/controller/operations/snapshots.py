@@ -75,35 +75,7 @@ class Snapshots:
                     text = f"snapshot {name!r} exists and was taken with the file system in use; delete it, or choose another name"
                     raise AlreadyExistsError(text, field="freeze")
                 return {"snapshot": old.to_wire(), "old": old.to_wire()}
-            provider = self.core.provider(parent.backend)
-            require(provider, Capability.SNAPSHOT, parent.backend, "take snapshots")
-            _refuse_late(until)
-            snapshot = Snapshot(
-                id=new_id(),
-                owner=owner,
-                name=name,
-                volume_id=parent.id,
-                volume=parent.name,
-                backend=parent.backend,
-                size=parent.size,
-                encrypted=parent.encrypted,
-                state=model.CREATING,
-                created=time.time(),
-                frozen=None if frozen else False,
-                series=series,
-            )
-            with self.core.locks.held(owner_key(owner), why="a look at the quota"):
-                if caller.minion:
-                    count, gib = self.core.catalog.usage(owner)
-                    self.core.rule(caller).check_usage(caller.minion, count, gib + snapshot.size)
-                self.core.catalog.add(snapshot)
-            try:
-                provider.create_snapshot(as_provider_snapshot(snapshot))
-                _refuse_late(until)
-            except BaseException:
-                self._undo(snapshot)
-                raise
-            snapshot = self.core.catalog.update(snapshot, state=model.AVAILABLE)
+            snapshot = self._take(caller, parent, name, frozen=frozen, until=until, series=series)
         return {"snapshot": snapshot.to_wire(), "old": None}
 
     def mark_frozen(self, caller: Caller, *, name: str, id: str, owner: str | None = None) -> dict[str, Any]:
@@ -160,6 +132,38 @@ class Snapshots:
             raise
         self.core.catalog.remove(snapshot)
         return existed
+
+    def _take(self, caller: Caller, parent: Volume, name: str, *, frozen: bool, until: float | None, series: str) -> Snapshot:
+        """Take a snapshot of a volume, with the volume's lock held."""
+        provider = self.core.provider(parent.backend)
+        require(provider, Capability.SNAPSHOT, parent.backend, "take snapshots")
+        _refuse_late(until)
+        snapshot = Snapshot(
+            id=new_id(),
+            owner=parent.owner,
+            name=name,
+            volume_id=parent.id,
+            volume=parent.name,
+            backend=parent.backend,
+            size=parent.size,
+            encrypted=parent.encrypted,
+            state=model.CREATING,
+            created=time.time(),
+            frozen=None if frozen else False,
+            series=series,
+        )
+        with self.core.locks.held(owner_key(parent.owner), why="a look at the quota"):
+            if caller.minion:
+                count, gib = self.core.catalog.usage(parent.owner)
+                self.core.rule(caller).check_usage(caller.minion, count, gib + snapshot.size)
+            self.core.catalog.add(snapshot)
+        try:
+            provider.create_snapshot(as_provider_snapshot(snapshot))
+            _refuse_late(until)
+        except BaseException:
+            self._undo(snapshot)
+            raise
+        return self.core.catalog.update(snapshot, state=model.AVAILABLE)
 
     def _find(self, owner: str, name: str) -> Snapshot:
         found = self.core.catalog.snapshot(owner, name)

@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ... import model
-from ...errors import AbortedError, FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
-from ...model import Snapshot, Volume
-from ...providers.base import Capability, ProviderSnapshot, ProviderVolume
-from ...rules import refuse_different, refuse_protected, refuse_smaller, retains
+from ...errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
+from ...model import Volume
+from ...providers.base import Capability
+from ...rules import refuse_different, refuse_protected, retains
 from ...spec import ATTRIBUTES, VolumeSpec, differing
 from ..access.config import TypeEntry
 from ..access.locks import owner_key
-from .core import Caller, Core, as_provider_snapshot, as_provider_volume, new_id, require
+from .core import Caller, Core, as_provider_volume, new_id, require
 from .releases import Releases
+from .sources import Source, Sources
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Volumes:
 
     def __init__(self, core: Core, releases: Releases, settlers: Mapping[str, Callable[[Volume], Volume | None]]) -> None:
         self.core = core
+        self.sources = Sources(core)
         self.releases = releases
         self.settlers = {model.RELEASING: releases.settle, **settlers}
 
@@ -40,9 +42,9 @@ class Volumes:
         :returns: ``volume`` as it is now, and ``old`` as it was before, None when it was created.
         """
         owner = self.core.owner(caller, owner, name, change=True)
-        sources = self.source_lock(owner, spec)
+        sources = self.sources.locks(owner, spec)
         with self.core.held(caller, "creation", (owner, name), *sources):
-            self.check_source_lock(owner, spec, sources)
+            self.sources.check_locks(owner, spec, sources)
             old, volume = self.ensure(caller, owner, name, spec)
         return {"volume": volume.to_wire(), "old": old.to_wire() if old else None}
 
@@ -149,7 +151,7 @@ class Volumes:
         if old is None:
             return None, self._create(caller, owner, name, spec, kind)
         old = volume = self._recover(old)
-        refuse_different(spec, volume, self.find_source(owner, spec))
+        refuse_different(spec, volume, self.sources.find(owner, spec))
         if volume.size < spec.size:
             volume = self._grow(caller, volume, spec.size)
         # Last, so that nothing is written when the volume cannot become what was asked for.
@@ -188,20 +190,9 @@ class Volumes:
         return self.core.catalog.update(volume, **changes) if changes else volume
 
     def _create(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, kind: TypeEntry | None) -> Volume:
-        rule = self.core.rule(caller)
-        kind = kind or self._type_of_source(owner, spec)
-        backend = self.core.config.choose_backend(spec.backend, kind)
-        if caller.minion:
-            rule.check_backend(caller.minion, backend)
-            rule.check_type(caller.minion, kind.name if kind else None)
-        source, record, encrypted = self._find_source(owner, spec, backend)
+        source = self.sources.get(owner, spec)
+        kind, backend = self._place(caller, spec, kind, source)
         provider = self.core.provider(backend)
-        if kind is not None and kind.specs:
-            require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
-        if source is not None:
-            clones = isinstance(source, ProviderVolume)
-            doing = "make a volume from another one" if clones else "make volumes from snapshots"
-            require(provider, Capability.CLONE if clones else Capability.SNAPSHOT, backend, doing)
         volume = Volume(
             id=new_id(),
             owner=owner,
@@ -210,25 +201,48 @@ class Volumes:
             type=kind.name if kind else None,
             size=spec.size,
             state=model.CREATING,
-            source=record,
+            source=source.record if source else None,
             # A copy has the content of its source: once that was formatted, no consumer makes a
             # file system on the copy.
-            formatted=self._is_source_formatted(owner, spec),
-            encrypted=encrypted,
+            formatted=source is not None and source.formatted,
+            encrypted=source.found.encrypted if source else False,
             created=time.time(),
             **spec.attributes,
         )
         with self.core.locks.held(owner_key(owner), why="a look at the quota"):
             if caller.minion:
                 count, gib = self.core.catalog.usage(owner)
-                rule.check_usage(caller.minion, count + 1, gib + spec.size)
+                self.core.rule(caller).check_usage(caller.minion, count + 1, gib + spec.size)
             self.core.catalog.add(volume)
         try:
-            size = provider.create_volume(as_provider_volume(volume, kind), source=source)
+            copied = source.as_provider_source() if source else None
+            size = provider.create_volume(as_provider_volume(volume, kind), source=copied)
         except BaseException as error:
             self._undo_create(volume, error)
             raise
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
+
+    def _place(self, caller: Caller, spec: VolumeSpec, kind: TypeEntry | None, source: Source | None) -> tuple[TypeEntry | None, str]:
+        """Return the type and the backend of a new volume, if policy and backend allow them.
+
+        :param kind: the type that was asked for; None takes the source's.
+        """
+        if kind is None and source is not None and source.type is not None:
+            kind = self.core.config.type(source.type)
+        backend = self.core.config.choose_backend(spec.backend, kind)
+        if caller.minion:
+            rule = self.core.rule(caller)
+            rule.check_backend(caller.minion, backend)
+            rule.check_type(caller.minion, kind.name if kind else None)
+        if source is not None:
+            source.refuse_other_backend(backend)
+        provider = self.core.provider(backend)
+        if kind is not None and kind.specs:
+            require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
+        if source is not None:
+            capability, doing = source.capability
+            require(provider, capability, backend, doing)
+        return kind, backend
 
     def _undo_create(self, volume: Volume, error: BaseException) -> None:
         """Remove all traces of a failed creation; when even that fails, keep the record, so that
@@ -287,72 +301,6 @@ class Volumes:
         if size is None:
             raise NotFoundError(f"backend {volume.backend!r} has no volume {volume.id} any more; look for it there")
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
-
-    def source_lock(self, owner: str, spec: VolumeSpec) -> list[tuple[str, str]]:
-        """Return the identity of the volume that a copy is made of: its lock is held too, so that
-        it is not deleted meanwhile.
-        """
-        if spec.source is None:
-            return []
-        if spec.source["kind"] == "volume":
-            return [(owner, spec.source["name"])]
-        snapshot = self.core.catalog.snapshot(owner, spec.source["name"])
-        return [(owner, snapshot.volume)] if snapshot else []
-
-    def check_source_lock(self, owner: str, spec: VolumeSpec, held: list[tuple[str, str]]) -> None:
-        """Refuse to go on when the lock is not that of the source's volume any more.
-
-        :param held: the answer of :meth:`source_lock` before the lock was taken.
-        :raises AbortedError: the volume was renamed, or the snapshot is another volume's by now.
-        """
-        now = self.source_lock(owner, spec)
-        if now and now != held:
-            raise AbortedError("the volume of the snapshot that is the source was renamed meanwhile; try again")
-
-    def _find_source(
-        self, owner: str, spec: VolumeSpec, backend: str
-    ) -> tuple[ProviderVolume | ProviderSnapshot | None, dict[str, str] | None, bool | None]:
-        if spec.source is None:
-            return None, None, False
-        kind, name = spec.source["kind"], spec.source["name"]
-        found = self.find_source(owner, spec)
-        if found is None:
-            raise NotFoundError(f"the source {kind} {name!r} of {owner} does not exist", field="source")
-        if found.state != model.AVAILABLE:
-            raise FailedPreconditionError(f"the source {kind} {name!r} is {found.state}", field="source")
-        if found.backend != backend:
-            raise FailedPreconditionError(f"the source {kind} {name!r} is on backend {found.backend!r}, not on {backend!r}", field="source")
-        refuse_smaller(spec, found)
-        record = {"kind": kind, "id": found.id, "name": name}
-        provider_source = as_provider_volume(found) if isinstance(found, Volume) else as_provider_snapshot(found)
-        return provider_source, record, found.encrypted
-
-    def _type_of_source(self, owner: str, spec: VolumeSpec) -> TypeEntry | None:
-        """Return the type of a copy's source: the copy needs the same service from the array."""
-        found = self.find_source(owner, spec)
-        if isinstance(found, Snapshot):
-            found = self.core.catalog.volume_by_id(found.volume_id)
-        return self.core.config.type(found.type) if found is not None and found.type is not None else None
-
-    def _is_source_formatted(self, owner: str, spec: VolumeSpec) -> bool:
-        """Return whether a new volume may have a file system from its source.
-
-        A snapshot does not record it. Its volume may have been formatted since, so the volume as
-        it is now decides: at worst, the copy of an older, empty snapshot is never formatted.
-        """
-        found = self.find_source(owner, spec)
-        if isinstance(found, Snapshot):
-            found = self.core.catalog.volume_by_id(found.volume_id)
-        return found is not None and found.formatted
-
-    def find_source(self, owner: str, spec: VolumeSpec) -> Volume | Snapshot | None:
-        """Return the volume or snapshot to copy; None when it does not exist, or the new volume
-        is to be empty.
-        """
-        if spec.source is None:
-            return None
-        name = spec.source["name"]
-        return self.core.catalog.volume(owner, name) if spec.source["kind"] == "volume" else self.core.catalog.snapshot(owner, name)
 
     def check_unused(self, volume: Volume) -> None:
         """Refuse a volume that is connected or has snapshots.

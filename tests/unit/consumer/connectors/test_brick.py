@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from saltstorage.consumer.connectors import brick, loading
 from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.consumer.connectors.connection_info import secrets_of
-from saltstorage.consumer.connectors.translation import translated
+from saltstorage.consumer.connectors.translation import translate_errors
 from saltstorage.consumer.host import commands
 from saltstorage.errors import (
     DeadlineExceededError,
@@ -82,7 +82,7 @@ def test_r22_the_lock_path_is_set(adapter, config):
 
 @pytest.mark.parametrize("use_multipath", [True, False])
 def test_trap_8_multipath_reaches_the_connector(adapter, use_multipath):
-    assert adapter._connector(ISCSI, use_multipath).use_multipath is use_multipath
+    assert adapter.connector(ISCSI, use_multipath).use_multipath is use_multipath
 
 
 class Extending:
@@ -112,7 +112,7 @@ def test_r21_a_disk_whose_session_is_logged_in_anew_is_read_again_until_it_shows
     from os_brick.exception import BrickException
 
     connector = Extending(BrickException("All paths need to be up to extend the device."))
-    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    monkeypatch.setattr(adapter, "connector", lambda *_: connector)
     adapter.extend(ISCSI, use_multipath=False, enough=lambda: connector.calls == 4)
     assert connector.calls == 4
     assert len(pauses) == 3
@@ -120,9 +120,9 @@ def test_r21_a_disk_whose_session_is_logged_in_anew_is_read_again_until_it_shows
 
 def test_r21_a_disk_that_never_shows_its_size_is_given_up(adapter, monkeypatch, pauses):
     connector = Extending()
-    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    monkeypatch.setattr(adapter, "connector", lambda *_: connector)
     adapter.extend(ISCSI, use_multipath=False, enough=lambda: False)
-    assert sum(pauses) == brick._EXTEND_TIMEOUT
+    assert sum(pauses) == brick.EXTEND_TIMEOUT
     assert connector.calls == len(pauses) + 1
 
 
@@ -130,15 +130,15 @@ def test_r21_paths_that_stay_down_are_an_error(adapter, monkeypatch, pauses):
     from os_brick.exception import BrickException
 
     connector = Extending(*[BrickException("All paths need to be up to extend the device.")] * 1000)
-    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    monkeypatch.setattr(adapter, "connector", lambda *_: connector)
     with pytest.raises(UnavailableError, match="All paths need to be up"):
         adapter.extend(ISCSI, use_multipath=False, enough=lambda: True)
-    assert sum(pauses) == brick._EXTEND_TIMEOUT
+    assert sum(pauses) == brick.EXTEND_TIMEOUT
 
 
 def test_g8_a_missing_library_is_not_waited_for(adapter, monkeypatch, pauses):
     connector = Extending(ImportError("none", name="os_brick"))
-    monkeypatch.setattr(adapter, "_connector", lambda *_: connector)
+    monkeypatch.setattr(adapter, "connector", lambda *_: connector)
     with pytest.raises(FailedPreconditionError):
         adapter.extend(ISCSI, use_multipath=False, enough=lambda: True)
     assert pauses == []
@@ -147,7 +147,7 @@ def test_g8_a_missing_library_is_not_waited_for(adapter, monkeypatch, pauses):
 def test_os_brick_runs_without_its_privilege_daemon(adapter):
     from os_brick import privileged
 
-    adapter._connector(ISCSI, False)
+    adapter.connector(ISCSI, False)
     assert not privileged.default.client_mode
 
 
@@ -187,7 +187,7 @@ def errors():
 @pytest.mark.parametrize("number", range(15))
 def test_errors_are_mapped_by_type_and_masked(number):
     error, expected = errors()[number]
-    with pytest.raises(expected) as caught, translated("attach", ISCSI):
+    with pytest.raises(expected) as caught, translate_errors("attach", ISCSI):
         raise error
     assert type(caught.value) is expected
     assert "geheim" not in str(caught.value)

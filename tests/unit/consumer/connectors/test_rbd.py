@@ -13,7 +13,7 @@ from oslo_concurrency import processutils
 
 from saltstorage.consumer.connectors import rbd
 from saltstorage.consumer.connectors.brick import Brick
-from saltstorage.consumer.connectors.rbd import KernelRBDConnector, mapped
+from saltstorage.consumer.connectors.rbd import KernelRBDConnector, device_of
 from saltstorage.errors import FailedPreconditionError
 
 DATA = {
@@ -48,13 +48,13 @@ def show(sysfs: Path, number: int, pool: str, name: str, snapshot: str = "-") ->
 
 def test_the_device_of_an_image_is_found_by_pool_and_name(tmp_path):
     """R1: an image of that name in another pool, or a snapshot of the image, does not count."""
-    assert mapped(DATA, str(tmp_path)) is None
+    assert device_of(DATA, str(tmp_path)) is None
     show(tmp_path, 0, "other", "volume-1")
     show(tmp_path, 1, "volumes", "volume-1", "snap")
     show(tmp_path, 2, "volumes", "volume-2")
-    assert mapped(DATA, str(tmp_path)) is None
+    assert device_of(DATA, str(tmp_path)) is None
     show(tmp_path, 10, "volumes", "volume-1")
-    assert mapped(DATA, str(tmp_path)) == "/dev/rbd10"
+    assert device_of(DATA, str(tmp_path)) == "/dev/rbd10"
 
 
 @pytest.mark.parametrize("left_by_a_crash", [False, True])
@@ -64,7 +64,7 @@ def test_g9_r26_the_key_is_in_a_private_file_while_the_image_is_mapped(connector
         path.parent.mkdir()
         path.write_text("half")
         path.chmod(0o644)
-    with contextlib.suppress(NoClusterError), connector._configured(DATA):
+    with contextlib.suppress(NoClusterError), connector.configuration(DATA):
         assert connector.create_non_openstack_config(DATA) == str(path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         text = path.read_text()
@@ -76,14 +76,14 @@ def test_g9_r26_the_key_is_in_a_private_file_while_the_image_is_mapped(connector
 
 
 def test_without_a_key_in_the_answer_the_host_uses_its_own(connector):
-    with connector._configured({**DATA, "keyring": None}):
+    with connector.configuration({**DATA, "keyring": None}):
         assert connector.create_non_openstack_config(DATA) is None
     assert not os.path.exists(connector.private_dir)
 
 
 def test_g8_a_missing_rbd_command_is_named(config, monkeypatch, tmp_path):
     adapter = Brick(config)
-    adapter._connector(INFO, False)
+    adapter.connector(INFO, False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FailedPreconditionError, match="ceph-common") as caught:
         adapter.connect(INFO, use_multipath=False)
@@ -95,7 +95,7 @@ def test_g8_a_missing_rbd_command_is_named(config, monkeypatch, tmp_path):
 def test_g10_a_failure_that_no_repetition_mends_names_its_cause(monkeypatch, tmp_path, code, text):
     error = processutils.ProcessExecutionError(cmd="rbd map", exit_code=code)
     monkeypatch.setattr(rbd, "SYSFS", str(tmp_path / "none"))
-    assert "no module rbd" in str(rbd._refusal(error))
+    assert "no module rbd" in str(rbd.refusal(error))
     monkeypatch.setattr(rbd, "SYSFS", str(tmp_path))
-    assert text in str(rbd._refusal(error))
-    assert rbd._refusal(processutils.ProcessExecutionError(cmd="rbd map", exit_code=errno.ETIMEDOUT)) is None
+    assert text in str(rbd.refusal(error))
+    assert rbd.refusal(processutils.ProcessExecutionError(cmd="rbd map", exit_code=errno.ETIMEDOUT)) is None

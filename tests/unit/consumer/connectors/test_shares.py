@@ -69,7 +69,7 @@ def test_a_share_is_not_unmounted_while_a_volume_on_it_is_being_attached(config,
     held, end = threading.Event(), threading.Event()
 
     def attach():
-        with Shares(config).held(info()):
+        with Shares(config).hold(info()):
             held.set()
             end.wait(10)
 
@@ -87,7 +87,7 @@ def test_a_share_is_not_unmounted_while_a_volume_on_it_is_being_attached(config,
 
 def test_other_protocols_have_no_share(config, mount_point):
     other = {"driver_volume_type": "iscsi", "data": {"export": "192.0.2.1:/srv/nfs"}}
-    with Shares(config).held(other), Shares(config).held(other):
+    with Shares(config).hold(other), Shares(config).hold(other):
         Shares(config).leave(other, mount_point)
     assert mounts.state(mount_point).mounted
 
@@ -99,5 +99,5 @@ def test_only_raw_files_are_attached():
 
 
 def test_os_brick_mounts_under_the_consumers_own_directory(config):
-    connector = Brick(config)._connector({**info(), "mount_point_base": "/var/lib/cinder/mnt"}, False)
+    connector = Brick(config).connector({**info(), "mount_point_base": "/var/lib/cinder/mnt"}, False)
     assert connector.get_search_path() == os.path.join(config.state_dir, "mnt")

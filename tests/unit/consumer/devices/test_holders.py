@@ -93,7 +93,8 @@ def test_a_mount_in_another_namespace_is_named(device, folder):
     subprocess.run(["mount", "--make-private", str(folder)], check=True)
     point = folder / "mnt"
     point.mkdir()
-    # The namespace's other mounts are left as they are: in a chroot, the root is no mount, and unshare could not change it.
+    # The namespace's other mounts stay as they are: in a chroot, the root is no mount, and
+    # unshare could not change it.
     script = f"mount {device} {point} && echo ready && exec sleep infinity"
     process = subprocess.Popen(["unshare", "-m", "--propagation", "unchanged", "sh", "-c", script], stdout=subprocess.PIPE)
     try:

@@ -1,35 +1,10 @@
 from __future__ import annotations
 
-import os
 import subprocess
 
-import pytest
-
 from saltstorage.consumer.devices import loop, mounts
-from saltstorage.consumer.filesystems import mounting
-from saltstorage.consumer.host import commands
-from saltstorage.errors import FailedPreconditionError
 from tests.loops import let_go
-from tests.unit.consumer.helpers import GIB
-
-
-@pytest.fixture
-def formatted(device):
-    subprocess.run(["mkfs.ext4", "-q", device], check=True)
-    return device
-
-
-@pytest.fixture
-def point(folder, device):
-    path = folder / "a b\tc\\d ä"
-    path.mkdir()
-    yield str(path)
-    while mounts.state(str(path)).mounted:
-        subprocess.run(["umount", str(path)], check=True)
-
-
-def mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True)
+from tests.unit.consumer.helpers import GIB, mount
 
 
 def test_an_empty_directory_has_no_mount(point, formatted):
@@ -46,30 +21,6 @@ def test_a_mount_of_the_wanted_device_is_right(point, formatted, folder):
     (folder / "link").symlink_to(point)
     assert mounts.state(str(folder / "link"), formatted).right
     assert [found.path for found in mounts.of_device(formatted)] == [point]
-
-
-def test_a_mount_by_systemd_at_the_same_moment_is_no_error(point, formatted, monkeypatch):
-    """systemd has waited for the device since boot, and may be first; that is no error."""
-    ours = commands.run
-
-    def run(*arguments, **options):
-        mount(formatted, point)
-        return ours(*arguments, **options)
-
-    monkeypatch.setattr(mounting.commands, "run", run)
-    mounting.mount(formatted, point, "ext4", "defaults", timeout=30)
-    assert mounts.state(point, formatted).right
-    assert not mounts.state(point, formatted).stacked
-
-
-def test_a_device_that_is_in_use_is_not_mounted(point, formatted, monkeypatch):
-    monkeypatch.setattr(mounting, "_MEANWHILE", 0)
-    fd = os.open(formatted, os.O_RDONLY | os.O_EXCL)
-    try:
-        with pytest.raises(FailedPreconditionError, match="could not be mounted"):
-            mounting.mount(formatted, point, "ext4", "defaults", timeout=30)
-    finally:
-        os.close(fd)
 
 
 def test_r27_the_name_of_the_device_does_not_matter(point, formatted, folder):

@@ -134,7 +134,7 @@ CALLER = """
 import sys
 from saltstorage.consumer.filesystems import freeze
 with freeze.frozen([sys.argv[1]], seconds=120, patience=30) as hold:
-    print(hold._process.pid, flush=True)
+    print(hold.pid, flush=True)
     sys.stdin.read()
 """
 

@@ -203,7 +203,7 @@ def test_a_step_within_another_is_reported_once(consumer, slow, reports):
     umount = slow("umount", instead="exit 0;")
 
     def both():
-        with heartbeat.watched("os-brick", "detach"):
+        with heartbeat.watch("os-brick", "detach"):
             commands.run("unmount the share", ["umount", "/nowhere"], timeout=90)
 
     with in_background(locked, consumer, both):
@@ -272,7 +272,7 @@ def test_g11_a_wait_for_a_device_is_reported(consumer, file, soon, reports, monk
         def disconnect_volume(self, *args, **kwargs):
             pass
 
-    monkeypatch.setattr(brick.Brick, "_connector", lambda *args: Connector())
+    monkeypatch.setattr(brick.Brick, "connector", lambda *args: Connector())
     with in_background(attach, consumer, file) as results:
         reports.wait("os-brick")
         found.set()

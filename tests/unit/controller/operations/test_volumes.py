@@ -77,8 +77,11 @@ def test_p6_p9_p10_copies_know_their_source(service):
     copy = run(service, "create", name="copy", size=3, source={"snapshot": "cut"})["volume"]
     assert clone["source"]["kind"] == "volume"
     assert copy["size"] == 3
-    # A copy may hold a file system, so none may be made on it.
-    assert clone["formatted"] is True
+    # A copy is formatted if its source is: it may hold a file system, which must stay.
+    assert (clone["formatted"], copy["formatted"]) == (False, False)
+    service.catalog.update(service.volume("web1", "origin"), formatted=True)
+    for name, source in (("second clone", {"volume": "origin"}), ("second copy", {"snapshot": "cut"})):
+        assert run(service, "create", name=name, size=3, source=source)["volume"]["formatted"] is True
     run(service, "snapshot_delete", name="cut")
     again = run(service, "create", name="copy", size=3, source={"snapshot": "cut"})
     assert again["volume"]["id"] == copy["id"]

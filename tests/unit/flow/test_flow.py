@@ -1,4 +1,4 @@
-"""G10: what is asked for again, and what never is."""
+"""G10: operations that are repeated after an error, and those that never are."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def asked(monkeypatch):
 
 
 @pytest.mark.parametrize("code", errors.BY_CODE)
-def test_g10_only_what_may_succeed_later_is_asked_for_again(asked, code):
+def test_g10_only_a_temporary_error_is_asked_for_again(asked, code):
     error = errors.from_wire({"code": code, "message": "no"})
     again = code in ("ABORTED", "UNAVAILABLE", "RESOURCE_EXHAUSTED")
     assert asked(error, 1) == ((2, True) if again else (1, False))

@@ -107,7 +107,7 @@ def test_an_error_is_of_its_own_state():
     assert run.ops == ["together"]
 
 
-def test_what_may_succeed_later_is_asked_for_again_in_its_own_turn():
+def test_a_temporary_error_is_asked_for_again_in_its_own_turn():
     run = Run({"a": errors.AbortedError("busy"), "b": errors.AbortedError("busy")})
     for name, plans in (("a", [plan("b")]), ("b", [])):
         with pytest.raises(errors.AbortedError):
@@ -115,7 +115,7 @@ def test_what_may_succeed_later_is_asked_for_again_in_its_own_turn():
     assert run.ops == ["together", "create", "create"]
 
 
-def test_nobody_answers():
+def test_no_lock_stays_when_nobody_answers():
     run = Run()
     run.call = lambda op, args: (_ for _ in ()).throw(errors.UnavailableError("nobody"))
     with pytest.raises(errors.UnavailableError):
@@ -125,13 +125,13 @@ def test_nobody_answers():
     assert run.ask("b") == {"op": "create"}
 
 
-def test_what_has_nothing_to_do_is_passed_over_and_what_must_wait_ends_it():
+def test_a_state_without_work_is_passed_over_and_one_that_must_wait_ends_it():
     run = Run()
     run.ask("a", ("b", Plan(apply=None)), plan("c"), ("d", Plan()), plan("e"))
     assert [request["args"]["name"] for request in run.calls[0][1]["requests"]] == ["a", "c"]
 
 
-def test_what_cannot_be_planned_ends_it_and_says_so_in_its_own_turn():
+def test_a_state_that_cannot_be_planned_ends_it_and_fails_in_its_own_turn():
     def wrong():
         raise errors.InvalidArgumentError("wrong")
 
