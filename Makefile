@@ -1,6 +1,6 @@
 # Every target creates what it needs. Python packages live in .venv, made from the lock files in requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test conformance lab lab-shell lint format bench docs lock clean
+.PHONY: help venv demo check test coverage conformance lab lab-shell lint format bench docs lock clean
 BIN := .venv/bin
 # Where a login lacks them, as that of su does.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -22,7 +22,11 @@ check: lint  ## Lint, types, prose, and the tests that need neither root nor dae
 
 test: lint  ## Lint, then all tests but the lab's, and coverage; TESTS=tests/unit/bus chooses folders or files, K=expression tests by name
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tests; fi
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(if $(K),-k "$(K)") $(wildcard $(TESTS))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15 --cov=saltstorage --cov-report= $(if $(K),-k "$(K)") $(wildcard $(TESTS))
+	@echo "Coverage of the package, without the processes that tests start: $$($(BIN)/coverage report --format=total) %; make coverage shows the lines"
+
+coverage: venv  ## The lines that the last make test did not reach, in build/coverage
+	$(BIN)/coverage html --quiet --skip-covered --directory=build/coverage && echo build/coverage/index.html
 
 conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml is a backend's options, BACKEND=acme1 one of the master
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tests; fi

@@ -69,11 +69,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     waiting. ``--quick`` leaves these tests out.
     """
     if needs.quick:
-        left_out = [item for item in items if item.get_closest_marker("root") or item.get_closest_marker("slow")]
+        left_out = [item for item in items if _takes_more(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _takes_more(item: pytest.Item) -> bool:
+    """Return whether a test needs root, time, or a database server."""
+    if item.get_closest_marker("root") or item.get_closest_marker("slow"):
+        return True
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return not {"postgresql", "mysql"}.isdisjoint(value for value in parameters.values() if isinstance(value, str))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

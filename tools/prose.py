@@ -1,8 +1,9 @@
-"""Count sentences without a noun for a subject in docs, docstrings and comments: ``prose.py [--list] [PATH…]``.
+"""Count sentences without a noun for a subject: ``prose.py [--list] [PATH…]``.
 
-"What has grown has not followed" makes a reader decode who did what; "The device does not show the new size yet" does not.
-The check counts subjects that are *what*, *who*, *that which* or *one that*, for each 10,000 words, and fails above the limit.
-It is a guard against falling back, and no judge of prose: read each page aloud all the same.
+"What has grown has not followed" makes a reader decode; "The device does not show the new size
+yet" does not. The check reads docs, docstrings and comments, counts subjects that are *what*,
+*who*, *that which* or *one that*, for each 10,000 words, and fails above the limit. It guards
+against falling back and is no judge of prose: read each page aloud all the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _AFTER = r"(?:and|but|or|so|since|while|because|if|unless|until|when|where|as|fo
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?:^|[.!?:;]\s+|\(){_SUBJECT}\s+(?!is meant\?)",  # a sentence, or a part of one, begins with it
+        rf"(?:^|[.!?:;]\s+|\(){_SUBJECT}\s+",  # a sentence, or a part of one, begins with it
         r",\s+(?:what|whatever|whoever|whichever|that which)\s",  # after a comma; ", who" follows its noun
         rf"(?:^|[\s(])(?:and|but|or|so|since|while|because|if|unless|until|as|than|then)\s+{_SUBJECT}\s+\w+",
         r"\b(?:the\s+)?one(?:s)?\s+that\b",
@@ -43,7 +44,7 @@ _OBJECT = re.compile(
 
 
 def main(arguments: list[str]) -> int:
-    """Print the figures, with ``--list`` each place too, and return 1 when a text has more than the limit."""
+    """Print the figures, with ``--list`` each place too; return 1 above the limit."""
     parser = argparse.ArgumentParser(prog="prose.py", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--list", action="store_true", help="show each place")
     parser.add_argument("paths", nargs="*", help="files and folders of the checkout (default: all)")
@@ -64,9 +65,9 @@ def main(arguments: list[str]) -> int:
 def subjects(text: str) -> Iterator[re.Match[str]]:
     """Yield each place of a text whose subject is no noun.
 
-    >>> [m[0].strip() for m in subjects("Mapped. What is mapped stays; the volume that is used stays.")]
+    >>> [m[0].strip() for m in subjects("Mapped. What is mapped stays. The volume stays.")]
     ['. What']
-    >>> list(subjects("The message says what to do next, and who uses it."))
+    >>> list(subjects("The message says what to do next and who asked."))
     []
     """
     seen: set[int] = set()
@@ -124,7 +125,7 @@ def _of_comments(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _of_rst(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the paragraphs of reStructuredText, without literal blocks, doctests and inline literals."""
+    """Yield the paragraphs of reStructuredText, without literals and doctests."""
     block: list[str] = []
     start = 0
     literal: int | None = None

@@ -19,6 +19,8 @@ from tests.conformance.world import World
 from tests.conftest import CHECKOUT
 from tests.unit.scratch_provider import ScratchProvider
 
+pytestmark = pytest.mark.slow
+
 NAME = "tests.unit.scratch_provider.ScratchProvider"
 
 

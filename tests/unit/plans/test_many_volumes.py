@@ -6,6 +6,8 @@ from saltstorage.controller.operations import inventory
 from tests.manyvolumes import fill
 from tests.unit.plans.minion import check_result, ok
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def asked(host):

@@ -19,6 +19,8 @@ from saltstorage.errors import (
     ResourceExhaustedError,
 )
 
+pytestmark = pytest.mark.slow
+
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 GIB = 2**30
 

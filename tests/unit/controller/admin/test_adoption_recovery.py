@@ -18,6 +18,8 @@ from saltstorage import model
 from saltstorage.controller.service import Service
 from tests.unit.controller.killing import killed
 
+pytestmark = pytest.mark.slow
+
 DATA = b"precious" * 512
 NAME = {"name": "data", "owner": "web1"}
 FILE_CALLS = ("rename", "link", "unlink", "chmod", "truncate", "ftruncate", "fsync")

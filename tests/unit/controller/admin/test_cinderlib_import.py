@@ -13,6 +13,8 @@ import pytest
 from saltstorage import model
 from saltstorage.errors import InvalidArgumentError
 
+pytestmark = pytest.mark.slow
+
 WRITER = textwrap.dedent(
     """
     import json, sys

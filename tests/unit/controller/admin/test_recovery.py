@@ -20,6 +20,8 @@ from saltstorage.controller.service import Service
 from saltstorage.providers import Provider
 from tests.unit.controller.killing import killed
 
+pytestmark = pytest.mark.slow
+
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 NAME = {"name": "data"}
 CREATE = ("create", {**NAME, "size": 1})

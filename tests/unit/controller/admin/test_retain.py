@@ -16,6 +16,8 @@ from saltstorage.errors import FailedPreconditionError, InvalidArgumentError, Pe
 from saltstorage.model import Volume
 from saltstorage.rules import retains
 
+pytestmark = pytest.mark.slow
+
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 
 

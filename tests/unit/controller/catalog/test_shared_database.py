@@ -19,6 +19,8 @@ from saltstorage.controller.catalog import database as databases
 from saltstorage.controller.catalog.database import lock_tables
 from saltstorage.errors import UnavailableError
 
+pytestmark = pytest.mark.slow
+
 LIFE = """
 import json, sys
 from saltstorage.controller.operations.core import Caller

@@ -19,6 +19,8 @@ import pytest
 
 from saltstorage.controller.cinder import logs
 
+pytestmark = pytest.mark.slow
+
 UTILS = Path(__file__).parents[4] / "_utils"
 
 

@@ -12,6 +12,8 @@ import pytest
 from saltstorage import model
 from saltstorage.errors import AbortedError, FailedPreconditionError, NotFoundError, StorageError
 
+pytestmark = pytest.mark.slow
+
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 
 

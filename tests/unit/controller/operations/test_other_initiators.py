@@ -20,6 +20,8 @@ from tests.tgtd import Host, Tgtd
 from tests.unit.controller.killing import killed
 from tests.unit.controller.masking_driver import MaskingDriver
 
+pytestmark = pytest.mark.slow
+
 OLD = {"host": "web1", "ip": "192.0.2.1", "initiator": "iqn.2024-01.org.example:old"}
 NEW = {**OLD, "initiator": "iqn.2024-01.org.example:new"}
 PORTS = {"host": "web1", "ip": "192.0.2.1", "wwpns": ["a", "b"], "wwnns": ["node"]}
