@@ -100,7 +100,7 @@ def file_system_lags(flow: Flow, name: str) -> bool:
     A file system that gives no answer, such as a stopped one, may be smaller.
     """
     try:
-        device = flow.consumer.mountable(name)
-        return any(resizefs.can_grow(device, mount.fstype, mount.path) for mount in mount_points.writable(flow, name))
+        mounted = mount_points.writable(flow, name)
+        return any(resizefs.can_grow(flow.consumer.mountable(name), mount.fstype, mount.path) for mount in mounted)
     except (OSError, StorageError):
         return True
