@@ -24,7 +24,7 @@ class Leftover:
 
     kind: str  #: ``session``, ``node``, ``loop``, ``mapping``, ``link`` or ``fstab``.
     name: str  #: Its name on the host.
-    remedy: str  #: The command that removes it, once nobody is known to need it.
+    remedy: str  #: How to remove it, once it is certain that nobody needs it.
 
 
 def find(config: ConsumerConfig, records: list[AttachmentRecord]) -> list[Leftover]:

@@ -70,7 +70,7 @@ class Inventory:
         return list(self._connections_of[volume.id].values())
 
     def fenced(self, *volume_ids: str) -> list[str]:
-        """Return all ids of those volumes that were taken from this host while it was fenced.
+        """Return all ids of those given volumes that were taken from this host while it was fenced.
 
         Their devices here are stale.
 

@@ -1,8 +1,8 @@
 """The heartbeat of a long step on this host, as the controller's operations have one.
 
 :mod:`saltstorage.progress` decides when and how often a report is made, and its content; ``op`` is
-    here the program that does the step, such as ``mkfs.xfs``.  A step needs no parameter for this:
-    its volume is known from the volume's lock, which the thread holds.
+here the program that does the step, such as ``mkfs.xfs``.  A step needs no parameter for this:
+its volume is known from the volume's lock, which the thread holds.
 """
 
 from __future__ import annotations
