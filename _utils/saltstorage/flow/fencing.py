@@ -75,7 +75,7 @@ def discard(flow: Flow, owner: str, name: str, *volume_ids: str) -> str:
 
 
 def discard_with_entries(flow: Flow, owner: str, name: str, *volume_ids: str) -> str:
-    """Remove a stale device as :func:`discard` does, and its entries in the table of file systems."""
+    """Remove a stale device as :func:`discard` does, and its lines in the table of file systems."""
     entries = mount_points.entries(flow, name)
     device = discard(flow, owner, name, *volume_ids)
     mount_points.remove_entries(flow, entries)

@@ -53,10 +53,10 @@ class Entry:
         return os.path.normpath(path)
 
 
-def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries in the order in which they are applied, and those that form rings.
+def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[list[Entry]]]:
+    """Return the entries in the order in which they are applied, and the rings that others form.
 
-    In a ring, each entry depends on itself by way of others.
+    In a ring, each entry depends on itself and on all others of the ring.
 
     >>> copy = Entry("b", "present", {"source": {"volume": "a"}})
     >>> [entry.name for entry in sort([copy, Entry("a", "present")])[0]]
@@ -65,14 +65,25 @@ def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
     before: list[set[int]] = [set() for _ in entries]
     for later, earlier in _required(entries):
         before[later].add(earlier)
-    rings = {number for number in range(len(entries)) if _leads(before, number, number)}
-    for number in rings:
+    rings = _rings(before)
+    ringed = {number for ring in rings for number in ring}
+    for number in ringed:
         before[number] = set()
     for later, earlier in _wished(entries):
-        if later not in rings and earlier not in rings and not _leads(before, earlier, later):
+        if later not in ringed and earlier not in ringed and not _leads(before, earlier, later):
             before[later].add(earlier)
-    order = [number for number in _topological(before) if number not in rings]
-    return [entries[number] for number in order], [entries[number] for number in sorted(rings)]
+    order = [number for number in _topological(before) if number not in ringed]
+    return [entries[number] for number in order], [[entries[number] for number in ring] for ring in rings]
+
+
+def _rings(before: Sequence[set[int]]) -> list[list[int]]:
+    """Return the rings, each with the numbers in it; sorted."""
+    rings: dict[int, list[int]] = {}
+    for number in range(len(before)):
+        if _leads(before, number, number):
+            first = next((one for one in rings if _leads(before, number, one) and _leads(before, one, number)), number)
+            rings.setdefault(first, []).append(number)
+    return list(rings.values())
 
 
 def _required(entries: Sequence[Entry]) -> Iterator[tuple[int, int]]:

@@ -78,8 +78,8 @@ def volume_states(storage: Any) -> States:
             shown = name if isinstance(name, str) and name.isprintable() else repr(name)
             invalid[f"storage-volumes-invalid-{shown}"] = _invalid(f"storage:volumes:{shown}", error)
     entries, rings = ordering.sort([ordering.Entry(name, _function(options), options or {}) for name, (options, _) in valid.items()])
-    for entry in rings:
-        names = ", ".join(repr(other.name) for other in rings)
+    for entry, ring in ((one, found) for found in rings for one in found):
+        names = ", ".join(repr(other.name) for other in ring)
         text = f"storage:volumes:{entry.name}: these depend on one another in a ring, by source or by mount point: {names}"
         invalid[f"storage-volumes-invalid-{entry.name}"] = _invalid(f"storage:volumes:{entry.name}", InvalidArgumentError(text))
         snapshots.pop(f"storage-volumes-snapshots-{entry.name}", None)

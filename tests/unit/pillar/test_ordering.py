@@ -92,3 +92,12 @@ def test_a_range_of_copies_comes_after_its_source() -> None:
 )
 def test_volumes_that_depend_on_one_another_in_a_ring_are_refused(volumes: Mapping[str, Any]) -> None:
     assert order({**volumes, "z": {"size": 1}}) == [*(f"!{name}" for name in sorted(volumes)), "z"]
+
+
+def test_each_volume_in_a_ring_is_told_the_names_of_that_ring_alone() -> None:
+    volumes = {name: {"size": 1, "source": {"volume": source}} for name, source in (("a", "b"), ("b", "a"), ("c", "c"))}
+    states = rendering.volume_states({"volumes": volumes})
+    comments = {key[-1]: str(body) for key, body in states.items()}
+    assert "by mount point: 'a', 'b'" in comments["a"]
+    assert comments["a"].count("'c'") == 0
+    assert "by mount point: 'c'" in comments["c"]
