@@ -155,7 +155,7 @@ class Guest:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "TMPDIR": "/dev/shm", "HOME": "/run"},
+                env={**os.environ, "TMPDIR": "/dev/shm", "HOME": "/run", "LD_PRELOAD": str(CHECKOUT / "build/lab/registers.so")},
                 start_new_session=True,
             )
 
