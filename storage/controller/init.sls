@@ -1,6 +1,6 @@
 #!py
 # Pillar storage:controller -> the master's option `storage`, and the storage engine. For the minion on the master's host.
-# Rendered by Python, so that no character of a password can act as a template, and YAML refuses none of them and quotes it in its error.
+# Rendered by Python, so that no character of a password can act as a template, or make YAML fail with an error that quotes it.
 
 
 def _plain(value):
