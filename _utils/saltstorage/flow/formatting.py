@@ -108,5 +108,6 @@ def _mark(flow: Flow, owner: str, name: str, begun: bool, end: Callable[[str], N
         if not begun and error.final:
             end(name)
         raise
-    # On a shared volume, the content may be what another host made meanwhile.
+    # Nothing is written before the mark, so only a host that had begun can have left the content of
+    # the device. On a shared volume, another host may have made it meanwhile.
     return was, begun and owner == flow.minion

@@ -46,9 +46,10 @@ class Source:
         """Whether the copy may have a file system.
 
         A snapshot does not record it. Its volume may have been formatted since, so the volume as
-        it is now decides: at worst, the copy of an older, empty snapshot is never formatted.
+        it is now decides: at worst, the copy of an older, empty snapshot is never formatted. When
+        the catalog no longer has the volume, the snapshot may hold data.
         """
-        return self.volume is not None and self.volume.formatted
+        return self.volume is None or self.volume.formatted
 
     @property
     def capability(self) -> tuple[Capability, str]:

@@ -15,7 +15,7 @@ from saltstorage.errors import (
     PermissionDeniedError,
     ResourceExhaustedError,
 )
-from saltstorage.model import Volume
+from saltstorage.model import Snapshot, Volume
 
 CONNECTOR = {"host": "web1", "ip": "192.0.2.1", "multipath": False}
 
@@ -88,6 +88,14 @@ def test_p6_p9_p10_copies_know_their_source(service):
     run(service, "snapshot_create", name="cut", volume="origin")
     with pytest.raises(AlreadyExistsError, match="source"):
         run(service, "create", name="copy", size=3, source={"snapshot": "cut"})
+
+
+def test_p9_copy_of_a_snapshot_without_its_volume_counts_as_formatted():
+    from saltstorage.controller.operations.sources import Source
+
+    # The catalog no longer tells whether the snapshot holds data, so no file system is made on it.
+    snapshot = Snapshot(id="1", owner="web1", name="cut", volume_id="gone", volume="origin", backend="files", size=1)
+    assert Source(found=snapshot, volume=None).formatted is True
 
 
 def test_p7_missing_source_creates_nothing(service, files):
