@@ -38,7 +38,7 @@ class Repair:
         :param apply: False only tells the repairs that would be made.
         :returns: the mended findings, each with ``done`` (False in a dry run) and perhaps
             ``error`` and ``code``.
-        :raises InvalidArgumentError: an id in ``remove`` is that of no such finding.
+        :raises InvalidArgumentError: no such finding has an id in ``remove``.
         """
         apply = validate.boolean(apply, "apply")
         fenced = None if fenced is None else validate.name(fenced, "fenced")

@@ -118,7 +118,7 @@ class Sources:
         return [(owner, snapshot.volume)] if snapshot else []
 
     def check_locks(self, owner: str, spec: VolumeSpec, held: list[tuple[str, str]]) -> None:
-        """Refuse to go on when the lock is not that of the source's volume any more.
+        """Refuse to go on when the lock no longer belongs to the source's volume.
 
         :param held: the answer of :meth:`locks` before the lock was taken.
         :raises AbortedError: the volume was renamed, or the snapshot is another volume's by now.
