@@ -71,6 +71,7 @@ def test_packages_of_all_protocols_are_installed_for_tests_or_the_lab(checkout):
     assert wanted <= {*needs.packages("tests"), *needs.packages("lab")}
 
 
+@pytest.mark.slow
 def test_a_skip_for_another_reason_than_the_kernel_fails(tmp_path, checkout):
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
     (tmp_path / "test_it.py").write_text(

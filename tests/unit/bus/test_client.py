@@ -129,6 +129,7 @@ def test_a_controller_that_falls_silent_is_given_up(rig: Rig, monkeypatch: pytes
     assert time.monotonic() - start >= 0.8
 
 
+@pytest.mark.slow
 def test_a_controller_that_works_is_waited_for_longer_than_for_a_first_answer(rig: Rig) -> None:
     end = time.monotonic() + 2.1
 

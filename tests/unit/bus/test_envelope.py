@@ -172,6 +172,7 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=ANYTHING)
 def test_garbage(pairs: Pairs, request_: envelope.SealedRequest, data: Any) -> None:

@@ -131,6 +131,7 @@ def impatient(faulty, monkeypatch):
     made.pool.shutdown()
 
 
+@pytest.mark.slow
 def test_n5_not_ready_in_time(impatient, hooks):
     go_on = threading.Event()
     begun = impatient.flow.controller.begun = threading.Event()

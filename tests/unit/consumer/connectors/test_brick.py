@@ -193,6 +193,7 @@ def test_errors_are_mapped_by_type_and_masked(number):
     assert "geheim" not in str(caught.value)
 
 
+@pytest.mark.slow
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)), st.text(min_size=1))
 def test_secrets_are_found_wherever_they_are(data, secret):
     assert secret in secrets_of({"data": [data, {"auth_password": secret}]})

@@ -72,6 +72,7 @@ def test_one_answer_holds_about_650_connected_volumes(service):
     assert ask(service, "db2.example.com")["more"] is not None
 
 
+@pytest.mark.slow
 def test_each_page_of_a_minion_with_20000_volumes_can_be_carried_by_the_bus(service):
     fill(service.catalog, "web1", 20_000)
     fill(service.catalog, "web2", 10)
