@@ -17,8 +17,8 @@ demo:  ## Watch a volume live from creation to deletion, with a real master and 
 	@if [ "$$(id -u)" != 0 ]; then echo "make demo attaches and mounts block devices, so it needs root: sudo make demo"; else \
 	tools/packages.sh --demo && tools/venv.sh controller && $(BIN)/python demo/demo.py; fi
 
-check: lint  ## Lint, types, prose, and the quick tests, which need neither root nor daemons, in about two minutes; TESTS=… and K=… choose
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --quick $(if $(K),-k "$(K)") $(or $(filter-out tests/integration tests/conformance,$(wildcard $(TESTS))),$(error make check has no tests in "$(TESTS)"; make test may))
+check: lint  ## Lint, types, prose, and the quick tests, which need neither root nor daemons, in about a minute; TESTS=… and K=… choose
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal --quick $(if $(K),-k "$(K)") $(or $(filter-out tests/functional tests/integration tests/conformance,$(wildcard $(TESTS))),$(error make check has no tests in "$(TESTS)"; make test may))
 
 test: lint  ## Lint, then all tests but the lab's, and coverage; TESTS=tests/unit/bus chooses folders or files, K=expression tests by name
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tests; fi
