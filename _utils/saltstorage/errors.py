@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from salt.exceptions import CommandExecutionError
+try:
+    # Salt shows such an error as one line, without a traceback.
+    from salt.exceptions import CommandExecutionError
+except ImportError:  # in the storage environment there is no Salt
+    CommandExecutionError = Exception
 
 
 class StorageError(CommandExecutionError):
