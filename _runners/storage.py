@@ -19,8 +19,7 @@ the terminal. Salt reads arguments as YAML: quote a name such as ``2024`` twice
 .. versionadded:: 1.0.0
 """
 
-from saltstorage import validate
-from saltstorage.runner import calls, reports
+from saltstorage.runner import calls
 
 __virtualname__ = "storage"
 
@@ -29,9 +28,9 @@ def __virtual__():
     return __virtualname__
 
 
-def _read(function):
-    """Call ``function`` with a service."""
-    return calls.read(__opts__, function)
+def _read(call, **args):
+    """Return the controller's answer to a call."""
+    return calls.read(__opts__, call, args)
 
 
 def _call(op, **args):
@@ -64,9 +63,9 @@ def drivers(name=None, options=None):
         salt-run storage.drivers lvm
         salt-run storage.drivers options=True --out=json
     """
-    from saltstorage.controller.cinder.drivers_list import list_drivers
-
-    return list_drivers(name or "", options=bool(name) if options is None else bool(options))
+    given = {"name": name or "", "options": bool(name) if options is None else bool(options)}
+    # It imports all drivers, and the controller that runs shall not keep them.
+    return calls.read(__opts__, "drivers", given, own=True)
 
 
 @calls.operation
@@ -84,7 +83,7 @@ def backends():
 
         salt-run storage.backends
     """
-    return _read(lambda service: [{**found, "checked": reports.iso_time(found["checked"])} for found in service.backends()])
+    return _read("backends")
 
 
 @calls.operation
@@ -105,7 +104,7 @@ def backend_stats(name=None):
         salt-run storage.backend_stats
         salt-run storage.backend_stats name=ceph
     """
-    return _read(lambda service: reports.stats(service.backend_stats(name)))
+    return _read("backend_stats", name=name)
 
 
 @calls.operation
@@ -145,18 +144,8 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
         salt-run storage.volumes owner='db*' labels='env=prod' --out=json
         salt-run storage.volumes limit=100 after=db1/data
     """
-
-    def read(service):
-        from saltstorage.controller.catalog.listing import Filter, find
-
-        wanted = Filter.from_user(owner=owner, backend=backend, state=state, host=host, labels=labels, type=type, limit=limit, after=after)
-        result = [reports.volume(found, hosts) for found, hosts in find(service.catalog, wanted)]
-        if not result and backend is not None:
-            # A mistyped backend would read as one without volumes; a former backend may have some.
-            service.core.config.backend(backend)
-        return result
-
-    return _read(read)
+    where = {"owner": owner, "backend": backend, "state": state, "host": host, "labels": labels, "type": type}
+    return _read("volumes", **where, limit=limit, after=after)
 
 
 @calls.operation
@@ -179,19 +168,7 @@ def volume(name, owner):
 
         salt-run storage.volume data db1
     """
-
-    def read(service):
-        found = service.volume(validate.name(owner, "owner"), validate.name(name))
-        connected = service.catalog.connections(volume_id=found.id)
-        behind = [c.host for c in connected if c.behind(found)]
-        return {
-            **reports.volume(found, [c.host for c in connected]),
-            "behind": behind,
-            "connections": [reports.connection(c) for c in connected],
-            "snapshots": [reports.snapshot(s) for s in service.catalog.snapshots(volume_id=found.id)],
-        }
-
-    return _read(read)
+    return _read("volume", name=name, owner=owner)
 
 
 @calls.operation
@@ -216,7 +193,7 @@ def connections(host=None, owner=None):
         salt-run storage.connections host=db1
     """
     where = {key: value for key, value in (("host", host), ("owner", owner)) if value is not None}
-    return _read(lambda service: [reports.connection(c) for c in service.catalog.connections(**where)])
+    return _read("connections", **where)
 
 
 @calls.operation
@@ -240,7 +217,7 @@ def snapshots(owner=None, volume=None):
         salt-run storage.snapshots owner=db1
     """
     where = {key: value for key, value in (("owner", owner), ("volume", volume)) if value is not None}
-    return _read(lambda service: [reports.snapshot(s) for s in service.catalog.snapshots(**where)])
+    return _read("snapshots", **where)
 
 
 @calls.operation

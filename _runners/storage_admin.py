@@ -9,7 +9,7 @@ errors, output and progress.
 """
 
 from saltstorage.bus.keys import MinionKeys
-from saltstorage.runner import calls, reports
+from saltstorage.runner import calls
 
 __virtualname__ = "storage"
 
@@ -18,16 +18,13 @@ def __virtual__():
     return __virtualname__
 
 
-def _change(op, function, **args):
-    return calls.change(__opts__, op, args, function)
+def _change(call, **args):
+    return calls.change(__opts__, call, args, call)
 
 
 def _known():
-    """Return the test whether a minion has an accepted key; None without a master, which has no
-    keys.
-    """
-    keys = MinionKeys(__opts__)
-    return keys.accepted if keys.any() else None
+    """Return the minions with an accepted key; None without a master, which has no keys."""
+    return MinionKeys(__opts__).all_accepted()
 
 
 @calls.operation
@@ -61,12 +58,7 @@ def check(backend=None, kinds=None):
         salt-run storage.check
         salt-run storage.check kinds='[orphan, gone]' --out=json
     """
-
-    def look(service, **given):
-        findings = service.check(_known()).findings(**given)
-        return [reports.finding(f.to_wire()) for f in findings]
-
-    return _change("check", look, backend=backend, kinds=kinds)
+    return _change("check", known=_known(), backend=backend, kinds=kinds)
 
 
 @calls.operation
@@ -107,11 +99,7 @@ def repair(backend=None, kinds=None, remove=None, fenced=None, apply=False):
         salt-run storage.repair kinds=orphan remove=8f14e45f-ceea-467f-a8b2-3c1ad5b1f9f2 apply=True
         salt-run storage.repair fenced=master2 apply=True
     """
-
-    def mend(service, **given):
-        return calls.complete([reports.mended(f) for f in service.repair().run(**given)], "findings")
-
-    return _change("repair", mend, backend=backend, kinds=kinds, remove=remove, fenced=fenced, apply=apply)
+    return _change("repair", backend=backend, kinds=kinds, remove=remove, fenced=fenced, apply=apply)
 
 
 @calls.operation
@@ -133,11 +121,7 @@ def manageable(backend=None):
 
         salt-run storage.manageable backend=lvm
     """
-
-    def look(service, **given):
-        return [reports.manageable(found) for found in service.adoption.manageable(**given)]
-
-    return _change("manageable", look, backend=backend)
+    return _change("manageable", backend=backend)
 
 
 @calls.operation
@@ -167,7 +151,7 @@ def manage(name, owner, reference, backend=None):
         salt-run storage.manage data owner=db1 reference=old-lv backend=lvm
     """
     given = {"name": name, "owner": owner, "reference": reference, "backend": backend}
-    return _change("manage", lambda service, **args: service.adoption.manage(**args), **given)
+    return _change("manage", **given)
 
 
 @calls.operation
@@ -190,7 +174,7 @@ def unmanage(name, owner):
 
         salt-run storage.unmanage data owner=db1
     """
-    return _change("unmanage", lambda service, **args: service.adoption.unmanage(**args), name=name, owner=owner)
+    return _change("unmanage", name=name, owner=owner)
 
 
 @calls.operation
@@ -228,12 +212,12 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
         salt-run storage.import_cinderlib sqlite:////srv/other.sqlite owner=db1 backend=lvm
         salt-run storage.import_cinderlib sdb://vault/other?key=url owner=db1 apply=True
     """
-
-    def take(service, **given):
-        return calls.complete([reports.imported(f) for f in service.importing.run(**given)], "volumes")
-
     given = {"url": url, "owner": owner, "backend": backend, "source_backend": source_backend, "names": names, "apply": apply}
-    return _change("import_cinderlib", take, **given)
+    if isinstance(url, str) and url.startswith("sdb://"):
+        import salt.utils.sdb
+
+        given |= {"url": salt.utils.sdb.sdb_get(url, __opts__), "from_sdb": True}
+    return _change("import_cinderlib", **given)
 
 
 @calls.operation
@@ -268,7 +252,7 @@ def give(name, owner, new_owner, new_name=None, force=False):
         salt-run storage.give data db1 new_owner=db2 new_name=data-of-db1
     """
     given = {"name": name, "owner": owner, "new_owner": new_owner, "new_name": new_name, "force": force}
-    return _change("give", lambda service, **args: service.transfers.give(**args, known=_known()), **given)
+    return _change("give", **given, known=_known())
 
 
 @calls.operation
@@ -301,7 +285,7 @@ def migrate(name, owner, backend, delete_old=False):
         salt-run storage.migrate data db1 backend=fast
     """
     given = {"name": name, "owner": owner, "backend": backend, "delete_old": delete_old}
-    return _change("migrate", lambda service, **args: service.moves.migrate(**args), **given)
+    return _change("migrate", **given)
 
 
 @calls.operation
@@ -322,4 +306,4 @@ def migrate_finish(name, owner):
 
         salt-run storage.migrate_finish data db1
     """
-    return _change("migrate_finish", lambda service, **args: service.moves.finish(**args), name=name, owner=owner)
+    return _change("migrate_finish", name=name, owner=owner)

@@ -54,6 +54,15 @@ class StorageError(CommandExecutionError):
         return {"code": self.code, "message": self.message, "field": self.field, "details": self.details}
 
 
+class LostError(Exception):
+    """Another process of this machine went away during a call, did not answer in time, or did not
+    speak the project's protocol. Whether it carried the call out is not known.
+
+    It is no :class:`StorageError`, since it says nothing yet to a user: who made the call knows
+    what comes next.
+    """
+
+
 class InvalidArgumentError(StorageError):
     """The request itself is wrong: correct the named field."""
 

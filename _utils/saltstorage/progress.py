@@ -173,6 +173,16 @@ def current() -> Progress | None:
     return _current.get()
 
 
+@contextlib.contextmanager
+def of_thread(progress: Progress) -> Iterator[None]:
+    """Make a progress that of this thread's operation while the context lasts."""
+    token = _current.set(progress)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
 class Heartbeat:
     """Reports every operation that takes long, now and then, and its end.
 

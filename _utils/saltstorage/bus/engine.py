@@ -87,13 +87,14 @@ def _serve(opts: Mapping[str, Any], make_service: Callable[[], Any], ending: thr
             if (cause := str(exc) if isinstance(exc, StorageError) else describe(exc)) != told:
                 told, fault = cause, as_storage_error(exc, "the start of the storage controller")
                 log.error("storage: the controller cannot start: %s", fault)
-            server = _server(opts, _refuse_all(fault), _Nothing())
+            server = _server(opts, opts.get("storage"), _refuse_all(fault), _Nothing())
             retry = threading.Timer(RETRY_INTERVAL, server.stop)
             retry.daemon = True
             retry.start()
         else:
             told, retry = "", None
-            server = _server(opts, service.execute, service.journal)
+            # The configuration need not be in Salt's options.
+            server = _server(opts, getattr(service, "section", opts.get("storage")), service.execute, service.journal)
         servers[:] = [server]
         try:
             if not ending.is_set():
@@ -106,8 +107,7 @@ def _serve(opts: Mapping[str, Any], make_service: Callable[[], Any], ending: thr
                 service.close()
 
 
-def _server(opts: Mapping[str, Any], execute: Execute, journal: Journal) -> Server:
-    section = opts.get("storage")
+def _server(opts: Mapping[str, Any], section: Any, execute: Execute, journal: Journal) -> Server:
     given = section if isinstance(section, Mapping) else {}
     settings: dict[str, Any] = {}
     # The service checks the configuration; these two must not keep the engine from saying what is

@@ -12,6 +12,7 @@ from ..errors import (
     AlreadyExistsError,
     FailedPreconditionError,
     InternalError,
+    LostError,
     ResourceExhaustedError,
     StorageError,
     UnavailableError,
@@ -63,6 +64,9 @@ class Execution:
         """Return the sealed reply to a request, and whether the request is a repeated one.
 
         A new request is carried out first.
+
+        :raises LostError: the controller ended while it carried it out. There is no reply: the
+            minion repeats the request, and the controller takes it up again when it is back.
         """
         if (unrecorded := self.unrecorded.find(request.id)) is not None:
             digest, reply = unrecorded
@@ -74,7 +78,7 @@ class Execution:
             entry = self._journal.begin(request.id, request.minion, request.digest, request.op, request.time)
         except Exception as exc:  # databases raise many types
             fault = as_storage_error(exc, "the journal of requests")
-            error = UnavailableError(f"the controller's catalog does not answer: {fault.message}")
+            error = fault if fault.retryable else UnavailableError(f"the controller's catalog does not answer: {fault.message}")
             return self._sealer.failed(request, error), True
         if entry.digest != request.digest:
             return self._sealer.failed(request, other_contents()), True
@@ -137,12 +141,16 @@ class Execution:
                 with self._heartbeat.operation(request.op, request.minion, request.args) as progress:
                     self._progress[request.id] = progress
                     data = self._execute(request.op, request.args, request.minion)
+            except LostError:
+                raise
             except BaseException as exc:  # every fault becomes a typed error for the minion; some libraries even exit
                 return self._sealer.failed(request, as_storage_error(exc, f"operation {request.op}"))
             try:
                 return self._sealer.done(request, data)
             except ValueError as exc:
                 return self._sealer.failed(request, as_storage_error(exc, f"the result of {request.op}"))
+        except LostError:
+            raise
         except Exception as exc:  # an error that is no plain data at all
             as_storage_error(exc, "sealing a reply")
             return self._sealer.failed(request, InternalError("the reply of the controller could not be sent; its log has more"))

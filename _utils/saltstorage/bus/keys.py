@@ -45,12 +45,15 @@ class MinionKeys:
         """Return whether ``minion`` has an accepted key."""
         return self.find(minion) is not None
 
-    def any(self) -> bool:
-        """Return whether the master knows any minion at all; one without a master does not."""
+    def all_accepted(self) -> list[str] | None:
+        """Return the minions with an accepted key; None when the master knows no minion at all, as
+        where there is no master.
+        """
         try:
-            return bool(self._cache.list("keys"))
+            known = self._cache.list("keys")
         except (SaltException, OSError):
-            return False
+            return None
+        return [minion for minion in known if self.accepted(minion)] if known else None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ResourceExhaustedError, StorageError
+from ..errors import LostError, ResourceExhaustedError, StorageError
 from ..faults import as_storage_error
 from ..progress import Tell, reported
 from . import envelope
@@ -191,6 +191,11 @@ class Server:
         """Do all for one new or repeated request; runs in a worker thread."""
         try:
             reply, repeated = self.execution.reply(request)
+        except LostError as exc:
+            log.warning(
+                "storage: the controller ended during request %s of %s, which is taken up again: %s", request.id, request.minion, exc
+            )
+            return
         finally:
             self._forget(request)
         if not repeated or self.replies.may_answer(request):

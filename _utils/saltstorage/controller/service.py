@@ -72,7 +72,7 @@ class Service:
         self.reverts = Reverts(core, volumes)
         # The administrator's, on the master.
         self.adoption = Adoption(core, volumes, takeover, releases)
-        self.importing = Import(core, volumes, opts)
+        self.importing = Import(core, volumes)
         self.transfers = Transfers(core, volumes)
         self.moves = Moves(core, volumes, mover)
         self.recovery = Recovery(core, volumes, self.connections, self.snapshots, self.reverts, mover)

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import validate
 from ..errors import FailedPreconditionError, InvalidArgumentError
+from ..places import under_root
 
 DEFAULT_FOLDER = "/opt/salt-storage"
 CONTROLLER = "controller"
@@ -66,7 +67,7 @@ def folder(opts: Mapping[str, Any], role: str) -> str:
         if of_consumer is not None:
             given, where = of_consumer, "storage:consumer:environment"
     if given is None:
-        return os.path.join(str(opts.get("root_dir") or "/"), DEFAULT_FOLDER.lstrip("/"))
+        return under_root(opts, DEFAULT_FOLDER)
     if not isinstance(given, str) or not given.startswith("/") or "\0" in given:
         raise InvalidArgumentError(f"{where} must be an absolute path, not {given!r}", field=where)
     return os.path.normpath(given)

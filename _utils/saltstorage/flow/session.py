@@ -1,4 +1,4 @@
-"""The way to the controller: the master's over the bus, or masterless in the same process."""
+"""The way to the controller: the master's over the bus, or masterless in a child of the job."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ..bus.client import BusClient
 from ..bus.reports import progress_reports
 from ..errors import InvalidArgumentError, from_wire
 from ..faults import as_storage_error
+from ..ipc.child import Child
+from ..link import asking, settings, starting
 from ..progress import Heartbeat, Tell, on_terminal
 
-_CONTEXT_KEY = "saltstorage.bus.service"
-_STARTED_KEY = "saltstorage.bus.service.started"
+_CONTEXT_KEY = "saltstorage.controller"
 
 
 class Controller(Protocol):
@@ -35,7 +36,8 @@ def is_masterless(opts: Mapping[str, Any]) -> bool:
 
 
 def controller_for(opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None, *, answer_timeout: float) -> Controller:
-    """Return the controller that this minion uses: its master's, or masterless one in this process.
+    """Return the controller that this minion uses: its master's, or masterless one in a
+    child of this process.
 
     :param opts: the minion's options.
     :param context: ``__context__``; keeps connections and loaded drivers for further calls.
@@ -55,10 +57,10 @@ def progress_for(opts: Mapping[str, Any]) -> Tell:
 
 
 class LocalController:
-    """The controller in this process, for a minion without a master.
+    """The controller in a child of this process, for a minion without a master.
 
     :param opts: the minion's options; their ``storage`` holds the controller's keys too.
-    :param context: ``__context__``; keeps the loaded service for further calls in the same process.
+    :param context: ``__context__``; keeps the child for further calls in the same process.
     """
 
     def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> None:
@@ -68,37 +70,26 @@ class LocalController:
     def call(self, op: str, args: Mapping[str, Any], timeout: float | None = None) -> dict[str, Any]:
         """Carry out ``op`` and return its result.
 
-        ``timeout`` is not used, since the operation runs here.
+        Reading settles nothing; any other operation first settles what a crash left, which a dry
+        run may not. ``timeout`` is not used, since nobody else is asked.
         """
         try:
             # Only plain data goes in and out, as over the bus, so that both ways behave alike.
             plain = json.loads(json.dumps(dict(args), allow_nan=False))
         except (TypeError, ValueError):
             raise InvalidArgumentError("the arguments are not plain data") from None
+        request = {"op": op, "args": plain, "caller": self._opts["id"], "start": op != "inventory"}
         try:
-            service = self._service(start=op != "inventory")
             with Heartbeat(on_terminal).operation(op, self._opts["id"], plain):
-                return json.loads(json.dumps(service.execute(op, plain, self._opts["id"])))  # type: ignore[no-any-return]
+                return dict(asking.ask(self._child().connection, "execute", request))
         except Exception as exc:  # every fault becomes a typed error, as on the bus
             raise from_wire(as_storage_error(exc, f"operation {op}").to_wire()) from None
 
-    def _service(self, *, start: bool) -> Any:
-        """Return the service.
-
-        Reading does not start it: a start also settles what a crash left, which a dry run may not.
-        """
+    def _child(self) -> Child:
         kept = self._context.get(_CONTEXT_KEY)
-        if kept is None or kept[0] != os.getpid():
-            from ..controller.service import Service
-
-            service = Service(self._opts)
+        if kept is None or kept[0] != os.getpid() or kept[1].connection.broken:
+            child = starting.start(self._opts, settings.section(self._opts))
             # Also run at the end of a forked job, where atexit is not.
-            multiprocessing.util.Finalize(None, service.close, exitpriority=10)
-            kept = self._context[_CONTEXT_KEY] = (os.getpid(), service)
-        if start and self._context.get(_STARTED_KEY) != os.getpid():
-            from ..controller.operations.backends import LOAD_TIMEOUT
-
-            # Nobody else waits, so the operation may take as long as the driver.
-            kept[1].start(patience=LOAD_TIMEOUT)
-            self._context[_STARTED_KEY] = os.getpid()
+            multiprocessing.util.Finalize(None, child.stop, exitpriority=10)
+            kept = self._context[_CONTEXT_KEY] = (os.getpid(), child)
         return kept[1]

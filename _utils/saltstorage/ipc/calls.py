@@ -9,10 +9,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import InternalError, StorageError, from_wire
+from ..errors import InternalError, LostError, StorageError, from_wire
 from ..faults import as_storage_error
 from . import frames
-from .frames import LostError
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +31,14 @@ class Connection:
     :param sock: a connected stream socket; it is the connection's from now on.
     :param timeout: how long the other end's hello may take, seconds.
     :ivar hello: what the other end said of itself, such as its version.
+    :ivar broken: whether it cannot be used any more.
     :raises LostError: there was no hello.
     """
 
     def __init__(self, sock: socket.socket, *, timeout: float = HELLO_TIMEOUT) -> None:
         self._sock = sock
         self._lock = threading.Lock()
-        self._broken = False
+        self.broken = False
         try:
             sock.settimeout(timeout)
             hello = (frames.receive(sock) or {}).get("hello")
@@ -62,7 +62,7 @@ class Connection:
             the call out is not known.
         """
         with self._lock:
-            if self._broken:
+            if self.broken:
                 raise LostError("the connection was lost before")
             try:
                 self._sock.settimeout(timeout)
@@ -79,15 +79,15 @@ class Connection:
                         break
                 raise LostError("the other end ended")
             except (StorageError, LostError) as exc:
-                self._broken = self._broken or isinstance(exc, LostError)
+                self.broken = self.broken or isinstance(exc, LostError)
                 raise
             except BaseException:  # such as an interrupt: the answer would be taken for the next call's
-                self._broken = True
+                self.broken = True
                 raise
 
     def close(self) -> None:
         """Close the connection; also ends a call that another thread waits for."""
-        self._broken = True
+        self.broken = True
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..errors import LostError
 from . import calls
-from .frames import LostError
 
 log = logging.getLogger(__name__)
 

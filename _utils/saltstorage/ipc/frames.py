@@ -6,16 +6,10 @@ import json
 import socket
 from typing import Any
 
-from ..errors import InternalError
+from ..errors import InternalError, LostError
 
 #: Largest frame, bytes. The largest real one is a list of all volumes for the administrator.
 MAX_FRAME = 256 * 1024 * 1024
-
-
-class LostError(Exception):
-    """The other end went away, does not answer in time, or does not speak this protocol. Whether
-    it carried the call out is not known.
-    """
 
 
 def send(sock: socket.socket, content: dict[str, Any]) -> None:

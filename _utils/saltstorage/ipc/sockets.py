@@ -14,9 +14,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import PermissionDeniedError
+from ..errors import LostError, PermissionDeniedError
 from . import calls
-from .frames import LostError
 
 log = logging.getLogger(__name__)
 

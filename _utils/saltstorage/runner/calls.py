@@ -12,10 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from ..bus.eventbus import BusLostError, EventBus
 from ..bus.reports import progress_events
-from ..controller.operations.core import Caller
-from ..controller.service import Service
-from ..errors import BY_CODE, InvalidArgumentError, StorageError
+from ..errors import InvalidArgumentError, StorageError
 from ..faults import as_storage_error
+from ..link import asking
 from ..progress import Heartbeat, Tell, on_terminal
 
 log = logging.getLogger(__name__)
@@ -85,53 +84,35 @@ def failure(error: StorageError) -> dict[str, Any]:
     return {**shown, "success": False, "retcode": 1, "exit_code": 1, "data": None}
 
 
-def complete(rows: list[dict[str, Any]], things: str) -> list[dict[str, Any]]:
-    """Return the rows of an operation on many things, if none of these failed.
-
-    :param rows: each has ``code`` and ``error``, which are None unless it failed.
-    :param things: a word for the rows, such as ``findings``.
-    :raises StorageError: one has failed; with its code, and with all rows in its ``details``.
-    """
-    failed = [row for row in rows if row["code"]]
-    if not failed:
-        return rows
-    texts = "; ".join(f"{row['name'] or row['id']}: {row['error']}" for row in failed)
-    raise BY_CODE[failed[0]["code"]](f"{len(failed)} of {len(rows)} {things} failed: {texts}", details={"rows": rows})
-
-
-def read(opts: Mapping[str, Any], function: Callable[[Service], T]) -> T:
-    """Call ``function`` with a service and return its answer.
+def read(opts: Mapping[str, Any], call: str, args: Mapping[str, Any] | None = None, *, own: bool = False) -> Any:
+    """Return the controller's answer to a call of the administrator.
 
     :param opts: the master's options.
-    :raises StorageError: the configuration is wrong, or ``function`` raised it.
+    :param call: one of :data:`saltstorage.controller.desk.CALLS`.
+    :param args: its arguments.
+    :param own: ask a controller that is started for this call alone.
+    :raises StorageError: the configuration is wrong, or the call raised it.
     """
-    service = Service(opts)
-    try:
-        return function(service)
-    finally:
-        service.close()
+    with asking.controller(opts, own=own) as connection:
+        return asking.ask(connection, "admin", {"call": call, "args": dict(args or {})})
 
 
-def change(opts: Mapping[str, Any], op: str, given: Mapping[str, Any], function: Callable[..., Any] | None = None) -> Any:
+def change(opts: Mapping[str, Any], op: str, given: Mapping[str, Any], call: str | None = None) -> Any:
     """Carry out an operation as the administrator, and show its progress when it takes long.
 
     :param op: name of the operation.
     :param given: its parameters; a parameter that is None is left out.
-    :param function: called with the service and the parameters; default: the operation of that
-        name that minions have too.
+    :param call: the call that carries it out, with these parameters; default: the operation of
+        that name that minions have too.
     :raises StorageError: the operation failed.
     """
     given = {key: value for key, value in given.items() if value is not None}
-
-    def call(service: Service) -> Any:
-        heartbeat = Heartbeat(_progress(opts))
-        try:
-            with heartbeat.operation(op, None, given):
-                return service.call(op, given, Caller()) if function is None else function(service, **given)
-        finally:
-            heartbeat.close()
-
-    return read(opts, call)
+    heartbeat = Heartbeat(_progress(opts))
+    try:
+        with heartbeat.operation(op, None, given):
+            return read(opts, "operate", {"op": op, "args": given}) if call is None else read(opts, call, given)
+    finally:
+        heartbeat.close()
 
 
 def disconnect(opts: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 import saltstorage
-from saltstorage.errors import InternalError, NotFoundError, PermissionDeniedError
+from saltstorage.errors import InternalError, LostError, NotFoundError, PermissionDeniedError
 from saltstorage.ipc import calls, sockets
 from saltstorage.ipc.calls import Connection, Step
 from saltstorage.ipc.child import Child
-from saltstorage.ipc.frames import LostError
 
 PACKAGE = str(Path(saltstorage.__file__).parent.parent)
 CHILD = """

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from saltstorage.bus.eventbus import BusLostError
-from saltstorage.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
+from saltstorage.errors import FailedPreconditionError, InternalError, InvalidArgumentError
 from saltstorage.progress import Progress
 from saltstorage.runner import calls
 from tests.unit.controller.operations.test_connections import CONNECTOR, run
@@ -81,15 +81,6 @@ def test_an_unexpected_exception_is_a_failure_without_its_text(monkeypatch, capl
     assert (answer["code"], answer["success"]) == ("INTERNAL", False)
     assert "test_calls.py" in caplog.text, "the log has the place"
     assert "MARKER" not in f"{answer} {raised.getrepr(chain=True)} {caplog.text}".replace('raise ValueError("password=MARKER")', "")
-
-
-def test_rows_of_which_one_failed_are_a_failure():
-    good = {"name": "a", "id": "1", "error": None, "code": None}
-    assert calls.complete([good], "findings") == [good]
-    bad = {"name": "", "id": "2", "error": "NOT_FOUND: gone", "code": "NOT_FOUND"}
-    with pytest.raises(NotFoundError, match=r"^NOT_FOUND: 1 of 2 findings failed: 2: NOT_FOUND: gone$") as raised:
-        calls.complete([good, bad], "findings")
-    assert raised.value.details == {"rows": [good, bad]}
 
 
 @pytest.fixture

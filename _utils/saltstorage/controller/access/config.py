@@ -5,16 +5,15 @@ Masterless, the same keys stand in the minion's option ``storage``, beside ``con
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ... import validate
 from ...errors import FailedPreconditionError, InvalidArgumentError
+from ...places import STATE_DIR, under_root
 from .policy import Policy
 
-DEFAULT_STATE_DIR = "/var/lib/salt-storage/controller"
 #: Seconds; the journal keeps requests for much longer.
 MAX_REQUEST_AGE = 3600
 DEFAULT_PROVIDER = "cinderlib"
@@ -114,7 +113,7 @@ class ControllerConfig:
             # The journal must know every request that is young enough to be accepted, or it could
             # be replayed.
             raise InvalidArgumentError(f"storage:request_max_age may be at most {MAX_REQUEST_AGE}", field="storage:request_max_age")
-        state_dir = given.get("state_dir") or under_root(opts, DEFAULT_STATE_DIR)
+        state_dir = given.get("state_dir") or under_root(opts, STATE_DIR)
         sqlite = f"sqlite:///{state_dir}/{{}}.sqlite"
         backends = _backends(given.get("backends", {}))
         return cls(
@@ -170,12 +169,6 @@ class ControllerConfig:
 
 _SIMPLE = ("state_dir", "database", "metadata_database", "coordination", "root_helper", "default_backend")
 _NUMBERS = ("lock_timeout", "workers", "request_max_age", "retry_interval")
-
-
-def under_root(opts: Mapping[str, Any], path: str) -> str:
-    """Return an absolute default path below Salt's ``root_dir``."""
-    root = opts.get("root_dir") or "/"
-    return path if root == "/" else os.path.join(root, path.lstrip("/"))
 
 
 def _positive(value: Any, where: str) -> int:

@@ -29,23 +29,26 @@ _RENAME = "give others by their ids in names"
 
 
 class Import:
-    """The administrator's import.
+    """The administrator's import."""
 
-    :param opts: Salt's options, to look up ``sdb://`` URIs.
-    """
-
-    def __init__(self, core: Core, volumes: Volumes, opts: Mapping[str, Any]) -> None:
+    def __init__(self, core: Core, volumes: Volumes) -> None:
         self.core = core
         self.volumes = volumes
-        self._opts = opts
 
     def run(
-        self, *, url: Any, owner: Any, backend: Any = None, source_backend: Any = None, names: Any = None, apply: Any = False
+        self,
+        *,
+        url: Any,
+        owner: Any,
+        backend: Any = None,
+        source_backend: Any = None,
+        names: Any = None,
+        apply: Any = False,
+        from_sdb: bool = False,
     ) -> list[dict[str, Any]]:
         """Take over the volumes in a database of cinderlib.
 
-        :param url: SQLAlchemy URL of the database, or an ``sdb://`` URI of the URL; a URL with a
-            password must be in ``sdb``.
+        :param url: SQLAlchemy URL of the database; one with a password must come from ``sdb``.
         :param owner: minion that the volumes will belong to, or ``shared``.
         :param backend: the configured backend that they are on; the default backend if None.
         :param source_backend: name of the backend in the other database; may be None when there is
@@ -53,6 +56,7 @@ class Import:
         :param names: their new names, by id; the others keep their names, and those without a name
             get their id.
         :param apply: False only tells the volumes that would be taken over.
+        :param from_sdb: whether the URL came from ``sdb``, so that no command line had it.
         :returns: for each volume ``id``, ``name``, ``size``, ``snapshots`` (names) and ``done``;
             with ``reason`` when it is left out, or ``error`` and ``code`` when the take-over
             failed.
@@ -61,7 +65,7 @@ class Import:
         apply = validate.boolean(apply, "apply")
         given = validate.mapping(names or {}, "names")
         entry = self.core.config.backend(backend)
-        rows = _choose(foreign.read_volumes(self._find_url(url)), source_backend)
+        rows = _choose(foreign.read_volumes(self._find_url(url, from_sdb)), source_backend)
         provider = self.core.provider(entry.name)
         if not hasattr(provider, "import_volume"):
             raise UnimplementedError(f"backend {entry.name!r} is not driven by cinderlib", field="backend")
@@ -165,15 +169,10 @@ class Import:
                 self.volumes.settle(volume)
         log.warning("storage: volume %s was imported for %s as %r", volume.id, volume.owner, volume.name)
 
-    def _find_url(self, value: Any) -> str:
+    def _find_url(self, value: Any, from_sdb: bool) -> str:
         if not isinstance(value, str) or not value:
             raise InvalidArgumentError("url must be an SQLAlchemy URL or an sdb:// URI", field="url")
-        text = value
-        if value.startswith("sdb://"):
-            import salt.utils.sdb
-
-            text = salt.utils.sdb.sdb_get(value, self._opts)
-        return foreign.check_url(text, own=self.core.config.metadata_database, may_have_password=text is not value)
+        return foreign.check_url(value, own=self.core.config.metadata_database, may_have_password=from_sdb)
 
 
 def _choose(rows: list[ForeignVolume], source_backend: Any) -> list[ForeignVolume]:

@@ -23,6 +23,6 @@ def start():
 
 
 def _make_service():
-    from saltstorage.controller.service import Service
+    from saltstorage.link.remote import RemoteService
 
-    return Service(__opts__)
+    return RemoteService(__opts__)

@@ -12,9 +12,9 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from ..controller.admin.check import Finding
 from ..model import BackendStats, Connection, Snapshot, Volume
 from ..spec import attributes_of
+from .admin.check import Finding
 
 
 def iso_time(seconds: float | None) -> str | None:
