@@ -32,6 +32,8 @@ RETRY_INTERVAL = 60.0
 #: How long the calls that run may take to end when the process ends, seconds. A minion repeats the
 #: request of any other one.
 END_TIMEOUT = 3.0
+#: How long a call waits for the service to start, seconds.
+START_TIMEOUT = 30.0
 #: How often a step is told, seconds.
 STEP_INTERVAL = 0.2
 
@@ -49,6 +51,7 @@ class Process:
         self._service: Service | None = None
         self._started = False
         self._fault: StorageError | None = None
+        self._tried = threading.Event()
         self._making = threading.Lock()
         self._listener: sockets.Listener | None = None
         self._active = 0
@@ -96,12 +99,14 @@ class Process:
         while not self._ending.is_set():
             try:
                 self._make(start=True, patience=None)
+                self._tried.set()
                 return
             except Exception as exc:  # the process must live on, whatever is wrong
                 fault = as_storage_error(exc, "the start of the storage controller")
                 if self._fault is None or self._fault.message != fault.message:
                     log.error("storage: the controller cannot start: %s", fault)
                 self._fault = fault
+                self._tried.set()
                 self._ending.wait(RETRY_INTERVAL)
 
     def listen(self, path: str, *, group: int | None = None, users: frozenset[int] = frozenset()) -> None:
@@ -192,6 +197,8 @@ class Process:
         """
         if self._role == "service" and not self._started:
             # Its own thread makes it.
+            self._tried.wait(START_TIMEOUT)
+        if self._role == "service" and not self._started:
             fault = self._fault
             if fault is None:
                 raise UnavailableError("the storage controller is starting; try again")

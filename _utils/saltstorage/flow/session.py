@@ -87,7 +87,7 @@ class LocalController:
 
     def _child(self) -> Child:
         kept = self._context.get(_CONTEXT_KEY)
-        if kept is None or kept[0] != os.getpid() or kept[1].connection.broken:
+        if kept is None or kept[0] != os.getpid() or kept[1].connection.left():
             child = starting.start(self._opts, settings.section(self._opts))
             # Also run at the end of a forked job, where atexit is not.
             multiprocessing.util.Finalize(None, child.stop, exitpriority=10)

@@ -85,6 +85,12 @@ class Connection:
                 self.broken = True
                 raise
 
+    def left(self) -> bool:
+        """Return whether the other end has closed the connection, as far as is known by now."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return self.broken or bool(poll.poll(0))
+
     def close(self) -> None:
         """Close the connection; also ends a call that another thread waits for."""
         self.broken = True

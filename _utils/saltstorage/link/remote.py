@@ -110,7 +110,7 @@ class RemoteService:
 
     def _connection(self) -> Connection:
         found: Connection | None = getattr(self._own, "connection", None)
-        if found is not None and not found.broken:
+        if found is not None and not found.left():
             return found
         until = time.monotonic() + WAIT
         while True:

@@ -74,7 +74,7 @@ def section(opts: Mapping[str, Any]) -> dict[str, Any]:
         mark = getattr(exc, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         raise FailedPreconditionError(f"{path} is no valid YAML{where}") from None
-    given = validate.mapping(found or {}, path)
+    given = validate.mapping({} if found is None else found, path)
     # As Salt does it for its own files: a value may be the URI of a secret.
     resolved = salt.config.apply_sdb({**opts, "storage": given})["storage"]
     return {**own, **resolved}
