@@ -12,11 +12,16 @@ array's management.
 """
 
 import dataclasses
+import json
+import os
 
 from saltstorage import validate
+from saltstorage.consumer import boot as booting
 from saltstorage.consumer.attachment import Attachment
 from saltstorage.consumer.filesystems import freeze as freezing
-from saltstorage.errors import StorageError
+from saltstorage.consumer.host.config import ConsumerConfig
+from saltstorage.environment import location
+from saltstorage.errors import FailedPreconditionError, StorageError
 from saltstorage.flow import connecting, disconnecting, fencing
 from saltstorage.flow import snapshots as snapshotting
 from saltstorage.flow.flow import Flow
@@ -376,6 +381,36 @@ def reattach():
         {"name": result.name, "state": result.state, "path": result.path, "error": str(result.error) if result.error else None}
         for result in results
     ]
+
+
+def boot():
+    """
+    Return what the units of the SLS ``storage.consumer`` need to attach volumes at boot.
+
+    Returns ``settings`` (path of the file with the consumer's settings) and its ``contents``, which
+    hold no secrets; ``command`` and ``environ`` of the program that attaches; and ``locked`` (path
+    of the file that the program leaves when encrypted volumes wait for Salt).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt db1 storage.boot
+    """
+    config = ConsumerConfig.from_opts(__opts__)
+    try:
+        python = location.interpreter(__opts__, role=location.CONSUMER)
+    except FailedPreconditionError:
+        # It is made later in the same run of states.
+        python = location.Interpreter(python=os.path.join(config.environment, "bin", "python"))
+    environ = {"PYTHONPATH": python.package, "PYTHONSAFEPATH": "1"} if python.package else {}
+    return {
+        "settings": os.path.join(config.state_dir, booting.SETTINGS),
+        "contents": json.dumps(config.to_wire(), indent=2, sort_keys=True) + "\n",
+        "command": python.command("consumer.boot"),
+        "environ": environ,
+        "locked": os.path.join(config.state_dir, booting.LOCKED),
+    }
 
 
 def _with_status(consumer, found):

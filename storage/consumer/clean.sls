@@ -1,5 +1,5 @@
 #!py
-# Remove the unit that attaches volumes at boot. Apply this only when no volume is attached at boot any more. Packages stay.
+# Remove the units that attach volumes at boot. Apply this only when no volume is attached at boot any more. Packages stay.
 
 
 def run():
@@ -9,12 +9,13 @@ def run():
     if __grains__.get("init") != "systemd":
         return {}
     lookup = __salt__["storage_pillar.lookup"]()["consumer"]
-    return {
-        "storage-consumer-service-clean": {"service.disabled": [{"name": "salt-storage-reattach"}]},
-        "storage-consumer-unit-clean": {
+    states = {}
+    for key, name in (("", "salt-storage-reattach"), ("-unlock", "salt-storage-unlock")):
+        states[f"storage-consumer{key}-service-clean"] = {"service.disabled": [{"name": name}]}
+        states[f"storage-consumer{key}-unit-clean"] = {
             "file.absent": [
-                {"name": f"{lookup['unit_dir']}/salt-storage-reattach.service"},
-                {"require": [{"service": "storage-consumer-service-clean"}]},
+                {"name": f"{lookup['unit_dir']}/{name}.service"},
+                {"require": [{"service": f"storage-consumer{key}-service-clean"}]},
             ]
-        },
-    }
+        }
+    return states

@@ -1,5 +1,5 @@
 #!py
-# Makes a host a consumer: packages and services of the protocols that pillar names, and the unit that attaches volumes at boot.
+# Makes a host a consumer: packages and services of the protocols that pillar names, and the units that attach volumes at boot.
 
 
 def run():
@@ -49,22 +49,35 @@ def _protocol(name, needs):
 
 
 def _unit(lookup):
-    return {
-        "storage-consumer-unit": {
-            "file.managed": [
-                {"name": f"{lookup['unit_dir']}/salt-storage-reattach.service"},
-                {"source": "salt://storage/files/salt-storage-reattach.service"},
-                {"template": "jinja"},
-                {
-                    "context": {
-                        "salt_call": lookup["salt_call"] or __salt__["cmd.which"]("salt-call") or "/usr/bin/salt-call",
-                        "config_dir": __opts__.get("config_dir", "/etc/salt"),
-                    }
-                },
-                {"mode": "0644"},
-            ]
-        },
-        "storage-consumer-service": {
-            "service.enabled": [{"name": "salt-storage-reattach"}, {"require": [{"file": "storage-consumer-unit"}]}]
-        },
+    boot = __salt__["storage.boot"]()
+    context = {
+        "boot": boot,
+        "salt_call": lookup["salt_call"] or __salt__["cmd.which"]("salt-call") or "/usr/bin/salt-call",
+        "config_dir": __opts__.get("config_dir", "/etc/salt"),
     }
+    states = {
+        "storage-consumer-settings": {
+            "file.managed": [
+                {"name": boot["settings"]},
+                {"contents": boot["contents"]},
+                {"mode": "0600"},
+                {"makedirs": True},
+                {"dir_mode": "0700"},
+            ]
+        }
+    }
+    for key, name in (("", "salt-storage-reattach"), ("-unlock", "salt-storage-unlock")):
+        states[f"storage-consumer{key}-unit"] = {
+            "file.managed": [
+                {"name": f"{lookup['unit_dir']}/{name}.service"},
+                {"source": f"salt://storage/files/{name}.service"},
+                {"template": "jinja"},
+                {"context": context},
+                {"mode": "0644"},
+                {"require": [{"file": "storage-consumer-settings"}]},
+            ]
+        }
+        states[f"storage-consumer{key}-service"] = {
+            "service.enabled": [{"name": name}, {"require": [{"file": f"storage-consumer{key}-unit"}]}]
+        }
+    return states

@@ -11,6 +11,7 @@ from ..progress import Tell
 from . import presence
 from .attachment import Attachment
 from .connectors.brick import Brick
+from .connectors.remote import Remote
 from .devices import loop
 from .devices.links import DeviceLinks
 from .host import heartbeat
@@ -33,7 +34,7 @@ class LocalHost:
         self.config = config
         self.records = RecordStore(os.path.join(config.state_dir, "attachments"))
         self.links = DeviceLinks(config.device_dir)
-        self.brick = Brick(config)
+        self.brick: Brick | Remote = Brick(config) if config.in_process else Remote(config)
         self.tag = loop.tag(config.state_dir)
         self.step = on_step or (lambda step: None)
         self._tell = tell

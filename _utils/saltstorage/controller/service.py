@@ -114,7 +114,8 @@ class Service:
         # Arrays know a machine by its initiator, so it must have one name, also when it is a
         # minion too. Salt adds the suffix to a master's id.
         host = config.host.removesuffix("_master")
-        return Consumer(dataclasses.replace(config, host=host, state_dir=state_dir, device_dir=os.path.join(state_dir, "devices")))
+        devices = os.path.join(state_dir, "devices")
+        return Consumer(dataclasses.replace(config, host=host, state_dir=state_dir, device_dir=devices, in_process=True))
 
     def start(self, *, patience: float | None = None) -> None:
         """Load all backends in the background and recover the half done work on each; for the

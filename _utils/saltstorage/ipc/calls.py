@@ -91,6 +91,11 @@ class Connection:
         poll.register(self._sock, select.POLLRDHUP)
         return self.broken or bool(poll.poll(0))
 
+    def abandon(self) -> None:
+        """Leave the connection to the process that this one was forked from."""
+        self.broken = True
+        self._sock.close()
+
     def close(self) -> None:
         """Close the connection; also ends a call that another thread waits for."""
         self.broken = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +38,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def config(folder: Path) -> ConsumerConfig:
-    return ConsumerConfig.from_opts({"id": "db1", "root_dir": str(folder / "root")})
+    """Settings with os-brick in the tests' own process, which they patch."""
+    return dataclasses.replace(ConsumerConfig.from_opts({"id": "db1", "root_dir": str(folder / "root")}), in_process=True)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import threading
 import pytest
 from cinder import exception
 
-from saltstorage.consumer.connectors import brick
+from saltstorage.consumer.connectors import growing
 from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.filesystems import resizefs
 from saltstorage.consumer.host import commands
@@ -176,7 +176,7 @@ def test_x8_a_file_system_that_cannot_grow_is_told_before_the_volume_grows(host)
 
 def test_g8_a_program_that_growing_needs_is_named_before_the_volume_grows(host, monkeypatch):
     ok(host.state("connected", size=1))
-    monkeypatch.setattr(brick, "SCSI", ("local",))
+    monkeypatch.setattr(growing, "SCSI", ("local",))
     monkeypatch.setattr(commands, "SEARCH", os.path.dirname(host.mount_point))
     for state in ("extended", "connected", "present"):
         for test in (True, False):

@@ -1,4 +1,4 @@
-"""The adapter to os-brick.
+"""The adapter to os-brick, for a Python that has it: the storage environment's.
 
 Only attaching, detaching and growing load os-brick; a look never does.
 """
@@ -7,22 +7,13 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...errors import UnavailableError
-from ..host import commands, heartbeat
+from ..host import heartbeat
 from ..host.config import ConsumerConfig
-from . import iscsi, loading, nvme, properties, shares
+from . import growing, iscsi, loading, nvme, properties, shares
 from .translation import translate_errors
-
-#: Protocols whose disks os-brick's ``LinuxSCSI.extend_volume`` rescans; it asks the program lsscsi
-#: for their numbers.
-SCSI = ("iscsi", "iser", "fibre_channel")
-#: How long a device may take to show its new size, and the pause before it is asked again, seconds.
-EXTEND_TIMEOUT = 60.0
-EXTEND_PAUSE = 1.0
 
 
 class Brick:
@@ -101,32 +92,25 @@ class Brick:
 
         :raises FailedPreconditionError: a program is missing on this host; the message names it.
         """
-        if connection_info["driver_volume_type"] in SCSI:
-            commands.find("lsscsi")
+        growing.check(connection_info)
 
     def extend(self, connection_info: Mapping[str, Any], *, use_multipath: bool, enough: Callable[[], bool]) -> None:
         """Let every path of an attached volume show the present size.
 
-        os-brick is asked again for up to a minute, until ``enough`` returns True.
-
-        While the session of a disk is being logged in anew, as after a target closed it to grow,
-        the kernel silently skips the rescan (``scsi_rescan_device`` of Linux, for any disk that is
-        not running).
+        os-brick is asked again for up to a minute, until ``enough`` returns True; see
+        :func:`.growing.repeat`.
 
         :raises UnavailableError: paths are down.
         """
-        until = time.monotonic() + EXTEND_TIMEOUT
-        with heartbeat.watch("os-brick", "read the new size"):
-            while True:
-                try:
-                    with translate_errors("read the new size", connection_info):
-                        self.connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
-                    if enough() or time.monotonic() >= until:
-                        return
-                except UnavailableError:
-                    if time.monotonic() >= until:
-                        raise
-                time.sleep(EXTEND_PAUSE)
+        growing.repeat(lambda: self.rescan(connection_info, use_multipath=use_multipath), enough)
+
+    def rescan(self, connection_info: Mapping[str, Any], *, use_multipath: bool) -> None:
+        """Ask os-brick once to let every path of an attached volume show the present size.
+
+        :raises UnavailableError: paths are down.
+        """
+        with translate_errors("read the new size", connection_info):
+            self.connector(connection_info, use_multipath).extend_volume(dict(connection_info["data"]))
 
     def connector(self, connection_info: Mapping[str, Any], use_multipath: bool) -> Any:
         """Return the connector for a protocol: os-brick's, or the project's own for RBD."""

@@ -38,7 +38,8 @@ def translate_errors(step: str, connection_info: Mapping[str, Any] | None = None
 def _translate(error: Exception, step: str, connection_info: Mapping[str, Any]) -> StorageError:
     if isinstance(error, ImportError):
         return FailedPreconditionError(
-            f"cannot {step}: os-brick cannot be loaded ({error.name} is missing); install os-brick for Salt's Python"
+            f"cannot {step}: os-brick cannot be loaded ({error.name} is missing);"
+            " apply the state storage.consumer, which repairs the storage environment"
         )
     from os_brick import exception
     from oslo_concurrency import processutils

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ... import validate
+from ...environment import location
 from ...errors import InvalidArgumentError
 
 #: Keys that are file system paths. Their defaults move with the minion's ``root_dir``; a given
@@ -49,6 +51,11 @@ class ConsumerConfig:
     #: Further options of ``cryptsetup luksFormat``, such as ``["--pbkdf-memory=65536"]`` (KiB) for
     #: a volume that is to be opened on hosts with less memory than this one.
     luks_format_options: tuple[str, ...] = ()
+    #: Folder of the Python that has os-brick.
+    environment: str = location.DEFAULT_FOLDER
+    #: Whether os-brick runs in this process, which the storage environment's Python runs; no
+    #: option.
+    in_process: bool = False
     format_timeout: float = 3600.0  #: How long making or growing a file system may run, seconds.
 
     @classmethod
@@ -60,7 +67,7 @@ class ConsumerConfig:
         """
         storage = validate.mapping(opts.get("storage") or {}, "storage")
         given = validate.mapping(storage.get("consumer") or {}, "storage:consumer")
-        validate.no_unknown(given, (*_PATHS, *_FLAGS, *_SECONDS, *_LISTS), "storage:consumer")
+        validate.no_unknown(given, ("environment", *_PATHS, *_FLAGS, *_SECONDS, *_LISTS), "storage:consumer")
         values: dict[str, Any] = {"host": str(opts.get("id") or socket.gethostname()), "multipath": _is_prepared_for_multipath(opts)}
         root = str(opts.get("root_dir") or "/")
         for key in _PATHS:
@@ -75,7 +82,21 @@ class ConsumerConfig:
         for key in _LISTS:
             if key in given:
                 values[key] = _options(given[key], key)
+        values["environment"] = location.folder(opts, location.CONSUMER)
         return cls(**values)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the settings as plain data, for a process of the storage environment. They hold
+        no secrets.
+        """
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> ConsumerConfig:
+        """Return the settings from what :meth:`to_wire` returned, perhaps in another version."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in known}
+        return cls(**{**values, "in_process": True})
 
 
 def _is_prepared_for_multipath(opts: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltstorage.consumer.connectors import brick, loading
+from saltstorage.consumer.connectors import growing, loading
 from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.consumer.connectors.connection_info import secrets_of
 from saltstorage.consumer.connectors.translation import translate_errors
@@ -103,8 +103,8 @@ class Extending:
 def pauses(monkeypatch) -> list[float]:
     """Let the clock advance with each pause, and only then."""
     made: list[float] = []
-    monkeypatch.setattr(brick.time, "sleep", made.append)
-    monkeypatch.setattr(brick.time, "monotonic", lambda: sum(made))
+    monkeypatch.setattr(growing.time, "sleep", made.append)
+    monkeypatch.setattr(growing.time, "monotonic", lambda: sum(made))
     return made
 
 
@@ -122,7 +122,7 @@ def test_r21_a_disk_that_never_shows_its_size_is_given_up(adapter, monkeypatch, 
     connector = Extending()
     monkeypatch.setattr(adapter, "connector", lambda *_: connector)
     adapter.extend(ISCSI, use_multipath=False, enough=lambda: False)
-    assert sum(pauses) == brick.EXTEND_TIMEOUT
+    assert sum(pauses) == growing.EXTEND_TIMEOUT
     assert connector.calls == len(pauses) + 1
 
 
@@ -133,7 +133,7 @@ def test_r21_paths_that_stay_down_are_an_error(adapter, monkeypatch, pauses):
     monkeypatch.setattr(adapter, "connector", lambda *_: connector)
     with pytest.raises(UnavailableError, match="All paths need to be up"):
         adapter.extend(ISCSI, use_multipath=False, enough=lambda: True)
-    assert sum(pauses) == brick.EXTEND_TIMEOUT
+    assert sum(pauses) == growing.EXTEND_TIMEOUT
 
 
 def test_g8_a_missing_library_is_not_waited_for(adapter, monkeypatch, pauses):
