@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,19 +165,39 @@ def test_the_unit_is_installed_where_systemd_runs(loaded: dict[str, Any], minion
     text = loaded["modules"]["slsutil.renderer"](
         f"{checkout}/storage/files/salt-storage-reattach.service",
         default_renderer="jinja",
-        salt_call="/usr/bin/salt-call",
-        config_dir="/etc/salt",
+        boot=loaded["modules"]["storage.boot"](),
     )
-    assert "ExecStart=/usr/bin/salt-call --config-dir=/etc/salt --local --retcode-passthrough " in text
+    assert re.search(r"\nExecStart=/\S+ (-I )?-m saltstorage.consumer.boot --settings /\S+/boot.json\n", text)
+    assert "salt-call" not in text
     # In the transaction that mounts, and before it; `x-systemd.after` in fstab orders and starts
     # nothing.
     assert "\nBefore=remote-fs-pre.target\n" in text
     assert "\nWantedBy=remote-fs.target multi-user.target" in text
 
 
+def test_the_second_unit_asks_salt_for_passphrases_where_volumes_wait(loaded: dict[str, Any], checkout: Path) -> None:
+    boot = loaded["modules"]["storage.boot"]()
+    text = loaded["modules"]["slsutil.renderer"](
+        f"{checkout}/storage/files/salt-storage-unlock.service",
+        default_renderer="jinja",
+        boot=boot,
+        salt_call="/usr/bin/salt-call",
+        config_dir="/etc/salt",
+    )
+    assert "ExecStart=/usr/bin/salt-call --config-dir=/etc/salt --local --retcode-passthrough " in text
+    assert f"\nConditionPathExists={boot['locked']}\n" in text
+    assert "\nAfter=salt-storage-reattach.service " in text
+    assert "\nBefore=remote-fs-pre.target\n" in text
+
+
 @pytest.mark.usefixtures("systemd")
 def test_the_unit_is_part_of_the_volumes(render: Render) -> None:
-    assert {"storage-consumer-unit", "storage-consumer-service"} <= set(render("storage.volumes", {}))
+    high = render("storage.volumes", {})
+    for key in ("storage-consumer", "storage-consumer-unlock"):
+        assert {f"{key}-unit", f"{key}-service"} <= set(high)
+    settings = arguments(high["storage-consumer-settings"], "file.managed")
+    assert settings["mode"] == "0600"
+    assert json.loads(settings["contents"])["state_dir"] == os.path.dirname(settings["name"])
 
 
 def test_the_consumer_gets_what_its_protocols_need(render: Render, checkout: Path) -> None:

@@ -105,7 +105,12 @@ def _build_table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
 
     rows: list[tuple[Any, type[errors.StorageError] | None, str]] = [
         # A host without initiator counts as a host that is not there.
-        (cinder.InvalidConnectorException, errors.NotFoundError, "the host does not meet the protocol's needs, such as an initiator name"),
+        (
+            cinder.InvalidConnectorException,
+            errors.NotFoundError,
+            "the host does not meet the protocol's needs, such as an initiator name; name the protocol in the host's pillar"
+            " storage:consumer:protocols, such as [iscsi], and apply storage.consumer there",
+        ),
         ((cinder.RemoteFSNoSuitableShareFound, cinder.NoValidBackend), errors.ResourceExhaustedError, "no space"),
         ((cinder.QuotaError, cinder.OverQuota), errors.ResourceExhaustedError, ""),
         ((cinder.VolumeIsBusy, cinder.SnapshotIsBusy, cinder.VolumeAttached), errors.FailedPreconditionError, "it is in use"),

@@ -15,7 +15,7 @@ import pytest
 from saltstorage.consumer.connectors import children
 from saltstorage.consumer.connectors.remote import Remote
 from saltstorage.consumer.consumer import Consumer
-from saltstorage.errors import FailedPreconditionError, StorageError, UnavailableError
+from saltstorage.errors import FailedPreconditionError, StorageError, UnavailableError, UnimplementedError
 from tests.unit.consumer.helpers import attach, drop
 
 SECRET = "geheim-CHAP"
@@ -85,11 +85,9 @@ def test_an_attached_volume_needs_no_child(outside, file):
 
 
 def test_an_error_keeps_its_type_and_the_child(remote):
-    missing = {"driver_volume_type": "local", "data": {"device_path": 7}}
     before = pid(remote)
-    with pytest.raises(StorageError) as caught:
-        remote.connect(missing, use_multipath=False)
-    assert caught.value.code != "UNAVAILABLE"
+    with pytest.raises(UnimplementedError, match="no connector for 'nonsense'"):
+        remote.connect({"driver_volume_type": "nonsense", "data": {}}, use_multipath=False)
     assert pid(remote) == before
 
 
