@@ -6,6 +6,7 @@ Tests that need a device mapper run where the kernel has one: here, or in a gues
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import salt.config
 
+from saltstorage.consumer import boot as booting
 from saltstorage.consumer import passphrase
 from saltstorage.consumer.consumer import Consumer
 from saltstorage.consumer.devices import block, luks
@@ -599,7 +601,7 @@ def test_c5_read_only(host):
 
 
 @needs_mapper
-def test_r4_after_a_boot(host, monkeypatch, tmp_path):
+def test_r4_after_a_boot(host, monkeypatch, tmp_path, capsys):
     """Volumes whose passphrase can be read without a master are opened at once.
 
     The others stay locked until a state is applied.
@@ -617,8 +619,11 @@ def test_r4_after_a_boot(host, monkeypatch, tmp_path):
     pillar, host.opts["pillar"] = host.opts["pillar"], {}
     (found,) = host.flow.consumer.reattach()
     assert (found.state, found.error.code) == ("locked", "FAILED_PRECONDITION")
-    (found,) = host.flow.consumer.reattach()
-    assert found.state == "locked"
+    settings = tmp_path / "boot.json"
+    settings.write_text(json.dumps(host.flow.consumer.config.to_wire()))
+    assert booting.main(["--settings", str(settings)]) == 0
+    assert capsys.readouterr().out == "data: locked, waits for Salt (salt-storage-unlock.service)\n"
+    assert (host.folder / "state" / booting.LOCKED).exists()
     assert host.flow.consumer.check("data").state == "locked"
     with pytest.raises(FailedPreconditionError, match="not open"):
         host.flow.consumer.device("data")

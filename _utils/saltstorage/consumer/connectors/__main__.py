@@ -17,7 +17,7 @@ from ...ipc import calls, child
 from ..host.config import ConsumerConfig
 from .brick import Brick
 
-#: What the parent may ask for: methods of :class:`.Brick`.
+#: The calls of the parent: methods of :class:`.Brick`.
 CALLS = ("connector_properties", "connect", "disconnect", "volume_paths", "stays", "clean_up", "rescan")
 
 

@@ -25,7 +25,7 @@ from .connection_info import secrets_of
 log = logging.getLogger(__name__)
 
 #: How long os-brick may take for one step beyond ``step_timeout``, seconds: it logs in to one
-#: portal after another, and waits two minutes for one that is dead.
+#: portal after another, and waits two minutes for a dead one.
 PATIENCE = 600.0
 #: A line of the child's log, as :mod:`saltstorage.consumer.connectors.__main__` writes it.
 _LINE = re.compile(r"(\d+):([\w.]+):(.*)")
@@ -66,7 +66,7 @@ def ask(config: ConsumerConfig, step: str, op: str, args: Mapping[str, Any]) -> 
     :param args: its arguments; they may hold secrets, and reach nobody but the child.
     :raises FailedPreconditionError: there is no storage environment on this host.
     :raises UnavailableError: the child ended, or did not answer; a later call starts another.
-    :raises StorageError: what the child raised.
+    :raises StorageError: the child raised it.
     """
     runs = interpreter({"storage": {"consumer": {"environment": config.environment}}}, role=CONSUMER)
     command = runs.command("consumer.connectors")

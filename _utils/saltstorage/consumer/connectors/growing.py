@@ -1,4 +1,4 @@
-"""Growing an attached volume: what needs no os-brick."""
+"""Growing an attached volume: the parts that need no os-brick."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """os-brick for Salt's jobs: Salt's Python has none, so a child in the storage environment does it.
 
-What needs no os-brick is done here, so that a run that changes nothing starts no child.
+Work that needs no os-brick is done here, so that a run that changes nothing starts no child.
 """
 
 from __future__ import annotations
