@@ -30,7 +30,7 @@ class Connection:
 
     :param sock: a connected stream socket; it is the connection's from now on.
     :param timeout: how long the other end's hello may take, seconds.
-    :ivar hello: what the other end said of itself, such as its version.
+    :ivar hello: the other end's facts about itself, such as its version.
     :ivar broken: whether it cannot be used any more.
     :raises LostError: there was no hello.
     """
@@ -111,7 +111,7 @@ def serve(sock: socket.socket, handle: Handle, hello: Mapping[str, Any]) -> None
 
     :param sock: a connected stream socket; it is closed at the end.
     :param handle: carries out a call. Any exception of it is an answer.
-    :param hello: what to say of this end first.
+    :param hello: facts about this end, which it says first.
     """
     with sock:
         sock.settimeout(None)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from saltstorage.consumer import boot as booting
+from saltstorage.consumer.attachment import Reattached
 from saltstorage.consumer.consumer import Consumer
+from saltstorage.errors import FailedPreconditionError
 from tests.loops import let_go
 from tests.unit.consumer.helpers import attach, drop
 
@@ -72,6 +75,20 @@ def test_damaged_settings_are_told(settings, text):
     assert done.returncode == 1
     assert "apply the state storage.consumer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_locked_volume_calls_the_second_unit(config, monkeypatch, capsys):
+    """The marker is there only for as long as a volume is locked."""
+    found = [Reattached(name="data", state="locked", error=FailedPreconditionError("no passphrase"))]
+    os.makedirs(config.state_dir)
+    marker = Path(config.state_dir, booting.LOCKED)
+    monkeypatch.setattr(Consumer, "reattach", lambda self: found)
+    assert booting.reattach(config) == 0
+    assert capsys.readouterr().out == "data: locked, waits for Salt (salt-storage-unlock.service)\n"
+    assert marker.exists()
+    found[0] = Reattached(name="data", state="ok", path="/dev/storage/data")
+    assert booting.reattach(config) == 0
+    assert not marker.exists()
 
 
 def test_salts_python_needs_none_of_the_environments_packages():
