@@ -15,7 +15,7 @@ venv:  ## Make .venv with everything for development
 
 demo:  ## Watch a volume live from creation to deletion, with a real master and two minions (as root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make demo attaches and mounts block devices, so it needs root: sudo make demo"; else \
-	tools/packages.sh --demo && tools/venv.sh controller && $(BIN)/python demo/demo.py; fi
+	tools/packages.sh --demo && tools/venv.sh demo && $(BIN)/python demo/demo.py; fi
 
 check: lint  ## Lint, types, prose, and the quick tests, which need neither root nor daemons, in about a minute; TESTS=… and K=… choose
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal --quick $(if $(K),-k "$(K)") $(or $(filter-out tests/functional tests/integration tests/conformance,$(wildcard $(TESTS))),$(error make check has no tests in "$(TESTS)"; make test may))

@@ -9,7 +9,10 @@ compile() {
         --no-emit-index-url --no-emit-find-links --override overrides.txt "$@"
 }
 compile uv.in -o uv.txt "$@"
-compile controller.in -o controller.txt "$@"
+# What administrators install is a part of the formula; storage.environment reads it there.
+users=../storage/requirements
+compile controller.in -o "$users/controller.txt" "$@"
 # The others take the controller's versions, so that one environment can hold all of them.
-compile consumer.in --constraint controller.txt -o consumer.txt "$@"
-compile dev.in --constraint controller.txt -o dev.txt "$@"
+compile consumer.in --constraint "$users/controller.txt" -o "$users/consumer.txt" "$@"
+compile demo.in --constraint "$users/controller.txt" -o demo.txt "$@"
+compile dev.in --constraint demo.txt -o dev.txt "$@"

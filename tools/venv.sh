@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make the virtual environment .venv hold exactly one lock file: tools/venv.sh LOCK, where LOCK is "controller" or "dev".
-# Does nothing when .venv was made from the same lock files; "dev" holds all of "controller".
+# Make the virtual environment .venv hold exactly one lock file: tools/venv.sh LOCK, where LOCK is "demo" or "dev".
+# Does nothing when .venv was made from the same lock files; "dev" holds all of "demo".
 set -eu
 cd "$(dirname "$0")/.."
 lock=$1

@@ -10,8 +10,9 @@ from pathlib import Path
 from . import __version__
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path | str) -> str:
     """Return a digest of the Python files in a folder: 12 hexadecimal digits."""
+    folder = Path(folder)
     found = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         found.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

@@ -81,7 +81,8 @@ def schema(page: str) -> dict[str, Any]:
     ]
     lookup = keys["Lookup"]
     consumer = {name: lookup[name] for name in ("salt_call", "unit_dir", "protocols")}
-    controller = {name: key for name, key in lookup.items() if name not in consumer}
+    environment = {name: lookup[name] for name in ("python", "index_url", "wheels", "packages")}
+    controller = {name: key for name, key in lookup.items() if name not in consumer and name not in environment}
     storage = {
         "volumes": {**_mapping_of(volume), "propertyNames": kinds["name"], "description": "Volumes of this minion, by name."},
         "passphrases": {**_mapping_of(kinds["text"]), "description": "Passphrases of encrypted volumes, or their sdb:// URIs, by name."},
@@ -89,7 +90,11 @@ def schema(page: str) -> dict[str, Any]:
         "controller": {**_mapping(keys["Controller"], kinds), "required": ["backends"]},
         "lookup": {
             "type": ["object", "null"],
-            "properties": {"controller": _mapping(controller, kinds), "consumer": _mapping(consumer, kinds)},
+            "properties": {
+                "controller": _mapping(controller, kinds),
+                "consumer": _mapping(consumer, kinds),
+                "environment": _mapping(environment, kinds),
+            },
         },
     }
     states = ", ".join(rendering.PARAMETERS)

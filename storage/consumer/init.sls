@@ -1,5 +1,5 @@
 #!py
-# Makes a host a consumer: packages and services of the protocols that pillar names, and the units that attach volumes at boot.
+# Makes a host a consumer: the storage environment, packages and services of the protocols that pillar names, and the units that attach volumes at boot.
 
 
 def run():
@@ -7,7 +7,7 @@ def run():
     if problem:
         return {"storage-consumer-invalid": {"storage_pillar.invalid": [{"name": "storage:consumer"}, {"comment": problem}]}}
     lookup = __salt__["storage_pillar.lookup"]()["consumer"]
-    states = {}
+    states = {"include": ["storage.environment"]}
     for protocol in ((__pillar__.get("storage") or {}).get("consumer") or {}).get("protocols") or []:
         states.update(_protocol(protocol, lookup["protocols"].get(protocol)))
     if __grains__.get("init") == "systemd":

@@ -1,5 +1,6 @@
 #!py
-# Pillar storage:controller -> the master's option `storage`, and the storage engine. For the minion on the master's host.
+# Makes the master's host a controller: the storage environment, the formula's code on the master, pillar storage:controller as the controller's
+# own configuration file, and the storage engine. For the minion on the master's host.
 # Rendered by Python, so that no character of a password can act as a template, or make YAML fail with an error that quotes it.
 
 
@@ -10,39 +11,56 @@ def _plain(value):
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
+def _invalid(problem):
+    return {"storage-controller-invalid": {"storage_pillar.invalid": [{"name": "storage:controller"}, {"comment": problem}]}}
+
+
 def run():
     problem = __salt__["storage_pillar.controller_problem"]()
     if problem:
-        return {"storage-controller-invalid": {"storage_pillar.invalid": [{"name": "storage:controller"}, {"comment": problem}]}}
+        return _invalid(problem)
     lookup = __salt__["storage_pillar.lookup"]()["controller"]
+    owner = __salt__["storage_controller.owner"](lookup["user"], lookup["group"])
+    if owner["problem"]:
+        return _invalid(owner["problem"])
     # Not pillar.get, which masks values here.
     controller = _plain(__pillar__["storage"]["controller"])
-    engines = {"engines": [{"storage": {}}]} if lookup["engine"] else {}
-    owner = [{"user": lookup["user"]}, {"group": lookup["group"]}]
+    controller.setdefault("state_dir", lookup["state_dir"])
+    own = [{"user": owner["user"]}, {"group": owner["group"]}]
     states = {
+        "include": ["storage.environment"],
         "storage-controller-state-dir": {
-            "file.directory": [
-                {"name": controller.get("state_dir", lookup["state_dir"])},
-                *owner,
-                {"mode": "0700"},
-                {"makedirs": True},
-            ]
+            "file.directory": [{"name": controller["state_dir"]}, *own, {"mode": "0700"}, {"makedirs": True}]
         },
         "storage-controller-config": {
             "file.serialize": [
                 {"name": lookup["config"]},
-                {"dataset": {**engines, "storage": controller}},
+                {"dataset": controller},
                 {"serializer": "yaml"},
-                *owner,
+                *own,
                 {"mode": "0600"},
                 {"makedirs": True},
+                {"dir_mode": "0755"},
                 # The file may hold passwords of arrays.
                 {"show_changes": False},
             ]
         },
+        "storage-controller-code": {"storage_controller.synced": [{"name": "master"}]},
     }
-    if lookup["service"]:
-        states["storage-controller-service"] = {
-            "service.running": [{"name": lookup["service"]}, {"watch": [{"file": "storage-controller-config"}]}]
+    if lookup["engine"]:
+        # No secret: a master that cannot read a file of master.d does not start.
+        text = f"engines:\n  - storage: {{}}\nstorage:\n  config: {lookup['config']}\n"
+        states["storage-controller-engine"] = {
+            "file.managed": [
+                {"name": lookup["master_config"]},
+                {"contents": text},
+                {"mode": "0644"},
+                {"makedirs": True},
+                {"require": [{"file": "storage-controller-config"}, {"storage_controller": "storage-controller-code"}]},
+            ]
         }
+        if lookup["service"]:
+            states["storage-controller-service"] = {
+                "service.running": [{"name": lookup["service"]}, {"watch": [{"file": "storage-controller-engine"}]}]
+            }
     return states

@@ -35,6 +35,7 @@ from saltstorage.plans.disconnected import disconnected  # noqa: E402
 from saltstorage.plans.request import Request  # noqa: E402
 from saltstorage.plans.run import Run  # noqa: E402
 from saltstorage.spec import VolumeSpec  # noqa: E402
+from tests import inprocess  # noqa: E402
 from tests.manyvolumes import fill  # noqa: E402
 
 OWN, FIXED, MINIONS = 10, 100, 100
@@ -94,7 +95,7 @@ class Minion:
     def service(self) -> Service:
         """The controller."""
         Flow(self.opts, self.context).inventory()
-        service: Service = self.context["saltstorage.bus.service"][1]
+        service: Service = self.context[inprocess.KEY]
         return service
 
 

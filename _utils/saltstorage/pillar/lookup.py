@@ -13,7 +13,7 @@ from .. import validate
 from .slots import refuse_slots
 
 #: The parts of the formula that have settings.
-PARTS = ("controller", "consumer")
+PARTS = ("controller", "consumer", "environment")
 
 
 def check(storage: Any) -> dict[str, dict[str, Any]]:
@@ -46,6 +46,11 @@ def merge(defaults: Mapping[str, Any], families: Mapping[str, Any], family: str 
     >>> merge(defaults, {}, "Debian", {"lookup": {"controller": {"user": "root"}}})["controller"]
     {'user': 'root', 'group': 'salt'}
     """
-    base = {"controller": defaults["controller"], "consumer": {**defaults["consumer"], "protocols": families.get(family or "", {})}}
+    family_map = families.get(family or "", {})
+    base = {
+        "controller": defaults["controller"],
+        "consumer": {**defaults["consumer"], "protocols": {name: needs for name, needs in family_map.items() if name != "environment"}},
+        "environment": {**defaults.get("environment", {}), **family_map.get("environment", {})},
+    }
     merged: dict[str, Any] = salt.utils.dictupdate.merge_recurse(base, check(storage))
     return merged

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from saltstorage.bus.client import BusClient
-from saltstorage.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
+from saltstorage.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from saltstorage.flow.flow import Flow
 from saltstorage.flow.session import LocalController, controller_for
 
@@ -39,40 +41,31 @@ def test_no_minion_daemon(minion_opts: dict[str, Any]) -> None:
         BusClient(minion_opts, {}, answer_timeout=10).call("inventory", {})
 
 
-class Service:
-    def __init__(self, opts: dict[str, Any]) -> None:
-        self.started = 0
-
-    def start(self, *, patience: float) -> None:
-        self.started += 1
-
-    def close(self) -> None:
-        self.started = 0
-
-    def execute(self, op: str, args: dict[str, Any], caller: str) -> dict[str, Any]:
-        if op == "missing":
-            raise NotFoundError("no")
-        if op == "fault":
-            raise RuntimeError("MARKER")
-        return {"args": args, "caller": caller, "started": self.started, "pair": (1, 2)}
+@pytest.fixture
+def masterless(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "volumes").mkdir()
+    backend = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": str(tmp_path / "volumes")}
+    return {"id": "alpha", "file_client": "local", "storage": {"state_dir": str(tmp_path / "state"), "backends": {"local": backend}}}
 
 
-def test_the_controller_in_process_behaves_like_the_bus(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
-    module = types.ModuleType("saltstorage.controller.service")
-    module.Service = Service  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+@pytest.mark.slow
+def test_the_controller_of_a_masterless_job_is_one_child_of_it(masterless: dict[str, Any]) -> None:
     context: dict[str, Any] = {}
-    opts = {"id": "alpha", "file_client": "local"}
-    for _ in range(2):
-        found = controller_for(opts, context, answer_timeout=10).call("echo", {"x": (1,)})
-        assert found == {"args": {"x": [1]}, "caller": "alpha", "started": 1, "pair": [1, 2]}
+
+    def call(op: str, **args: Any) -> dict[str, Any]:
+        return controller_for(masterless, context, answer_timeout=10).call(op, args)
+
+    assert call("inventory")["volumes"] == []
+    [(pid, child)] = context.values()
+    assert pid == os.getpid() != child.process.pid
+    assert call("create", name="data", size=1)["volume"]["owner"] == "alpha"
     with pytest.raises(NotFoundError):
-        controller_for(opts, context, answer_timeout=10).call("missing", {})
-    with pytest.raises(InternalError) as caught:
-        controller_for(opts, context, answer_timeout=10).call("fault", {})
-    assert "MARKER" not in str(caught.value)
-    with pytest.raises(InvalidArgumentError):
-        controller_for(opts, context, answer_timeout=10).call("echo", {"x": object()})
+        call("extend", name="none", size=2)
+    with pytest.raises(InvalidArgumentError, match="not plain data"):
+        call("create", name=object())
+    assert [kept[1] for kept in context.values()] == [child]
+    child.process.kill()
+    child.process.wait()
+    assert [volume["name"] for volume in call("inventory")["volumes"]] == ["data"]
+    for _, kept in context.values():
+        kept.stop()

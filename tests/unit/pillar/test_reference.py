@@ -71,8 +71,9 @@ def test_the_page_has_the_keys_of_the_consumer_and_of_the_lookup() -> None:
     assert rendering.consumer_problem({"consumer": {key: [] for key in KEYS["Consumer"]}}) == ""
     assert "no parameter 'other'" in rendering.consumer_problem({"consumer": {"other": 1}})
     defaults = yaml.safe_load((CHECKOUT / "storage/defaults.yaml").read_text(encoding="utf-8"))
-    assert set(KEYS["Lookup"]) == {"protocols", *defaults["controller"], *defaults["consumer"]}
-    for name, value in {**defaults["controller"], **defaults["consumer"]}.items():
+    parts = {name: value for part in ("controller", "consumer", "environment") for name, value in defaults[part].items()}
+    assert set(KEYS["Lookup"]) == {"protocols", "packages", *parts}
+    for name, value in parts.items():
         assert KEYS["Lookup"][name].default == (str(value).lower() if isinstance(value, bool) else value or "''"), name
 
 

@@ -7,8 +7,15 @@ import subprocess
 
 import pytest
 
+from tests import inprocess
 from tests.unit.plans.faulty_driver import FaultyDriver
 from tests.unit.plans.minion import Host
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch):
+    """Tests here make the controller and os-brick fail at chosen steps."""
+    inprocess.use(monkeypatch)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from saltstorage.flow.flow import Flow
+from tests import inprocess
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -80,12 +81,11 @@ class Host:
     def service(self):
         """The controller in this process."""
         self.flow.controller.call("inventory", {})
-        return self.context["saltstorage.bus.service"][1]
+        return self.context[inprocess.KEY]
 
     def close(self):
-        kept = self.context.get("saltstorage.bus.service")
-        if kept:
-            kept[1].close()
+        if (kept := self.context.get(inprocess.KEY)) is not None:
+            kept.close()
 
     def state(self, function, name="data", *, test=False, **given):
         """Apply one state in a run of its own.

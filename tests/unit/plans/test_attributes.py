@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests import inprocess
 from tests.unit.plans.minion import ok
 
 pytestmark = pytest.mark.root
@@ -97,7 +98,7 @@ def test_p5_types(host):
 def test_a_shared_volume_is_changed_on_the_master(host):
     flow = host.flow
     flow.controller.call("inventory", {})
-    service = host.context["saltstorage.bus.service"][1]
+    service = host.context[inprocess.KEY]
     from saltstorage.controller.operations.core import Caller
 
     service.call("create", {"name": "data", "owner": "shared", "size": 1}, Caller())

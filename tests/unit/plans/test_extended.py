@@ -15,7 +15,7 @@ from saltstorage.consumer.filesystems import resizefs
 from saltstorage.consumer.host import commands
 from saltstorage.controller.operations.core import Caller
 from saltstorage.errors import UnavailableError
-from tests import needs
+from tests import inprocess, needs
 from tests.unit.plans.minion import check_result, ok
 
 FAULTY = "tests.unit.plans.faulty_driver.FaultyDriver"
@@ -228,7 +228,7 @@ def test_x10_a_failed_extension_leaves_the_volume_usable(hosts, hooks):
 
 def test_x10_an_extension_that_was_cut_off_is_settled(host):
     ok(host.state("present", size=1))
-    service = host.context["saltstorage.bus.service"][1]
+    service = host.context[inprocess.KEY]
     for thread in threading.enumerate():
         if thread.name == "storage-local":
             thread.join(20)  # it settles what it finds, and might find this
@@ -241,7 +241,7 @@ def test_x10_an_extension_that_was_cut_off_is_settled(host):
 @pytest.mark.root
 def test_a_shared_volume_is_grown_on_the_master_and_follows_here(host):
     host.flow.controller.call("inventory", {})
-    service = host.context["saltstorage.bus.service"][1]
+    service = host.context[inprocess.KEY]
     service.call("create", {"name": "data", "owner": "shared", "size": 1}, Caller())
     ok(host.mounted(owner="shared"))
     refused(host.state("extended", size=2, owner="shared"), "PERMISSION_DENIED")

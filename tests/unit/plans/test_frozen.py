@@ -15,6 +15,7 @@ import pytest
 from saltstorage import model
 from saltstorage.consumer.filesystems import freeze
 from saltstorage.errors import DeadlineExceededError, UnavailableError
+from tests import inprocess
 from tests.unit.plans.minion import check_result
 from tests.unit.plans.test_snapshots import Impatient, done, fail, files, nothing, refused
 
@@ -86,8 +87,8 @@ def test_the_backend_is_loaded_before_writers_wait(mounted, monkeypatch):
     loaded, real = [], freeze.frozen
 
     def frozen(*args, **given):
-        kept = mounted.context.get("saltstorage.bus.service")
-        loaded.append(kept is not None and kept[1].core.backends["local"].loaded() is not None)
+        kept = mounted.context.get(inprocess.KEY)
+        loaded.append(kept is not None and kept.core.backends["local"].loaded() is not None)
         return real(*args, **given)
 
     monkeypatch.setattr(freeze, "frozen", frozen)
