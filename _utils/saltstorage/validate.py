@@ -238,6 +238,17 @@ def rounded(value: Any) -> int | None:
     return size_gib(value) if exact % 2**30 else None
 
 
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a given one; None when none is like it.
+
+    >>> nearest("siez", ["size", "resize"])
+    'size'
+    """
+    import difflib
+
+    return next(iter(difflib.get_close_matches(str(given), sorted(known), n=1, cutoff=_LIKE)), None)
+
+
 def no_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
     """Refuse names in ``given`` that are not in ``known``, before anything is done with the others.
 
@@ -246,14 +257,12 @@ def no_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
 
     >>> no_unknown(["size"], ["size", "mount"], "data")
     """
-    import difflib
-
     names = sorted(known)
     unknown = [key for key in given if key not in names]
     if not unknown:
         return
-    near = {key: difflib.get_close_matches(str(key), names, n=1, cutoff=_LIKE) for key in unknown[:_MOST_HINTS]}
-    hints = [f"{key!r}; did you mean {like[0]!r}?" if like else f"{key!r}" for key, like in near.items()]
+    near = {key: nearest(key, names) for key in unknown[:_MOST_HINTS]}
+    hints = [f"{key!r}; did you mean {like!r}?" if like else f"{key!r}" for key, like in near.items()]
     text = f"{where} has no parameter {', no parameter '.join(hints)}"
     if not all(near.values()):
         text += f"; known: {', '.join(names)}"

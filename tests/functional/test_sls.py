@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +89,19 @@ def apply_states(loaded: dict[str, Any], sls: str, pillar: dict[str, Any], **opt
     """Return what Salt returns for each state of an SLS, by the state's id."""
     applied = loaded["modules"]["state.apply"](sls, pillar=pillar, **options)
     return {key.split("_|-")[1]: state for key, state in applied.items()}
+
+
+def test_a_minion_without_the_modules_is_told_to_sync_them(formula_root: Path, tmp_path: Path) -> None:
+    """Salt does not do it by itself when it applies one SLS."""
+    opts: dict[str, Any] = {"root_dir": str(tmp_path), "id": "fresh", "file_client": "local", "file_roots": {"base": [str(formula_root)]}}
+    opts["pillar_roots"] = {"base": [str(tmp_path / "pillar")]}
+    (tmp_path / "minion").write_text(yaml.safe_dump({**opts, "user": getpass.getuser()}))
+    command = [Path(sys.executable).parent / "salt-call", "-c", tmp_path, "--local", "--out=json", "state.apply", "storage"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    [state] = json.loads(done.stdout)["local"].values()
+    assert state["result"] is False
+    assert "run saltutil.sync_all" in state["comment"]
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("test", [True, False])

@@ -154,7 +154,7 @@ def controller_problem(storage: Any) -> str:
     try:
         given = validate.mapping({} if storage is None else storage, "storage")
         if "controller" not in given:
-            # A part that is missing may be misspelled.
+            # It may be misspelled.
             validate.no_unknown(given, KEYS, "storage")
             raise InvalidArgumentError("storage:controller is missing in the pillar of this minion", field="storage:controller")
         faults.gather(lambda: controller.check(given["controller"]), lambda: lookup.check(given))
@@ -173,8 +173,8 @@ def consumer_problem(storage: Any) -> str:
     try:
         storage = validate.mapping({} if storage is None else storage, "storage")
         if "consumer" not in storage:
-            # A part that is missing may be misspelled.
-            validate.no_unknown(storage, KEYS, "storage")
+            # It may be misspelled. The states of the volumes tell every other unknown key.
+            validate.no_unknown([key for key in storage if validate.nearest(key, KEYS) == "consumer"], KEYS, "storage")
         consumer = storage.get("consumer")
         consumer = validate.mapping({} if consumer is None else consumer, "storage:consumer")
         validate.no_unknown(consumer, ["protocols"], "storage:consumer")

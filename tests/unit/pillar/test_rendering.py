@@ -413,3 +413,4 @@ def test_a_part_of_pillar_that_is_missing_may_be_misspelled() -> None:
     assert "did you mean 'controller'?" in rendering.controller_problem({"controler": {}})
     assert "did you mean 'consumer'?" in rendering.consumer_problem({"consumr": {}})
     assert rendering.consumer_problem({"volumes": {}, "controller": {}, "lookup": {}, "passphrases": {}}) == ""
+    assert rendering.consumer_problem({"volume": {}, "own": {}}) == "", "told by the states of the volumes"
