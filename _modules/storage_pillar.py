@@ -21,7 +21,7 @@ def volumes():
 
     They show the states that an apply would run, without running them. Each stands after those
     that it depends on. A wrong entry is a state that fails with INVALID_ARGUMENT and names the
-    field.
+    field. A minion without the pillar key ``storage`` gets one state that says so.
 
     Returns states by their id.
 
@@ -31,7 +31,7 @@ def volumes():
 
         salt db1 storage_pillar.volumes
     """
-    return rendering.volume_states(__pillar__.get("storage"))
+    return rendering.volume_states(__pillar__.get("storage"), __pillar__)
 
 
 def lookup():
@@ -65,7 +65,7 @@ def controller_problem():
     Options of drivers are not checked. The controller checks them when it loads the backend.
 
     Returns a text that begins with the code of the error, such as
-    ``INVALID_ARGUMENT: storage:backends must be a mapping, not list``.
+    ``INVALID_ARGUMENT: storage:backends must be a mapping, not a list``.
 
     CLI Example:
 

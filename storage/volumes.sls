@@ -4,4 +4,8 @@
 
 
 def run():
+    if "storage_pillar.volumes" not in __salt__:
+        # Salt loads modules by itself in a highstate alone, and a KeyError says nothing of it.
+        text = "the formula's modules are not loaded on this minion: run saltutil.sync_all on it, and apply again"
+        return {"storage-volumes-not-synced": {"test.fail_without_changes": [{"comment": f"FAILED_PRECONDITION: {text}"}]}}
     return {"include": ["storage.consumer"], **__salt__["storage_pillar.volumes"]()}

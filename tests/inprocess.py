@@ -55,4 +55,4 @@ class InProcess:
 def use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let masterless minions have both in this process."""
     monkeypatch.setattr(session, "LocalController", InProcess)
-    monkeypatch.setattr(localhost, "RemoteBrick", Brick)
+    monkeypatch.setattr(localhost, "Remote", Brick)

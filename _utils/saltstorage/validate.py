@@ -31,7 +31,43 @@ _SIZE = re.compile(r"(?P<number>[0-9]{1,20})\s*(?P<unit>[kmgtp]?)(?:i?b)?", re.I
 _TIME = re.compile(r"(?P<number>[0-9]{1,9})\s*(?P<unit>[smhdw]?)", re.IGNORECASE | re.ASCII)
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _MAX_SECONDS = 100 * 366 * 86400
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (Mapping, "a mapping"),
+    ((list, tuple), "a list"),
+    (str, "a string"),
+    (int, "a number"),
+    (float, "a number"),
+)
+#: Most unknown names that one error lists.
+_MOST_HINTS = 5
+#: Least likeness of a name that is offered for an unknown one; at difflib's own 0.6, 'present' is
+#: like 'resize'.
+_LIKE = 0.7
 _UNIT_BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+
+
+def kind(value: Any) -> str:
+    """Return the kind of a value in words that YAML's users know. Salt has classes of its own for
+    lists and mappings of pillar, whose names say nothing.
+
+    >>> kind(["data"])
+    'a list'
+    """
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value)
+    for types, words in _KINDS:
+        if isinstance(value, types):
+            return words
+    return type(value).__name__
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: a list or a mapping, which Salt would show masked, by
+    its kind alone.
+    """
+    return kind(value) if isinstance(value, Mapping | list | tuple) else repr(value)
 
 
 def name(value: Any, field: str = "name") -> str:
@@ -45,7 +81,7 @@ def name(value: Any, field: str = "name") -> str:
     """
     if not isinstance(value, str):
         # YAML reads an unquoted 2024 or yes as another type; say how to write it.
-        raise InvalidArgumentError(f"{field} must be a string, not {type(value).__name__}; quote it", field=field)
+        raise InvalidArgumentError(f"{field} must be a string, not {kind(value)}; quote it", field=field)
     if not value:
         raise InvalidArgumentError(f"{field} is empty; give the volume a name", field=field)
     try:
@@ -78,7 +114,7 @@ def size_gib(value: Any, field: str = "size") -> int:
     2
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise InvalidArgumentError(f"{field} must be a whole number of GiB or a string such as '20GiB', not {value!r}", field=field)
+        raise InvalidArgumentError(f"{field} must be a whole number of GiB or a string such as '20GiB', not {shown(value)}", field=field)
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if not match:
@@ -115,7 +151,7 @@ def seconds(value: Any, field: str) -> float:
     # `not given > 0` also refuses NaN.
     if given is None or not given > 0 or given > _MAX_SECONDS:
         raise InvalidArgumentError(
-            f"{field} must be a number of seconds above 0, or a string such as '30m', '6h' or '1d', not {value!r}", field=field
+            f"{field} must be a number of seconds above 0, or a string such as '30m', '6h' or '1d', not {shown(value)}", field=field
         )
     return given
 
@@ -125,7 +161,7 @@ def boolean(value: Any, field: str) -> bool:
     Python reads it as true.
     """
     if not isinstance(value, bool):
-        raise InvalidArgumentError(f"{field} must be True or False, not {value!r}", field=field)
+        raise InvalidArgumentError(f"{field} must be True or False, not {shown(value)}", field=field)
     return value
 
 
@@ -163,7 +199,7 @@ def description(value: Any, field: str = "description") -> str:
 
 def _text(value: Any, what: str, most: int, field: str) -> str:
     if not isinstance(value, str):
-        raise InvalidArgumentError(f"{what} must be a string, not {type(value).__name__}; quote it", field=field)
+        raise InvalidArgumentError(f"{what} must be a string, not {kind(value)}; quote it", field=field)
     try:
         size = len(value.encode("utf-8"))
     except UnicodeEncodeError:
@@ -178,7 +214,7 @@ def _text(value: Any, what: str, most: int, field: str) -> str:
 def mapping(value: Any, field: str) -> dict[str, Any]:
     """Return ``value`` as a dictionary with string keys."""
     if not isinstance(value, Mapping):
-        raise InvalidArgumentError(f"{field} must be a mapping, not {type(value).__name__}", field=field)
+        raise InvalidArgumentError(f"{field} must be a mapping, not {kind(value)}", field=field)
     for key in value:
         if not isinstance(key, str):
             raise InvalidArgumentError(f"{field} has the key {key!r}, which is not a string; quote it", field=field)
@@ -187,17 +223,47 @@ def mapping(value: Any, field: str) -> dict[str, Any]:
     return {key: value[key] for key in value}
 
 
-def no_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Refuse names in ``given`` that are not in ``known``, before anything is done with the others.
+def rounded(value: Any) -> int | None:
+    """Return the whole GiB to which a size is rounded up; None when it is whole as it is written.
 
-    :raises InvalidArgumentError: with the first unknown name as its field and the nearest known
-        one as a hint.
+    :param value: a size that :func:`size_gib` takes.
+
+    >>> rounded("500MiB"), rounded("2048 MiB")
+    (1, None)
+    """
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not match["unit"]:
+        return None
+    exact = int(match["number"]) * _UNIT_BYTES[match["unit"].lower()]
+    return size_gib(value) if exact % 2**30 else None
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like a given one; None when none is like it.
+
+    >>> nearest("siez", ["size", "resize"])
+    'size'
     """
     import difflib
 
+    return next(iter(difflib.get_close_matches(str(given), sorted(known), n=1, cutoff=_LIKE)), None)
+
+
+def no_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse names in ``given`` that are not in ``known``, before anything is done with the others.
+
+    :raises InvalidArgumentError: with the first unknown name as its field, and for each unknown
+        name the nearest known one as a hint.
+
+    >>> no_unknown(["size"], ["size", "mount"], "data")
+    """
     names = sorted(known)
-    for key in given:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
-            raise InvalidArgumentError(f"{where} has no parameter {key!r}{hint}", field=str(key))
+    unknown = [key for key in given if key not in names]
+    if not unknown:
+        return
+    near = {key: nearest(key, names) for key in unknown[:_MOST_HINTS]}
+    hints = [f"{key!r}; did you mean {like!r}?" if like else f"{key!r}" for key, like in near.items()]
+    text = f"{where} has no parameter {', no parameter '.join(hints)}"
+    if not all(near.values()):
+        text += f"; known: {', '.join(names)}"
+    raise InvalidArgumentError(text, field=str(unknown[0]))

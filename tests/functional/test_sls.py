@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +87,62 @@ def test_a_list_where_a_mapping_is_due(storage: Any, render: Render) -> None:
         assert arguments(body, "storage_pillar.invalid")["comment"].startswith("INVALID_ARGUMENT: storage")
 
 
+def apply_states(loaded: dict[str, Any], sls: str, pillar: dict[str, Any], **options: Any) -> dict[str, dict[str, Any]]:
+    """Return what Salt returns for each state of an SLS, by the state's id."""
+    applied = loaded["modules"]["state.apply"](sls, pillar=pillar, **options)
+    return {key.split("_|-")[1]: state for key, state in applied.items()}
+
+
+def test_a_minion_without_the_modules_is_told_to_sync_them(formula_root: Path, tmp_path: Path) -> None:
+    """Salt does not do it by itself when it applies one SLS."""
+    opts: dict[str, Any] = {"root_dir": str(tmp_path), "id": "fresh", "file_client": "local", "file_roots": {"base": [str(formula_root)]}}
+    opts["pillar_roots"] = {"base": [str(tmp_path / "pillar")]}
+    (tmp_path / "minion").write_text(yaml.safe_dump({**opts, "user": getpass.getuser()}))
+    command = [Path(sys.executable).parent / "salt-call", "-c", tmp_path, "--local", "--out=json", "state.apply", "storage"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    [state] = json.loads(done.stdout)["local"].values()
+    assert state["result"] is False
+    assert "run saltutil.sync_all" in state["comment"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_a_minion_without_pillar_succeeds_with_a_warning(loaded: dict[str, Any], test: bool) -> None:
+    """Not with no state at all, which says nothing."""
+    state = apply_states(loaded, "storage.volumes", {}, test=test)["storage-volumes-none"]
+    assert (state["result"], state["changes"]) == (True, {})
+    assert "top.sls" in state["warnings"][0]
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize(
+    ("pillar", "state_id", "words"),
+    [
+        ({"storage": None, "volumes": {"data": {"size": 1}}}, "storage-invalid", "indent 'volumes' below 'storage'"),
+        ({"storage": {"volume": {"data": {"size": 1}}}}, "storage-invalid", "did you mean 'volumes'?"),
+        (
+            {"storage": {"volumes": {"a": {"size": 1, "mount": "/srv/nc"}, "b": {"size": 1, "mount": "/srv/nc/"}}}},
+            "storage-volumes-invalid-a",
+            "mount '/srv/nc' is that of 'b' too",
+        ),
+    ],
+)
+def test_a_fault_above_the_volumes_fails_before_anything_changes(
+    loaded: dict[str, Any], pillar: dict[str, Any], state_id: str, words: str, test: bool
+) -> None:
+    states = apply_states(loaded, "storage.volumes", pillar, test=test)
+    assert words in states[state_id]["comment"]
+    assert {state["result"] for key, state in states.items() if key.startswith("storage-volumes")} <= {False}
+    assert states[state_id]["result"] is False
+
+
+def test_a_rounded_size_is_a_warning_and_no_change(loaded: dict[str, Any]) -> None:
+    pillar = {"storage": {"volumes": {"data": {"size": "500MiB", "state": "present"}}}}
+    state = apply_states(loaded, "storage.volumes", pillar, test=True)["storage-volumes-rounded-data"]
+    assert (state["result"], state["changes"]) == (True, {})
+    assert "rounded up to 1 GiB" in state["warnings"][0]
+
+
 def test_the_example_pillar_renders_every_volume(render: Render, checkout: Path) -> None:
     pillar = yaml.safe_load((checkout / "pillar.example").read_text())
     high = render("storage.volumes", pillar)
@@ -150,7 +209,10 @@ def test_controller_without_the_engine_list(loaded: dict[str, Any], tmp_path: Pa
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("wrong", [[], {"backends": ["local"]}, {"backend": {}}])
+@pytest.mark.parametrize(
+    "wrong",
+    [[], {"backends": ["local"]}, {"backend": {}}, {"backends": {"fast": {}}, "policy": {"db*": {"backends": ["nix"]}}}],
+)
 def test_wrong_controller_pillar_changes_nothing(wrong: Any, loaded: dict[str, Any], tmp_path: Path) -> None:
     pillar = controller(tmp_path)
     pillar["storage"]["controller"] = wrong

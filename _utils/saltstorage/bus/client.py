@@ -247,7 +247,8 @@ class _Exchange:
 _ABSENT = (
     "no storage controller answered within {seconds:.0f} s. On the master: the engine must be configured (engines: [storage: {{}}]) "
     "beside the option 'storage', the modules synced (salt-run saltutil.sync_all), then the master restarted; the key of this minion must "
-    "be accepted (salt-key -L) and its daemon connected, the clocks of both must agree, and the master's log may say more"
+    "be accepted (salt-key -L) and its daemon connected, and the clocks of both must agree. Or the master is overloaded, "
+    "or still starting: try again. The master's log may say more"
 )
 _SILENT = (
     "the storage controller worked on {op!r} and then was silent for {seconds:.0f} s; whether the operation has ended is not known, "

@@ -233,8 +233,8 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             ) from None
         except sparse.NotAtomic:
             raise exception.InvalidVolume(
-                reason=f"{source.name} is connected, and the file system of {self.folder} cannot copy it at one moment;"
-                " disconnect it first, or put file_driver_path on XFS or Btrfs"
+                reason=f"the volume {source.display_name!r} is connected, and the file system of {self.folder} cannot copy it"
+                " at one moment; disconnect it first, or put file_driver_path on XFS or Btrfs"
             ) from None
 
     def _remove(self, item: Any, busy: Exception) -> bool:

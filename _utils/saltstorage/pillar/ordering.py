@@ -50,7 +50,27 @@ class Entry:
         path = self.options.get("mount")
         if self.function not in ("mounted", *_UNMOUNTS) or not isinstance(path, str):
             return None
-        return os.path.normpath(path)
+        # POSIX lets two leading slashes be; Linux has no use for them.
+        return re.sub(r"\A/+", "/", os.path.normpath(path))
+
+
+def conflicts(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
+    """Yield the entries that cannot be applied together with another one, each with the reason.
+
+    Only one volume can be mounted on a mount point.
+
+    >>> a, b = (Entry(name, "mounted", {"mount": "/srv/data"}) for name in "ab")
+    >>> [(entry.name, reason) for entry, reason in conflicts([a, b])][0]
+    ('a', "mount '/srv/data' is that of 'b' too; give each volume a mount point of its own")
+    """
+    by_mount: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.function == "mounted" and entry.mount:
+            by_mount.setdefault(entry.mount, []).append(entry)
+    for path, same in by_mount.items():
+        for entry in same if len(same) > 1 else ():
+            others = ", ".join(repr(other.name) for other in same if other is not entry)
+            yield entry, f"mount {path!r} is that of {others} too; give each volume a mount point of its own"
 
 
 def sort(entries: Sequence[Entry]) -> tuple[list[Entry], list[list[Entry]]]:

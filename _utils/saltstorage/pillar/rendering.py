@@ -10,14 +10,13 @@ fails, names the field and changes nothing; the other entries are not held up.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import spec, validate
 from ..consumer import passphrase
 from ..errors import InvalidArgumentError, StorageError
-from . import lookup, ordering
+from . import controller, faults, lookup, ordering, ranges
 from .slots import refuse_slots
 
 _PRESENT = (*spec.PARAMETERS, "owner")
@@ -33,120 +32,116 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {
 }
 #: The keys of a volume's ``snapshots``: parameters of the state ``storage_snapshot.rotated``.
 SNAPSHOTS = ("keep", "every", "freeze", "timeout")
-#: Where the volume is there to be copied. Others leave its snapshots as they are, but for
-#: ``absent``, which deletes them.
-_WITH_SNAPSHOTS = ("present", "connected", "mounted")
+#: The functions that make a volume. Others leave its snapshots as they are, but for ``absent``,
+#: which deletes them.
+_MAKES = ("present", "connected", "mounted")
 #: ``state: absent`` itself sets these, so that one word in pillar also removes a volume that this
 #: host uses, and its snapshots.
 _OF_ABSENT = {"disconnect", "series"}
 _KNOWN = sorted({"state", "snapshots"}.union(*PARAMETERS.values()) - _OF_ABSENT)
 #: The protocols that a consumer can be prepared for (pillar ``storage:consumer:protocols``).
 PROTOCOLS = ("iscsi", "fibre_channel", "multipath", "nvme", "rbd", "nfs", "luks")
-#: A range of numbers in the name of an entry, which stands for as many volumes.
-_RANGE = re.compile(r"\{([0-9]{1,6})\.\.([0-9]{1,6})\}", re.ASCII)
-#: Most volumes that one entry can stand for: a mistyped range must not fill an array.
-MAX_RANGE = 1000
+#: The keys below the pillar key ``storage``.
+KEYS = ("volumes", "passphrases", "consumer", "controller", "lookup")
 
 States = dict[str, dict[str, list[dict[str, Any]]]]
 
 
-def volume_states(storage: Any) -> States:
+def volume_states(storage: Any, pillar: Mapping[str, Any] | None = None) -> States:
     """Return the states for the pillar key ``storage``: those of ``volumes``, as written but each
     after those that it depends on.
+
+    :param storage: None when pillar has no such key, or an empty one.
+    :param pillar: all of pillar, to find volumes that stand in the wrong place; default: not
+        looked at.
 
     >>> volume_states({"volumes": {"data": {"size": 1}}})["storage-volumes-connected-data"]
     {'storage_volume.connected': [{'name': 'data'}, {'size': 1}]}
     """
-    invalid: States = {}
-    snapshots: States = {}
-    valid: dict[str, tuple[Any, States]] = {}
     try:
-        volumes = validate.mapping({} if storage is None else storage, "storage").get("volumes")
+        given, whole = _whole(storage, pillar)
+        volumes = given.get("volumes")
         # Keys are checked one by one below, so that one wrong name holds up no other volume.
         if not isinstance(volumes, Mapping | None):
-            raise InvalidArgumentError(f"storage:volumes must be a mapping of names, not {type(volumes).__name__}", field="storage:volumes")
+            text = f"storage:volumes must be a mapping of names, not {validate.kind(volumes)}"
+            raise InvalidArgumentError(text, field="storage:volumes")
     except InvalidArgumentError as error:
         return {"storage-volumes-invalid": _invalid("storage:volumes", error)}
-    volumes = volumes or {}
-    taken = {name for name in volumes if not _ranges(name)}
-    for name, entry in volumes.items():
-        try:
-            for one, options in _expanded(name, entry, taken):
-                valid[one] = options, dict(_one(one, options))
-                snapshots.update(_snapshots(one, options))
-        except InvalidArgumentError as error:
-            shown = name if isinstance(name, str) and name.isprintable() else repr(name)
-            invalid[f"storage-volumes-invalid-{shown}"] = _invalid(f"storage:volumes:{shown}", error)
-    entries, rings = ordering.sort([ordering.Entry(name, _function(options), options or {}) for name, (options, _) in valid.items()])
+    valid, invalid = _checked(volumes or {})
+    invalid = {**whole, **invalid}
+    entries = [ordering.Entry(name, _function(options), options or {}) for name, options in valid.items()]
+    for entry, text in ordering.conflicts(entries):
+        where = f"storage:volumes:{entry.name}"
+        invalid[f"storage-volumes-invalid-{entry.name}"] = _invalid(where, InvalidArgumentError(f"{where}: {text}", field="mount"))
+    entries, rings = ordering.sort([entry for entry in entries if f"storage-volumes-invalid-{entry.name}" not in invalid])
     for entry, ring in ((one, found) for found in rings for one in found):
         names = ", ".join(repr(other.name) for other in ring)
         text = f"storage:volumes:{entry.name}: these depend on one another in a ring, by source or by mount point: {names}"
         invalid[f"storage-volumes-invalid-{entry.name}"] = _invalid(f"storage:volumes:{entry.name}", InvalidArgumentError(text))
-        snapshots.pop(f"storage-volumes-snapshots-{entry.name}", None)
-    return {**invalid, **{key: body for entry in entries for key, body in valid[entry.name][1].items()}, **snapshots}
+    states = dict(state for entry in entries for state in _one(entry.name, valid[entry.name]))
+    applied = {entry.name for entry in entries}
+    notes = dict(state for entry in entries for state in _rounded(entry.name, valid[entry.name]))
+    snapshots = dict(state for name, options in valid.items() if name in applied for state in _snapshots(name, options))
+    return {**invalid, **notes, **states, **snapshots}
 
 
-def _ranges(value: Any) -> list[tuple[str, str, str]]:
-    """Return the ranges in a text: as written, first, last."""
-    return [(match[0], match[1], match[2]) for match in _RANGE.finditer(value)] if isinstance(value, str) else []
+def _whole(storage: Any, pillar: Mapping[str, Any] | None) -> tuple[dict[str, Any], States]:
+    """Return the pillar key ``storage`` as a mapping, and states that tell faults above its
+    volumes. None of the faults holds up a volume.
+    """
+    if storage is None and pillar is not None:
+        return {}, _without(pillar)
+    given = validate.mapping({} if storage is None else storage, "storage")
+    try:
+        validate.no_unknown(given, KEYS, "storage")
+    except InvalidArgumentError as error:
+        return given, {"storage-invalid": _invalid("storage", error)}
+    if pillar is not None and not given and _volumes_on_top(pillar):
+        return given, _without(pillar)
+    return given, {}
 
 
-def _expanded(name: Any, entry: Any, taken: set[Any]) -> list[tuple[Any, Any]]:
-    """Return the volumes that an entry stands for, and add their names to those that are taken."""
-    found = _ranges(name)
-    if not found:
-        return [(name, entry)]
-    where = f"storage:volumes:{validate.name(name, 'storage:volumes name')}"
-    if isinstance(entry, Mapping):
-        # Before anything of the entry is shown.
-        passphrase.check(entry.get("passphrase"), name)
-    if len(found) > 1:
-        raise InvalidArgumentError(f"{where}: a name can have one range only", field="name")
-    written, first, last = found[0]
-    count = int(last) - int(first) + 1
-    if not 1 <= count <= MAX_RANGE:
-        raise InvalidArgumentError(f"{where}: {written} stands for {max(0, count)} volumes; 1 to {MAX_RANGE} are possible", field="name")
-    for text in _texts(entry):
-        for other, *_ in _ranges(text):
-            if other != written:
-                raise InvalidArgumentError(
-                    f"{where}: {text[:80]!r} has the range {other}; only {written}, that of the name, has a meaning", field="name"
-                )
-    # As in a shell: a leading zero says that all are as long.
-    width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
-    numbers = [f"{number:0{width}}" for number in range(int(first), int(last) + 1)]
-    volumes = [(name.replace(written, number), _replaced(entry, written, number)) for number in numbers]
-    if twice := [one for one, _ in volumes if one in taken]:
-        raise InvalidArgumentError(f"{where}: there is an entry for {twice[0]!r} already", field="name")
-    mounts = [options.get("mount") for _, options in volumes if isinstance(options, Mapping) and options.get("mount") is not None]
-    if count > 1 and mounts and len(set(map(str, mounts))) == 1:
-        raise InvalidArgumentError(f"{where}: all of them would be mounted on {mounts[0]!r}; write {written} in it too", field="mount")
-    taken.update(one for one, _ in volumes)
-    # All are checked before the first is used.
-    for one, options in volumes:
-        list(_one(one, options))
-    return volumes
+def _without(pillar: Mapping[str, Any]) -> States:
+    """Return the state that says why a minion without the pillar key ``storage`` has no volume."""
+    if "storage" in pillar and _volumes_on_top(pillar):
+        text = "storage is empty, and 'volumes' stands beside it in pillar; indent 'volumes' below 'storage'"
+        return {"storage-invalid": _invalid("storage", InvalidArgumentError(text, field="storage"))}
+    if "storage" in pillar:
+        text = "the pillar key 'storage' of this minion is empty; describe its volumes in storage:volumes"
+    else:
+        text = (
+            "this minion has no pillar 'storage', so it gets no volumes; assign the pillar file to it in the top.sls of pillar, "
+            "then look with: salt-call pillar.get storage"
+        )
+    return {"storage-volumes-none": _note("storage:volumes", text)}
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
+def _volumes_on_top(pillar: Mapping[str, Any]) -> bool:
+    """Return whether what looks like ``storage:volumes`` stands outside of ``storage``."""
+    volumes = pillar.get("volumes")
+    return isinstance(volumes, Mapping) and any(isinstance(entry, Mapping) and {*entry} & {*_KNOWN} for entry in volumes.values())
 
 
-def _replaced(value: Any, written: str, number: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(written, number)
-    if isinstance(value, Mapping):
-        return {key: _replaced(item, written, number) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replaced(item, written, number) for item in value]
-    return value
+def _checked(volumes: Mapping[Any, Any]) -> tuple[dict[str, Any], States]:
+    """Return the entry of each volume whose entry is right, and the states of the others.
+
+    A range becomes its volumes: all of them, or none.
+    """
+    valid: dict[str, Any] = {}
+    invalid: States = {}
+    taken = {name for name in volumes if not ranges.find(name)}
+    for name, entry in volumes.items():
+        try:
+            expanded = ranges.expand(name, entry, taken)
+            for one, options in expanded:
+                # All are checked before the first is used.
+                list(_one(one, options))
+            valid.update(expanded)
+            taken.update(one for one, _ in expanded)
+        except InvalidArgumentError as error:
+            shown = name if isinstance(name, str) and name.isprintable() else repr(name)
+            invalid[f"storage-volumes-invalid-{shown}"] = _invalid(f"storage:volumes:{shown}", error)
+    return valid, invalid
 
 
 def controller_problem(storage: Any) -> str:
@@ -154,15 +149,15 @@ def controller_problem(storage: Any) -> str:
     empty string when it has.
 
     >>> controller_problem({"controller": []})
-    'INVALID_ARGUMENT: storage:controller must be a mapping, not list'
+    'INVALID_ARGUMENT: storage:controller must be a mapping, not a list'
     """
-    from ..controller.access.config import ControllerConfig
-
     try:
-        config = validate.mapping(validate.mapping(storage, "storage").get("controller"), "storage:controller")
-        refuse_slots(config, "storage:controller")
-        ControllerConfig.from_opts({"storage": config})
-        lookup.check(storage)
+        given = validate.mapping({} if storage is None else storage, "storage")
+        if "controller" not in given:
+            # It may be misspelled.
+            validate.no_unknown(given, KEYS, "storage")
+            raise InvalidArgumentError("storage:controller is missing in the pillar of this minion", field="storage:controller")
+        faults.gather(lambda: controller.check(given["controller"]), lambda: lookup.check(given))
     except StorageError as error:
         return str(error)
     return ""
@@ -177,12 +172,15 @@ def consumer_problem(storage: Any) -> str:
     """
     try:
         storage = validate.mapping({} if storage is None else storage, "storage")
+        if "consumer" not in storage:
+            # It may be misspelled. The states of the volumes tell every other unknown key.
+            validate.no_unknown([key for key in storage if validate.nearest(key, KEYS) == "consumer"], KEYS, "storage")
         consumer = storage.get("consumer")
         consumer = validate.mapping({} if consumer is None else consumer, "storage:consumer")
         validate.no_unknown(consumer, ["protocols"], "storage:consumer")
         protocols = consumer.get("protocols") or []
         if not isinstance(protocols, list | tuple):
-            raise InvalidArgumentError(f"storage:consumer:protocols must be a list, not {type(protocols).__name__}", field="protocols")
+            raise InvalidArgumentError(f"storage:consumer:protocols must be a list, not {validate.kind(protocols)}", field="protocols")
         for protocol in protocols:
             if protocol not in PROTOCOLS:
                 text = f"storage:consumer:protocols: {protocol!r} is none of {', '.join(PROTOCOLS)}"
@@ -196,23 +194,19 @@ def consumer_problem(storage: Any) -> str:
 def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
     where = f"storage:volumes:{validate.name(name, 'storage:volumes name')}"
     options = validate.mapping({} if entry is None else entry, where)
-    validate.no_unknown(options, _KNOWN, where)
+    # Alone: what follows shows values.
     refuse_slots({name: options}, where)
-    function = _function(options)
-    options.pop("state", None)
-    if not isinstance(function, str) or function not in PARAMETERS:
-        raise InvalidArgumentError(f"{where}: state must be one of {', '.join(PARAMETERS)}, not {function!r}", field="state")
     if "passphrase" in options:
         # Here already: more people can read a state than pillar.
         passphrase.check(options["passphrase"], name)
-    if "size" in options:
-        validate.size_gib(options["size"])
-    elif function == "present":
-        raise InvalidArgumentError(f"{where}: size is missing", field="size")
-    if function == "mounted" and "mount" not in options:
-        raise InvalidArgumentError(f"{where}: mount is missing; give the path of the mount point", field="mount")
-    if options.get("snapshots") is not None:
-        _check_snapshots(name, options, where)
+    function = _function(options)
+    options.pop("state", None)
+    faults.gather(
+        lambda: _check_keys(options, where),
+        lambda: _check_function(function, where),
+        lambda: _check_values(name, function, options, where),
+        lambda: _check_snapshots(name, options, where),
+    )
     if function == "absent":
         options["disconnect"] = True
         if options.get("snapshots") is not None:
@@ -221,6 +215,43 @@ def _one(name: Any, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, 
     # remove a volume.
     parameters = [{key: options[key]} for key in PARAMETERS[function] if key in options]
     yield f"storage-volumes-{function}-{name}", {f"storage_volume.{function}": [{"name": name}, *parameters]}
+
+
+def _check_keys(options: Mapping[str, Any], where: str) -> None:
+    for state in PARAMETERS:
+        if state in options:
+            raise InvalidArgumentError(f"{where} has no parameter {state!r}; write 'state: {state}'", field=state)
+    validate.no_unknown(options, _KNOWN, where)
+
+
+def _check_function(function: Any, where: str) -> None:
+    if not isinstance(function, str) or function not in PARAMETERS:
+        text = f"{where}: state must be one of {', '.join(PARAMETERS)}, not {validate.shown(function)}"
+        raise InvalidArgumentError(text, field="state")
+
+
+def _check_values(name: str, function: Any, options: Mapping[str, Any], where: str) -> None:
+    if function in _MAKES:
+        ranges.refuse_nearly(name, where)
+    if "size" in options:
+        validate.size_gib(options["size"], f"{where}: size")
+    elif function == "present":
+        raise InvalidArgumentError(f"{where}: size is missing", field="size")
+    if function == "mounted":
+        if "mount" not in options:
+            raise InvalidArgumentError(f"{where}: mount is missing; give the path of the mount point", field="mount")
+        if not isinstance(options["mount"], str):
+            text = f"{where}: mount must be an absolute path, not {validate.shown(options['mount'])}"
+            raise InvalidArgumentError(text, field="mount")
+
+
+def _rounded(name: str, entry: Any) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
+    """Yield the state that tells that a volume gets another size than its entry has."""
+    options = entry or {}
+    size = options.get("size")
+    if _function(options) in _MAKES and (gib := validate.rounded(size)) is not None:
+        text = f"size {size!r} is rounded up to {gib} GiB, since volumes have whole GiB; write {gib}GiB"
+        yield f"storage-volumes-rounded-{name}", _note(f"storage:volumes:{name}", text)
 
 
 def _function(entry: Any) -> Any:
@@ -233,7 +264,7 @@ def _snapshots(name: str, entry: Any) -> Iterator[tuple[str, dict[str, list[dict
     """Yield the state that keeps snapshots of a volume whose entry was found right."""
     options = entry or {}
     function = _function(options)
-    if function in _WITH_SNAPSHOTS and (wanted := options.get("snapshots")) is not None:
+    if function in _MAKES and (wanted := options.get("snapshots")) is not None:
         yield _rotated(name, [{key: wanted[key]} for key in SNAPSHOTS if key in wanted])
 
 
@@ -244,6 +275,8 @@ def _rotated(name: str, parameters: list[dict[str, Any]]) -> tuple[str, dict[str
 def _check_snapshots(name: str, options: Mapping[str, Any], where: str) -> None:
     from ..plans import snapshot_rotated as snapshot
 
+    if options.get("snapshots") is None:
+        return
     wanted = validate.mapping(options["snapshots"], f"{where}:snapshots")
     validate.no_unknown(wanted, SNAPSHOTS, f"{where}:snapshots")
     snapshot.check_series(name)
@@ -259,3 +292,7 @@ def _check_snapshots(name: str, options: Mapping[str, Any], where: str) -> None:
 
 def _invalid(name: str, error: InvalidArgumentError) -> dict[str, list[dict[str, Any]]]:
     return {"storage_pillar.invalid": [{"name": name}, {"comment": str(error)}]}
+
+
+def _note(name: str, text: str) -> dict[str, list[dict[str, Any]]]:
+    return {"storage_pillar.note": [{"name": name}, {"comment": text}]}

@@ -278,7 +278,7 @@ def _mount_point(value: Any) -> str:
     if value is None:
         raise InvalidArgumentError("mount is missing; give the path of the mount point", field="mount")
     if not isinstance(value, str) or not value.startswith("/") or not value.isprintable():
-        raise InvalidArgumentError(f"mount must be an absolute path, not {value!r}", field="mount")
+        raise InvalidArgumentError(f"mount must be an absolute path, not {validate.shown(value)}", field="mount")
     path = os.path.normpath(value)
     if os.path.lexists(path) and not os.path.isdir(path):
         raise InvalidArgumentError(f"mount {path!r} exists and is not a directory", field="mount")

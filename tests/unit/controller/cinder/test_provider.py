@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import sqlite3
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from cinder import exception
 
 from saltstorage import errors
-from saltstorage.providers import Capability, ProviderSnapshot
+from saltstorage.providers import Capability, ProviderSnapshot, ProviderVolume
 
 from .backends import FILE, files, host, new
 
@@ -209,6 +210,18 @@ def test_failed_snapshot_leaves_nothing(make):
     assert files(provider) == [f"volume-{volume.id}"]
     assert provider.delete_snapshot(snapshot) is False
     provider.create_snapshot(snapshot)
+
+
+def test_a_snapshot_that_needs_another_file_system_names_the_volume(make):
+    """Not its UUID, which nobody wrote. Files in memory cannot share blocks."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        provider = make(FILE, file_driver_path=folder)
+        volume = ProviderVolume(id=str(uuid.uuid4()), size=1, name="pg data")
+        provider.create_volume(volume)
+        provider.connect(volume, volume.id, host("h1"))
+        with pytest.raises(errors.FailedPreconditionError, match="the volume 'pg data' is connected, and the file system"):
+            provider.create_snapshot(ProviderSnapshot(id=str(uuid.uuid4()), volume_id=volume.id, size=1))
+        assert files(provider) == [f"volume-{volume.id}"]
 
 
 def test_failed_extend_changes_nothing(make):
