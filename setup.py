@@ -1,0 +1,25 @@
+"""The wheel's map of packages, which ``pyproject.toml`` cannot compute: the files of the formula, not moved."""
+
+from setuptools import find_packages, setup
+
+#: Package in the wheel, and its folder here. Salt puts its folders of ``utils`` on ``sys.path``: first those that it synced, then those of
+#: extensions. In ``utils``, the package comes from the same place as the loader files where a formula is synced too. At the top, it would not.
+FOLDERS = {
+    "saltext.storage.modules": "_modules",
+    "saltext.storage.states": "_states",
+    "saltext.storage.runners": "_runners",
+    "saltext.storage.engines": "_engines",
+    "saltext.storage.utils": "_utils",
+    "saltext.storage.formula.storage": "storage",
+    "saltext.storage.formula.requirements": "requirements",
+}
+
+setup(
+    package_dir=FOLDERS,
+    packages=["saltext.storage", *FOLDERS, *(f"saltext.storage.utils.{name}" for name in find_packages("_utils"))],
+    package_data={
+        "saltext.storage.formula.storage": ["**/*"],
+        "saltext.storage.formula.requirements": ["*.txt", "*.in"],
+    },
+    exclude_package_data={"saltext.storage.formula.requirements": ["dev.*"]},
+)
