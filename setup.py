@@ -21,5 +21,5 @@ setup(
         "saltext.storage.formula.storage": ["**/*"],
         "saltext.storage.formula.requirements": ["*.txt", "*.in"],
     },
-    exclude_package_data={"saltext.storage.formula.requirements": ["dev.*"]},
+    exclude_package_data={"saltext.storage.formula.requirements": ["dev.*", "release.*"]},
 )

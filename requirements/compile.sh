@@ -9,6 +9,7 @@ compile() {
         --no-emit-index-url --no-emit-find-links --override overrides.txt "$@"
 }
 compile uv.in -o uv.txt "$@"
+compile release.in -o release.txt "$@"
 compile controller.in -o controller.txt "$@"
 # The others take the controller's versions, so that one environment can hold all of them.
 compile consumer.in --constraint controller.txt -o consumer.txt "$@"

@@ -25,8 +25,7 @@ FORMULA = (
     *("CHANGELOG.rst", "CONTRIBUTING.rst", "FORMULA", "LICENSE", "README.rst", "SECURITY.rst", "pillar.example"),
 )
 #: For development alone.
-LEFT_OUT = ("requirements/dev.", "requirements/compile.sh")
-_BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+LEFT_OUT = ("requirements/dev.", "requirements/release.", "requirements/compile.sh")
 
 
 class NoReleaseError(Exception):
@@ -119,19 +118,24 @@ def _archive(tree: bytes, output: Path, version: str, epoch: int) -> Path:
 
 
 def _wheel(stage: Path, output: Path, epoch: int) -> Path:
+    """Have setuptools build the wheel in an environment of its own, from its own lock file."""
+    uv = Path(sys.executable).parent / "uv"
+    locked = ["--build-constraints", str(stage / "requirements" / "release.txt"), "--require-hashes"]
+    command = [str(uv), "build", "--quiet", "--wheel", "--no-create-gitignore", "--python", sys.executable, *locked]
     done = subprocess.run(
-        [sys.executable, "-c", _BUILD, str(output.resolve())],
-        cwd=stage,
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+        [*command, "--out-dir", str(output.resolve()), str(stage)],
+        env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "PYTHONHASHSEED": "0"},
         # Folders and files that the backend makes have these modes too.
         umask=0o022,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise NoReleaseError(f"setuptools built no wheel:\n{done.stdout}{done.stderr}")
-    return output / done.stdout.splitlines()[-1]
+        raise NoReleaseError(f"setuptools built no wheel:\n{done.stdout}")
+    [wheel] = output.glob("saltext_storage-*.whl")
+    return wheel
 
 
 def _git(checkout: Path, *arguments: str) -> bytes:
