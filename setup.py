@@ -2,8 +2,7 @@
 
 from setuptools import find_packages, setup
 
-#: Package in the wheel, and its folder here. Salt puts its folders of ``utils`` on ``sys.path``: first those that it synced, then those of
-#: extensions. In ``utils``, the package comes from the same place as the loader files where a formula is synced too. At the top, it would not.
+#: Package in the wheel, and its folder here. `saltext/storage/__init__.py` says why `saltstorage` is not at the top.
 FOLDERS = {
     "saltext.storage.modules": "_modules",
     "saltext.storage.states": "_states",
