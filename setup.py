@@ -1,8 +1,9 @@
-"""The wheel's map of packages, which ``pyproject.toml`` cannot compute: the files of the formula, not moved."""
+"""The wheel's map of packages, which ``pyproject.toml`` cannot compute: no file is moved."""
 
 from setuptools import find_packages, setup
 
-#: Package in the wheel, and its folder here. `saltext/storage/__init__.py` says why `saltstorage` is not at the top.
+#: Package in the wheel, and its folder here. ``saltext/storage/__init__.py`` says why the package
+#: ``saltstorage`` is not at the top.
 FOLDERS = {
     "saltext.storage.modules": "_modules",
     "saltext.storage.states": "_states",

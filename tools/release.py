@@ -1,7 +1,8 @@
-"""Build what is released, from one commit: `make release`. Takes --dirty and --output FOLDER.
+"""Build a release from one commit: `make release`. Takes --dirty and --output FOLDER.
 
-The archive of the formula, the wheel of the Salt extension, and SHA256SUMS of both. Two builds of one commit are the same bytes: the files,
-their times and their modes come from git alone, and the packages that build come from the lock file of .venv.
+A release is the archive of the formula, the wheel of the Salt extension, and SHA256SUMS of both.
+Two builds of one commit are the same bytes: files, times and modes come from git alone, and
+setuptools comes from requirements/release.txt.
 """
 
 from __future__ import annotations
@@ -53,8 +54,10 @@ def build(checkout: Path, output: Path, *, dirty: bool = False) -> list[Path]:
     """Build a release of what a checkout has committed, and return its files.
 
     :param output: a folder; files of an earlier release in it are removed.
-    :param dirty: with the changes of tracked files that are not committed. Files that git does not know are never part of a release.
-    :raises NoReleaseError: there are such changes or files and ``dirty`` is False, or the versions differ.
+    :param dirty: with the changes of tracked files that are not committed. Files that git does not
+        know are never part of a release.
+    :raises NoReleaseError: there are such changes or files and ``dirty`` is False, or the versions
+        differ, or the wheel cannot be built.
     """
     commit = _commit(checkout, dirty)
     epoch = int(_git(checkout, "show", "--no-patch", "--format=%ct", "HEAD"))

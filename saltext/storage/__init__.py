@@ -26,4 +26,4 @@ class _Last:
 
 
 # Salt imports this before it loads a file.
-sys.meta_path.append(_Last)  # type: ignore[arg-type] # a class with a static method is a finder
+sys.meta_path.append(_Last)
