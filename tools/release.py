@@ -81,8 +81,9 @@ def _commit(checkout: Path, dirty: bool) -> str:
     changes = _git(checkout, "status", "--porcelain").decode()
     if changes and not dirty:
         raise NoReleaseError(f"no release of a tree with changes that are not committed (make release DIRTY=yes builds one):\n{changes}")
-    # Without changes, there is nothing to stash.
-    return (dirty and _git(checkout, "stash", "create").decode().strip()) or "HEAD"
+    # Git asks for an author even of a commit that nobody keeps. Without changes, it makes none.
+    author = ("-c", "user.name=release", "-c", "user.email=release@localhost")
+    return (dirty and _git(checkout, *author, "stash", "create").decode().strip()) or "HEAD"
 
 
 def _version(stage: Path) -> str:
