@@ -5,6 +5,7 @@ that its code comes from.
 from __future__ import annotations
 
 import getpass
+import importlib.metadata
 import importlib.util
 import json
 import subprocess
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import salt.version
 import yaml
 
 from tests import needs
@@ -106,14 +106,15 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def fresh(tmp_path: Path, uv: str) -> Fresh:
-    """Return a Salt with nothing in its `file_roots`: the version that runs the tests, and the
-    versions of the lock file of what it requires.
+    """Return a Salt with nothing in its `file_roots`: Salt and its requirements, in the versions
+    that run the tests.
     """
     made = Fresh(tmp_path, tmp_path / "roots")
     made.roots.mkdir()
     made.run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "salt")
-    install = [uv, "pip", "install", "--quiet", "--python", made.binaries / "python"]
-    made.run(*install, "--constraint", CHECKOUT / "requirements/dev.txt", f"salt=={salt.version.__version__}")
+    here = tmp_path / "constraints.txt"
+    here.write_text("".join(f"{found.name}=={found.version}\n" for found in importlib.metadata.distributions()))
+    made.run(uv, "pip", "install", "--quiet", "--python", made.binaries / "python", "--constraint", here, "salt")
     common = {
         "root_dir": str(tmp_path / "root"),
         "file_roots": {"base": [str(made.roots)]},
