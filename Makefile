@@ -1,11 +1,11 @@
 # Every target creates what it needs. Python packages live in .venv, made from the lock files in requirements/.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo check test coverage conformance lab lab-shell lint format bench docs lock clean
+.PHONY: help venv demo check test coverage conformance lab lab-shell lint format bench docs release lock clean
 BIN := .venv/bin
 # Where a login lacks them, as that of su does.
 export PATH := $(PATH):/usr/sbin:/sbin
 TESTS ?= tests/unit tests/functional tests/integration tests/conformance
-CHECKED := $(wildcard _utils _modules _states _runners _engines demo tests tools docs/conf.py docs/_ext)
+CHECKED := $(wildcard _utils _modules _states _runners _engines saltext setup.py demo tests tools docs/conf.py docs/_ext)
 
 help:  ## Show this text
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench:  ## Measure speed and memory side by side with bare Salt, cinderlib and o
 docs: venv  ## Build the documentation into docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+release: venv  ## Build the formula's archive, the wheel and their checksums from the commit, in build/release; DIRTY=yes takes uncommitted changes
+	$(BIN)/python tools/release.py $(if $(filter yes,$(DIRTY)),--dirty)
 
 lock: venv  ## Compile the lock files again; UPGRADE=--upgrade takes the newest versions
 	requirements/compile.sh ../$(BIN)/uv $(UPGRADE)

@@ -9,6 +9,7 @@ compile() {
         --no-emit-index-url --no-emit-find-links --override overrides.txt "$@"
 }
 compile uv.in -o uv.txt "$@"
+compile release.in -o release.txt "$@"
 # What administrators install is a part of the formula; storage.environment reads it there.
 users=../storage/requirements
 compile controller.in -o "$users/controller.txt" "$@"

@@ -8,7 +8,9 @@ def run():
         if problem:
             return {"storage-environment-invalid": {"storage_pillar.invalid": [{"name": f"storage:{part}"}, {"comment": problem}]}}
     lookup = __salt__["storage_pillar.lookup"]()["environment"]
-    role = "controller" if (__pillar__.get("storage") or {}).get("controller") else "consumer"
+    # A masterless minion is its own controller, by its option `storage`.
+    own = (__pillar__.get("storage") or {}).get("controller") or (__opts__.get("storage") or {}).get("backends")
+    role = "controller" if own else "consumer"
     states = {}
     if lookup.get("packages") and not lookup["python"]:
         states["storage-environment-packages"] = {"pkg.installed": [{"pkgs": lookup["packages"]}]}
