@@ -13,3 +13,11 @@ compile controller.in -o controller.txt "$@"
 # The others take the controller's versions, so that one environment can hold all of them.
 compile consumer.in --constraint controller.txt -o consumer.txt "$@"
 compile dev.in --constraint controller.txt -o dev.txt "$@"
+# The same with the other supported line of Salt, for tools/matrix.sh: in plain files, since a lock file's hashes are of its own Salt.
+trap 'rm -f .salt3006*' EXIT
+sed "s/^salt==.*/$(grep '^salt==' salt3006.in)/" controller.in >.salt3006.controller.in
+sed 's/^-r controller.in$/-r .salt3006.controller.in/' dev.in >.salt3006.dev.in
+sed '/^ *--hash/d; /^salt==/d; s/ *\\$//' dev.txt >.salt3006.constraints
+# For Linux alone: elsewhere this Salt needs older packages.
+"$uv" pip compile --quiet --python-platform linux --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links --override overrides.txt .salt3006.dev.in --constraint .salt3006.constraints -o salt3006.txt "$@"
