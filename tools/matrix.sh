@@ -10,9 +10,9 @@ pair='-m pytest -q -W ignore tests/mixed'
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-tools/fresh.sh forky 'make venv' ".venv/bin/python $unit" ".venv/bin/python $pair" >"$logs/forky" 2>&1 &
+tools/fresh.sh forky 'tools/packages.sh --tests' 'make venv' ".venv/bin/python $unit" ".venv/bin/python $pair" >"$logs/forky" 2>&1 &
 forky=$!
-tools/fresh.sh bookworm 'make venv' 'tools/salt3006.sh' \
+tools/fresh.sh bookworm 'tools/packages.sh --tests' 'make venv' 'tools/salt3006.sh' \
     "build/salt3006/bin/python $unit" \
     "STORAGE_MASTER_PYTHON=\$PWD/build/salt3006/bin/python STORAGE_MINION_PYTHON=\$PWD/build/salt3006/bin/python .venv/bin/python $pair" \
     "STORAGE_MASTER_PYTHON=\$PWD/build/salt3006/bin/python .venv/bin/python $pair" \
