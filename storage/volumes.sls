@@ -5,7 +5,8 @@
 
 def run():
     if "storage_pillar.volumes" not in __salt__:
-        # Salt loads modules by itself in a highstate alone, and a KeyError says nothing of it.
-        text = "the formula's modules are not loaded on this minion: run saltutil.sync_all on it, and apply again"
-        return {"storage-volumes-not-synced": {"test.fail_without_changes": [{"comment": f"FAILED_PRECONDITION: {text}"}]}}
+        # Salt or its Python is too old; or the modules are not synced, which Salt does by itself in a highstate alone.
+        reason = __salt__.value().missing_fun_string("storage_pillar.volumes")
+        text = f"{reason} If the formula's modules are not loaded on this minion, run saltutil.sync_all on it, and apply again."
+        return {"storage-volumes-unsupported": {"test.fail_without_changes": [{"name": f"FAILED_PRECONDITION: {text}"}]}}
     return {"include": ["storage.consumer"], **__salt__["storage_pillar.volumes"]()}

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run commands on a fresh Debian, in a clean clone of the committed checkout: tools/fresh.sh [SUITE [COMMAND…]], as root.
-# SUITE is bookworm (the default) or trixie; the commands are those of the README, `make demo` and `make test`, unless others are given.
+# SUITE is bookworm (the default), trixie or forky; the commands are those of the README, `make demo` and `make test`, unless others are given.
 #
 # The fresh Debian is made by debootstrap in a temporary folder. It holds what the README asks for and nothing else. What this machine needs to reach
 # its package mirrors is taken over: resolver, certificates, the configuration of apt, pip and uv. A private mount namespace has the mounts and a private
@@ -84,7 +84,10 @@ mirror=$(echo "$mirrors" | awk -v "suite=$suite" '$2 == suite { print $1; exit }
 [ -n "$mirror" ] || { mirror=http://deb.debian.org/debian/ mirrors="http://deb.debian.org/debian/ $suite"; }
 
 echo "Making a fresh Debian ($suite)"
-inside debootstrap --variant=minbase --include="$packages" "$suite" "$root" "$mirror" >"$work/log" 2>&1 || {
+# An older debootstrap does not know a newer suite, which it makes as it makes sid.
+script=/usr/share/debootstrap/scripts/$suite
+[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
+inside debootstrap --variant=minbase --include="$packages" "$suite" "$root" "$mirror" "$script" >"$work/log" 2>&1 || {
     status=$?
     cat "$work/log" >&2
     exit "$status"

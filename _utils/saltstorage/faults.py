@@ -5,6 +5,7 @@ either.
 from __future__ import annotations
 
 import logging
+import socket
 import traceback
 import uuid
 
@@ -15,7 +16,8 @@ log = logging.getLogger(__name__)
 
 def as_storage_error(exc: BaseException, what: str) -> StorageError:
     """Return ``exc`` if it is a :class:`StorageError`, else log it and return an
-    :class:`InternalError` that names the log entry.
+    :class:`InternalError` that names the log entry and this machine, which may be the master or a
+    minion.
 
     The log gets the types and the places in the code, not the text of the exceptions nor any
     value: drivers put credentials into both.
@@ -27,7 +29,7 @@ def as_storage_error(exc: BaseException, what: str) -> StorageError:
         return exc
     reference = uuid.uuid4().hex[:12]
     log.error("storage: %s failed, reference %s:\n%s", what, reference, describe(exc))
-    return InternalError(f"{what} failed with {type(exc).__name__}; the log of the controller has more under reference {reference}")
+    return InternalError(f"{what} failed with {type(exc).__name__}; the log on {socket.gethostname()} has more under reference {reference}")
 
 
 def describe(exc: BaseException) -> str:

@@ -223,7 +223,7 @@ def test_the_wheel_has_the_sls(fresh: Fresh, install_wheel: Callable[[], Path]) 
     fresh.roots.symlink_to(folder / "formula")
     assert "storage_pillar.lookup" not in str(shown := fresh.call("state.show_sls", "storage.volumes")), shown
     assert fresh.call("storage_pillar.lookup")["controller"]["service"] == "salt-master"
-    assert (folder / "formula/requirements/controller.txt").is_file()
+    assert (folder / "formula/storage/requirements/controller.txt").is_file()
 
 
 def test_a_synced_formula_and_the_wheel_do_not_mix(fresh: Fresh, formula: Callable[[], Path], install_wheel: Callable[[], Path]) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import salt.config
-import salt.crypt
 import yaml
+
+from tests.unit.bus.conftest import gen_keys
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def run(config_dir: Path, tmp_path: Path) -> Any:
     # Salt puts it below its root_dir.
     accepted = Path(salt.config.client_config(str(own / "master"))["pki_dir"]) / "minions"
     accepted.mkdir(parents=True)
-    (accepted / "db2").write_text(salt.crypt.gen_keys(2048)[1])
+    (accepted / "db2").write_text(gen_keys()[1])
 
     def call(*arguments: str) -> tuple[int, Any]:
         command = [str(Path(sys.executable).parent / "salt-run"), "-c", str(own), "--out=json", "--log-level=quiet", *arguments]

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import salt.crypt
 import salt.utils.event
 
 from saltstorage.bus import envelope, stacks
+from saltstorage.bus.keys import QuickKey
 from tests.integration.cluster import Cluster
 
 pytestmark = [pytest.mark.slow]
@@ -72,7 +72,7 @@ def craft(cluster: Cluster, minion: str, *, signed_by: str | None = None, mark: 
     its own.
     """
     path = Path(cluster.minions[signed_by or minion].config["pki_dir"]) / "minion.pem"
-    request = envelope.seal_request(salt.crypt.PrivateKey.from_file(str(path)), minion, "echo", {"mark": mark}, **kwargs)
+    request = envelope.seal_request(QuickKey(path.read_bytes()), minion, "echo", {"mark": mark}, **kwargs)
     return {"tag": envelope.REQUEST_TAG + request.id, "data": request.data}
 
 

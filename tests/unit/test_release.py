@@ -97,7 +97,7 @@ def test_the_archive_is_the_formula(built: dict[str, Path]) -> None:
     files = {member.name.removeprefix(f"{top}/") for member in members if not member.isdir()}
     for folder in ("_modules", "_states", "_runners", "_engines", "_utils", "storage", "docs"):
         assert tracked(folder) == {name.removeprefix(f"{folder}/") for name in files if name.startswith(f"{folder}/")}
-    assert {"FORMULA", "LICENSE", "README.rst", "pillar.example", "requirements/controller.txt", "requirements/consumer.txt"} <= files
+    assert {"FORMULA", "LICENSE", "README.rst", "pillar.example", "storage/requirements/controller.txt", "storage/requirements/consumer.txt"} <= files
     assert not [name for name in files if name.startswith(("tests", "tools", "demo", "saltext", ".", "requirements/dev"))]
 
 
@@ -113,7 +113,7 @@ def test_the_wheel_is_the_same_files_in_an_extension(built: dict[str, Path]) -> 
     }.items():
         prefix = f"saltext/storage/{package}/"
         assert {name.removeprefix(prefix) for name in names if name.startswith(prefix)} == tracked(folder), package
-    assert "saltext/storage/formula/requirements/controller.txt" in names
+    assert "saltext/storage/formula/storage/requirements/controller.txt" in names
     assert "saltext/storage/formula/requirements/dev.txt" not in names
     # A top level of others' is left alone.
     assert {name.split("/")[0] for name in names} == {"saltext", f"saltext_storage-{__version__}.dist-info"}

@@ -51,7 +51,7 @@ _WRAP = salt.crypt.OAEP_SHA224
 
 
 class Sign(Protocol):
-    """Something that signs: :class:`salt.crypt.PrivateKey` or :class:`salt.crypt.MasterKeys`."""
+    """Something that signs, such as :class:`salt.crypt.PrivateKey`."""
 
     def sign(self, data: bytes, algorithm: str) -> bytes:
         """Return the signature of ``data``."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import salt.transport
 import salt.utils.event
 from salt.exceptions import SaltException
-from tornado.iostream import StreamClosedError
+
+from . import salts
+from .salts import StreamClosedError
 
 CONNECT_TIMEOUT = 5.0
 
@@ -49,7 +50,7 @@ class EventBus:
         except BaseException:
             event.destroy()
             raise
-        event.subscriber.obj.disconnect_callback = _raise_closed
+        salts.fail_when_closed(event)
         self._event = event
 
     def receive(self, tag: str, wait: float) -> tuple[str, Any] | None:
@@ -89,8 +90,7 @@ class EventBus:
         :raises PermissionError: this user may not use it.
         """
         with self._unsubscribed() as event:
-            if not event.fire_event(data, tag, timeout=int(CONNECT_TIMEOUT * 1000)):
-                raise BusLostError
+            self._sent(event.fire_event, data, tag)
 
     def pass_on(self, tag: str, data: dict[str, Any]) -> None:
         """Do what :meth:`fire_master` does, without subscribing to the bus. May be called in any
@@ -100,8 +100,7 @@ class EventBus:
         :raises PermissionError: this user may not use it.
         """
         with self._unsubscribed() as event:
-            if not event.fire_master(data, tag, timeout=int(CONNECT_TIMEOUT * 1000)):
-                raise BusLostError
+            self._sent(event.fire_master, data, tag)
 
     def close(self) -> None:
         """Free the sockets; the next use connects again."""
@@ -113,25 +112,28 @@ class EventBus:
         self._probe()
         return salt.utils.event.get_event(self._node, sock_dir=self._opts["sock_dir"], opts=self._opts, listen=False)
 
+    @staticmethod
+    def _sent(fire: Callable[..., Any], data: dict[str, Any], tag: str) -> None:
+        try:
+            sent = fire(data, tag, timeout=int(CONNECT_TIMEOUT * 1000))
+        except (StreamClosedError, OSError) as exc:
+            raise BusLostError from exc
+        if not sent:
+            raise BusLostError
+
     def _probe(self) -> None:
         """Raise at once when nobody serves the bus; Salt's client would retry in silence."""
         # The socket that takes events: on the other socket, Salt logs a subscriber that leaves at
         # once as slow.
-        server = salt.transport.ipc_publish_server(self._node, self._opts)
-        path, address = server.pull_path, (server.pull_host, server.pull_port)
-        server.close()
+        address = salts.pull_address(self._node, self._opts)
         try:
-            if path:
+            if isinstance(address, str):
                 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                     probe.settimeout(CONNECT_TIMEOUT)
-                    probe.connect(path)
+                    probe.connect(address)
             else:
                 socket.create_connection(address, timeout=CONNECT_TIMEOUT).close()
         except PermissionError:
             raise
         except OSError as exc:
             raise BusLostError from exc
-
-
-async def _raise_closed() -> None:
-    raise StreamClosedError

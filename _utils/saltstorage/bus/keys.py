@@ -7,12 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import salt.cache
 import salt.crypt
-import salt.utils.verify
-from salt.exceptions import SaltException
 
 from ..errors import FailedPreconditionError, PermissionDeniedError
+from . import salts
 
 
 class MinionKeys:
@@ -24,22 +22,14 @@ class MinionKeys:
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
-        self._opts = opts
-        self._cache = salt.cache.Cache(opts, driver=opts["keys.cache_driver"])
+        self._store = salts.KeyStore(opts)
 
     def find(self, minion: str) -> salt.crypt.PublicKey | None:
         """Return the accepted public key of ``minion``, or None if it has none or the id is no
         valid one.
         """
-        try:
-            # Either may stumble over what a stranger calls itself: a lone surrogate, a name that
-            # is too long.
-            entry = self._cache.fetch("keys", minion) if salt.utils.verify.valid_id(self._opts, minion) else None
-        except (SaltException, OSError, ValueError):
-            return None
-        if not isinstance(entry, dict) or entry.get("state") != "accepted" or not isinstance(entry.get("pub"), str):
-            return None
-        return _public_key(entry["pub"])
+        pem = self._store.accepted(minion)
+        return None if pem is None else _public_key(pem)
 
     def accepted(self, minion: str) -> bool:
         """Return whether ``minion`` has an accepted key."""
@@ -49,18 +39,15 @@ class MinionKeys:
         """Return the minions with an accepted key; None when the master knows no minion at all, as
         where there is no master.
         """
-        try:
-            known = self._cache.list("keys")
-        except (SaltException, OSError):
-            return None
+        known = self._store.minions()
         return [minion for minion in known if self.accepted(minion)] if known else None
 
 
 @functools.lru_cache(maxsize=4096)
 def _public_key(pem: str) -> salt.crypt.PublicKey | None:
     try:
-        return salt.crypt.PublicKey.from_str(pem)
-    except (SaltException, ValueError, TypeError):
+        return salts.public_key(pem)
+    except (ValueError, TypeError):
         return None
 
 
@@ -75,18 +62,21 @@ class QuickKey(salt.crypt.PrivateKey):
     """
 
     def __init__(self, pem: bytes) -> None:
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
 
         try:
-            self.key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
-        except TypeError:
-            super().__init__(pem)
-            return
+            try:
+                self.key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
+            except TypeError:  # an older library, or a key with a passphrase, which fails again
+                self.key = serialization.load_pem_private_key(pem, password=None)
+        except (TypeError, UnsupportedAlgorithm) as exc:
+            raise ValueError("not a key that can be used") from exc
         self._signer = None
         public = self.key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         probe = b"salt-storage key check"
         signature = self.sign(probe, algorithm=salt.crypt.PKCS1v15_SHA224)
-        if not salt.crypt.PublicKey.from_bytes(public).verify(probe, signature, algorithm=salt.crypt.PKCS1v15_SHA224):
+        if not salts.public_key(public.decode()).verify(probe, signature, algorithm=salt.crypt.PKCS1v15_SHA224):
             raise ValueError("the parts of the key do not belong together")
 
 
@@ -111,7 +101,7 @@ class OwnKeys:
                     self._private = (changed, QuickKey(file.read()))
         except PermissionError:
             raise PermissionDeniedError(f"{path} cannot be read; run this as the user of the salt-minion, usually root") from None
-        except (ValueError, SaltException) as exc:
+        except ValueError as exc:
             raise FailedPreconditionError(f"{path} is not a usable key ({type(exc).__name__}); see salt-call --local key.finger") from None
         except FileNotFoundError:
             raise FailedPreconditionError(f"this minion has no key yet ({path}); start the salt-minion and accept its key") from None
@@ -127,8 +117,9 @@ class OwnKeys:
         """
         path = os.path.join(self._directory, "minion_master.pub")
         try:
-            return [salt.crypt.PublicKey.from_file(path)]
-        except OSError:
+            with open(path, encoding="utf-8") as file:
+                return [salts.public_key(file.read())]
+        except (OSError, ValueError):
             raise FailedPreconditionError(
                 f"this minion does not know its master's key ({path} cannot be read); start the salt-minion and accept its key"
             ) from None

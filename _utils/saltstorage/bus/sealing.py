@@ -7,10 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import salt.crypt
-
 from ..errors import StorageError
-from . import envelope
+from . import envelope, salts
 
 #: Largest sealed error, bytes: a refusal needs no more, and the journal keeps it.
 MAX_ERROR = 32 * 1024
@@ -23,7 +21,7 @@ class Sealer:
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
-        self._master = salt.crypt.MasterKeys(opts)
+        self._master = salts.master_key(opts)
 
     def working(self, request: envelope.Request, text: str) -> bytes:
         """Return the sealed word that a request is being worked on."""

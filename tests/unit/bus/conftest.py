@@ -13,6 +13,11 @@ import salt._logging
 import salt.cache
 import salt.config
 import salt.crypt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from saltstorage.bus import salts
+from saltstorage.bus.keys import QuickKey
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,17 +35,17 @@ class KeyPair:
 
     @cached_property
     def private(self) -> salt.crypt.PrivateKey:
-        return salt.crypt.PrivateKey.from_str(self.private_pem)
+        return QuickKey(self.private_pem.encode())
 
     @cached_property
     def public(self) -> salt.crypt.PublicKey:
-        return salt.crypt.PublicKey.from_str(self.public_pem)
+        return salts.public_key(self.public_pem)
 
 
 @pytest.fixture(scope="session")
 def pairs() -> dict[str, KeyPair]:
     """Return a key pair of each of the master, the minions alpha and beta, and a stranger."""
-    return {name: KeyPair(*salt.crypt.gen_keys(2048)) for name in ("master", "alpha", "beta", "stranger")}
+    return {name: KeyPair(*gen_keys()) for name in ("master", "alpha", "beta", "stranger")}
 
 
 @pytest.fixture
@@ -70,14 +75,37 @@ def minion_opts(tmp_path: Path, pairs: dict[str, KeyPair]) -> dict[str, Any]:
     return opts
 
 
+def gen_keys() -> tuple[str, str]:
+    """Return a new private key and its public half in PEM, as Salt writes them. Releases of Salt
+    differ in how they are asked for one.
+    """
+    key = rsa.generate_private_key(65537, 2048)
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
+
+
+_FOLDERS = {"accepted": "minions", "pending": "minions_pre", "rejected": "minions_rejected"}
+
+
 def set_key(opts: dict[str, Any], minion: str, pem: str, state: str = "accepted") -> None:
     """Do what salt-key does."""
-    salt.cache.Cache(opts, driver=opts["keys.cache_driver"]).store("keys", minion, {"state": state, "pub": pem})
+    if "keys.cache_driver" in opts:
+        salt.cache.Cache(opts, driver=opts["keys.cache_driver"]).store("keys", minion, {"state": state, "pub": pem})
+        return
+    drop_key(opts, minion)
+    folder = Path(opts["pki_dir"], _FOLDERS[state])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / minion).write_text(pem)
 
 
 def drop_key(opts: dict[str, Any], minion: str) -> None:
     """Do what ``salt-key -d`` does."""
-    salt.cache.Cache(opts, driver=opts["keys.cache_driver"]).flush("keys", minion)
+    if "keys.cache_driver" in opts:
+        salt.cache.Cache(opts, driver=opts["keys.cache_driver"]).flush("keys", minion)
+        return
+    for folder in _FOLDERS.values():
+        Path(opts["pki_dir"], folder, minion).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

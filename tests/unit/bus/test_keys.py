@@ -68,7 +68,7 @@ def test_a_file_that_is_no_key(master_opts: dict[str, Any]) -> None:
 
 
 def test_quick_key_is_the_same_key(pairs: dict[str, KeyPair]) -> None:
-    quick = QuickKey.from_str(pairs["alpha"].private_pem)
+    quick = QuickKey(pairs["alpha"].private_pem.encode())
     signature = quick.sign(b"x", algorithm=salt.crypt.PKCS1v15_SHA224)
     assert pairs["alpha"].public.verify(b"x", signature, algorithm=salt.crypt.PKCS1v15_SHA224)
 
@@ -93,7 +93,7 @@ def test_quick_key_refuses_a_damaged_key(pairs: dict[str, KeyPair]) -> None:
         except ValueError:
             continue  # the library will not even make it
         try:
-            quick = QuickKey.from_bytes(pem)
+            quick = QuickKey(pem)
         except ValueError:
             continue  # refused, as it should be
         # Or the library worked around the damage, and the signature is right all the same.
