@@ -1,10 +1,10 @@
 """
 The storage controller's loop on the master's event bus.
 
-It serves the requests of minions: states and modules of ``storage`` there need it. What it takes
-from the bus it hands to the controller, a process of its own that it starts and looks after,
-unless one runs as a service of the system. Drivers are loaded once there and stay loaded;
-operations run in parallel, one at a time per volume.
+It serves the requests of minions: states and modules of ``storage`` there need it. It hands them to
+the controller, a process of its own that it starts and looks after, unless one runs as a service of
+the system. Drivers are loaded once there and stay loaded; operations run in parallel, one at a time
+per volume.
 
 :configuration: in the master's configuration, beside the option ``storage``:
 

@@ -1,5 +1,5 @@
 """
-What the SLS ``storage.controller`` asks on the master's host.
+Facts of the master's host, for the SLS ``storage.controller``.
 
 .. versionadded:: 1.0.0
 """

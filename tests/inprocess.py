@@ -26,7 +26,9 @@ _STARTED = "tests.service.started"
 
 
 class InProcess:
-    """What :class:`saltstorage.flow.session.LocalController` does, without a process of its own."""
+    """Does the same as :class:`saltstorage.flow.session.LocalController`, without a process of its
+    own.
+    """
 
     def __init__(self, opts: Mapping[str, Any], context: MutableMapping[str, Any] | None = None) -> None:
         self._opts = opts

@@ -58,8 +58,8 @@ class LostError(Exception):
     """Another process of this machine went away during a call, did not answer in time, or did not
     speak the project's protocol. Whether it carried the call out is not known.
 
-    It is no :class:`StorageError`, since it says nothing yet to a user: who made the call knows
-    what comes next.
+    It is no :class:`StorageError`, since it says nothing yet to a user: the caller knows the next
+    step.
     """
 
 

@@ -1,5 +1,5 @@
-"""The calls that only the administrator makes, by name: what the runner asks of a controller in
-another process. Plain data goes in and comes out.
+"""The calls that only the administrator makes, by name: the runner asks a controller in another
+process. Plain data goes in and comes out.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Process:
             self._make(start=True, patience=None)
 
     def serve_always(self, settings: dict[str, Any]) -> None:
-        """Start the service, and try again until it starts; who asks meanwhile is told why."""
+        """Start the service, and try again until it starts; meanwhile, each call is told why."""
         self._settings = settings
         while not self._ending.is_set():
             try:
@@ -192,8 +192,8 @@ class Process:
     def _serving(self, *, start: bool = False) -> Service:
         """Return the service.
 
-        :param start: settle first what a crash left, and load the drivers: what changes something
-            needs that, where no engine does it.
+        :param start: settle first what a crash left, and load the drivers, as an operation that
+            changes something needs where no engine does it.
         """
         if self._role == "service" and not self._started:
             # Its own thread makes it.
@@ -244,8 +244,8 @@ class _Told(Progress):
 
 
 def log_to_stderr() -> None:
-    """Log to the standard error, one line a record and its level first: who started this process
-    passes it on.
+    """Log to the standard error, one line a record and its level first: its parent passes them
+    on.
     """
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.WARNING)
     logging.captureWarnings(True)

@@ -57,7 +57,7 @@ _URL_PASSWORD = re.compile(r"(://)[^/@\s]+@")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What an environment is to be made from.
+    """The sources of an environment.
 
     :ivar folder: where it is to be, such as ``/opt/salt-storage``.
     :ivar role: ``controller`` or ``consumer``.
@@ -80,8 +80,9 @@ class Status:
     """The environment that is in use.
 
     :ivar present: whether there is one.
-    :ivar problem: what is wrong with it; empty: nothing.
-    :ivar stamp: what it says of itself: ``digest``, ``role``, ``version``, ``build``, ``python``.
+    :ivar problem: its fault in words; empty: none.
+    :ivar stamp: its description of itself: ``digest``, ``role``, ``version``, ``build`` and
+        ``python``.
     """
 
     present: bool
@@ -136,7 +137,7 @@ def needed(plan: Plan) -> str:
 def build(plan: Plan) -> bool:
     """Build and switch to the environment, if it is needed; return whether it was.
 
-    :raises StorageError: it could not be built; what was in use before still is.
+    :raises StorageError: it could not be built; the environment before is in use still.
     """
     if os.geteuid() != 0:
         raise PermissionDeniedError("the storage environment is made by root")

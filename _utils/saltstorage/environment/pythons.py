@@ -61,7 +61,7 @@ def find(configured: str | None = None) -> Python:
 
 
 def _look(path: str) -> tuple[Python, str] | None:
-    """Return a Python, and what is wrong with it; None when there is none."""
+    """Return a Python, and its fault in words; None when there is none."""
     if not os.access(path, os.X_OK):
         return None
     try:

@@ -52,7 +52,7 @@ class Connection:
     def call(self, op: str, args: Mapping[str, Any], *, step: Step | None = None, timeout: float | None = None) -> Any:
         """Have the other end carry out ``op``, and return its answer.
 
-        :param op: what to do.
+        :param op: name of the call.
         :param args: its arguments; plain data.
         :param step: takes how far it has come.
         :param timeout: how long the other end may be silent, seconds; None: as long as it takes. A
@@ -147,7 +147,7 @@ def _answer(sock: socket.socket, frame: Mapping[str, Any], handle: Handle) -> No
                 try:
                     frames.send(sock, {"step": dict(said)})
                 except LostError:
-                    # Who asked went away. The call goes on; its end finds out.
+                    # The asking end went away. The call goes on; its end finds out.
                     log.debug("storage: nobody waits for a call any more")
 
     answer: dict[str, Any]

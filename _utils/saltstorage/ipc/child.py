@@ -24,12 +24,12 @@ class Child:
     """A running child.
 
     Its end of the pair is its standard input. It ends when the parent closes the pair or dies.
-    What it writes to its standard error goes line by line to ``tell``.
+    Each line of its output goes to ``tell``.
 
     :param command: program and arguments; anyone can read them.
     :param environ: its whole environment.
     :param tell: takes a line of its standard output and error.
-    :param name: what it is, for messages.
+    :param name: its name in messages.
     :param timeout: how long it may take to start, seconds.
     :ivar connection: the way to ask it something.
     :raises LostError: it does not start, or ends at once.

@@ -1,4 +1,4 @@
-"""Unix sockets with a path: who may listen there, and who may connect."""
+"""Unix sockets with a path, and the users that may listen there or connect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UCRED = struct.Struct("3i")
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Who is at the other end of a connection, by the kernel's word."""
+    """The process at the other end of a connection, by the kernel's word."""
 
     pid: int
     uid: int
@@ -45,7 +45,7 @@ def connect(path: str, users: Collection[int], *, timeout: float = 5.0) -> calls
     :param timeout: how long connecting and the hello may take, seconds.
     :raises LostError: nobody listens there.
     :raises PermissionDeniedError: this user may not connect, or somebody listens there who may
-        not: what is said there would reach them.
+        not; each word there would reach them.
     """
     allowed = {0, os.geteuid(), *users}
     with contextlib.ExitStack() as stack:

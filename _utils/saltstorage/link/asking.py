@@ -17,8 +17,8 @@ from . import settings, starting
 
 @contextlib.contextmanager
 def controller(opts: Mapping[str, Any], *, own: bool = False) -> Iterator[Connection]:
-    """Yield a connection to the controller that runs, or to one that is started for this purpose
-    and ends with it.
+    """Yield a connection to the controller that runs, or to a new one for this purpose, which
+    ends with it.
 
     :param opts: Salt's options.
     :param own: start one in any case.

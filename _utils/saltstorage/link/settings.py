@@ -1,4 +1,4 @@
-"""What Salt's side knows of the controller: its configuration, and where its socket is."""
+"""Salt's side of the controller: its configuration, and the place of its socket."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def changed(opts: Mapping[str, Any]) -> int:
 
 
 def section(opts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the controller's configuration: what stands in the file, or in Salt's option
+    """Return the controller's configuration, from its file or from Salt's option
     ``storage``.
 
     :raises FailedPreconditionError: the file is no YAML.

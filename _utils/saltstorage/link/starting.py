@@ -56,7 +56,7 @@ def start(opts: Mapping[str, Any], given: Mapping[str, Any], *, socket: str | No
 def check(hello: Mapping[str, Any]) -> None:
     """Refuse a controller that speaks another protocol.
 
-    :param hello: what it said of itself.
+    :param hello: its greeting.
     :raises FailedPreconditionError: it does.
     """
     if hello.get("protocol") != PROTOCOL:

@@ -1,4 +1,4 @@
-"""Calls between processes: answers, errors, lost ends, and who may use a socket."""
+"""Calls between processes: answers, errors, lost ends, and the users of a socket."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The controller in a process of its own: real processes, the real file driver, and what kills
-them.
+"""The controller in a process of its own: real processes, the real file driver, and their
+ends.
 """
 
 from __future__ import annotations
