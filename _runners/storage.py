@@ -20,6 +20,7 @@ the terminal. Salt reads arguments as YAML: quote a name such as ``2024`` twice
 """
 
 from saltstorage.runner import calls
+from saltstorage.runner.versions import rows
 
 __virtualname__ = "storage"
 
@@ -66,6 +67,27 @@ def drivers(name=None, options=None):
     given = {"name": name or "", "options": bool(name) if options is None else bool(options)}
     # It imports all drivers, and the controller that runs shall not keep them.
     return calls.read(__opts__, "drivers", given, own=True)
+
+
+@calls.operation
+def versions():
+    """
+    Return the versions of the parts of the controller on this master, and the part to restart or to
+    apply where two of them differ.
+
+    Code that was synced is used by ``salt-run`` at once, by the engine and its controller after a
+    restart, and by the storage environment after ``state.apply storage.controller``.
+
+    Returns a list of ``part`` (runner, engine, controller, environment), ``version``, ``build`` (a
+    digest of its code), ``python``, ``salt`` and ``hint`` (empty: nothing to do).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.versions --out=table
+    """
+    return rows(__opts__)
 
 
 @calls.operation
