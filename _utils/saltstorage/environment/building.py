@@ -50,6 +50,8 @@ _PROVES: Mapping[str, tuple[str, ...]] = {
         "saltstorage.controller.desk",
     ),
 }
+#: Room that a build needs, MiB.
+_ROOM: Mapping[str, int] = {CONSUMER: 250, CONTROLLER: 700}
 #: How long one step may take, seconds: an index far away, a slow disk.
 _TIMEOUT = 3600.0
 _URL_PASSWORD = re.compile(r"(://)[^/@\s]+@")
@@ -151,6 +153,10 @@ def build(plan: Plan) -> bool:
             # A damaged one: it stays in use until the new one is there.
             target = target.with_name(f"{digest}.{os.urandom(4).hex()}")
         _clear(plan.folder)
+        free = shutil.disk_usage(f"{plan.folder}.d").free >> 20
+        if free < _ROOM[plan.role]:
+            text = f"the storage environment needs {_ROOM[plan.role]} MiB in {plan.folder}.d, and {free} MiB are free"
+            raise ResourceExhaustedError(f"{text}; make room, and apply again")
         try:
             _make(plan, python, digest, target)
         except BaseException as exc:

@@ -9,7 +9,7 @@ import pytest
 from cinder import exception
 
 from saltstorage import model
-from saltstorage.consumer.connectors.remote import Remote
+from saltstorage.consumer.connectors.brick import Brick
 from saltstorage.controller.service import Service
 from tests.unit.plans.minion import ok
 
@@ -33,8 +33,8 @@ def steps(monkeypatch):
         monkeypatch.setattr(cls, name, watched)
 
     watch(Service, "call", lambda op, args, caller: {"connect": "map", "disconnect": "unmap"}.get(op))
-    watch(Remote, "connect", lambda *args: "attach")
-    watch(Remote, "disconnect", lambda *args: "detach")
+    watch(Brick, "connect", lambda *args: "attach")
+    watch(Brick, "disconnect", lambda *args: "detach")
     return seen
 
 
