@@ -192,7 +192,8 @@ def test_every_driver_of_the_project_is_named():
 def test_one_version_everywhere():
     formula = dict(line.split(": ", 1) for line in (CHECKOUT / "FORMULA").read_text().splitlines())
     assert formula["version"] == saltstorage.__version__
-    assert re.search(r"^version = \{ attr = \"_utils\.saltstorage\.__version__\" \}", (CHECKOUT / "pyproject.toml").read_text(), re.MULTILINE)
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    assert re.search(r"^version = \{ attr = \"_utils\.saltstorage\.__version__\" \}", project, re.MULTILINE)
     assert re.search(rf"^{re.escape(saltstorage.__version__)}, ", (CHECKOUT / "CHANGELOG.rst").read_text(), re.MULTILINE)
 
 
