@@ -59,6 +59,11 @@ class Fresh:
         return self.folder / "salt" / "bin"
 
     @property
+    def versions(self) -> Path:
+        """The versions that run the tests, which override limits as the lock file does."""
+        return self.folder / "versions.txt"
+
+    @property
     def packages(self) -> Path:
         [found] = (self.folder / "salt").glob("lib/python*/site-packages")
         return found
@@ -112,9 +117,8 @@ def fresh(tmp_path: Path, uv: str) -> Fresh:
     made = Fresh(tmp_path, tmp_path / "roots")
     made.roots.mkdir()
     made.run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "salt")
-    here = tmp_path / "constraints.txt"
-    here.write_text("".join(f"{found.name}=={found.version}\n" for found in importlib.metadata.distributions()))
-    made.run(uv, "pip", "install", "--quiet", "--python", made.binaries / "python", "--constraint", here, "salt")
+    made.versions.write_text("".join(f"{found.name}=={found.version}\n" for found in importlib.metadata.distributions()))
+    made.run(uv, "pip", "install", "--quiet", "--python", made.binaries / "python", "--override", made.versions, "salt")
     common = {
         "root_dir": str(tmp_path / "root"),
         "file_roots": {"base": [str(made.roots)]},
@@ -190,7 +194,8 @@ def install_wheel(release: dict[str, Path], fresh: Fresh, uv: str) -> Callable[[
 
     def install() -> Path:
         # Without an index: a package that Salt does not bring would fail this.
-        fresh.run(uv, "pip", "install", "--quiet", "--no-index", "--python", fresh.binaries / "python", release[".whl"])
+        install = (uv, "pip", "install", "--quiet", "--no-index", "--override", fresh.versions)
+        fresh.run(*install, "--python", fresh.binaries / "python", release[".whl"])
         return fresh.packages / "saltext/storage"
 
     return install
