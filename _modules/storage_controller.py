@@ -8,6 +8,7 @@ import grp
 import json
 import os
 import pwd
+import sys
 
 import salt.config
 
@@ -92,15 +93,17 @@ def connected():
 
 
 def _master():
-    return salt.config.master_config(os.path.join(__opts__["config_dir"], "master"))
+    return salt.config.master_config(os.path.join(os.path.dirname(__opts__["conf_file"]), "master"))
 
 
 def _run(function):
     """Call a runner as the user of the master: root's files would be closed to that."""
-    program = __salt__["cmd.which"]("salt-run")
+    # Beside this Python where Salt was installed with pip.
+    program = __salt__["cmd.which"](os.path.join(os.path.dirname(sys.executable), "salt-run")) or __salt__["cmd.which"]("salt-run")
     if not program:
         raise FailedPreconditionError("there is no salt-run on this host; storage.controller is for the minion on the master's host")
-    command = [program, f"--config-dir={__opts__['config_dir']}", "--out=json", "--log-level=quiet", function]
+    folder = os.path.dirname(__opts__["conf_file"])
+    command = [program, f"--config-dir={folder}", "--out=json", "--log-level=quiet", function]
     done = __salt__["cmd.run_all"](command, python_shell=False, output_loglevel="quiet")
     try:
         found = json.loads(done["stdout"])

@@ -33,6 +33,26 @@ def folder(role="consumer"):
     return location.folder(__opts__, role)
 
 
+def spare(role="consumer"):
+    """
+    Return whether Salt's own Python serves, so that no storage environment is needed: somebody
+    installed the packages there, and there is no storage environment.
+
+    role : consumer
+        ``consumer``, or ``controller`` on a master.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' storage_environment.spare
+    """
+    try:
+        return bool(location.interpreter(__opts__, role=role).package)
+    except FailedPreconditionError:
+        return False
+
+
 def status(name=None):
     """
     Return what is known of the storage environment.

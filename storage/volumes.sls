@@ -8,5 +8,5 @@ def run():
         # Salt or its Python is too old; or the modules are not synced, which Salt does by itself in a highstate alone.
         reason = __salt__.value().missing_fun_string("storage_pillar.volumes")
         text = f"{reason} If the formula's modules are not loaded on this minion, run saltutil.sync_all on it, and apply again."
-        return {"storage-volumes-unsupported": {"test.fail_without_changes": [{"name": f"FAILED_PRECONDITION: {text}"}]}}
+        return {"storage-volumes-unsupported": {"test.fail_without_changes": [{"comment": f"FAILED_PRECONDITION: {text}"}]}}
     return {"include": ["storage.consumer"], **__salt__["storage_pillar.volumes"]()}

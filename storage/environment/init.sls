@@ -1,5 +1,6 @@
 #!py
 # The Python of the controller and of os-brick, beside Salt's own: storage_environment.present. Part of storage.controller and storage.consumer.
+# Where somebody installed the packages into Salt's own Python, as with pip, there are no states here.
 
 
 def run():
@@ -11,6 +12,8 @@ def run():
     # A masterless minion is its own controller, by its option `storage`.
     own = (__pillar__.get("storage") or {}).get("controller") or (__opts__.get("storage") or {}).get("backends")
     role = "controller" if own else "consumer"
+    if __salt__["storage_environment.spare"](role):
+        return {}
     states = {}
     if lookup.get("packages") and not lookup["python"]:
         states["storage-environment-packages"] = {"pkg.installed": [{"pkgs": lookup["packages"]}]}

@@ -152,7 +152,8 @@ def test_the_example_pillar_renders_every_volume(render: Render, checkout: Path)
 
 
 def controller(tmp_path: Path, **settings: Any) -> dict[str, Any]:
-    lookup = {"config": str(tmp_path / "master.d" / "storage.conf"), "user": "root", "group": "root", "service": "", **settings}
+    files = {"config": str(tmp_path / "storage" / "controller.yaml"), "master_config": str(tmp_path / "master.d" / "storage.conf")}
+    lookup = {**files, "user": "root", "service": "", **settings}
     config = {
         "state_dir": str(tmp_path / "state"),
         "backends": {"local": {"volume_driver": "x.Y", "san_password": "yes: {{ 'no' }} 'secret'"}},
@@ -166,15 +167,20 @@ def test_controller_writes_the_masters_configuration(loaded: dict[str, Any], tmp
     apply = loaded["modules"]["state.apply"]
     first = apply("storage.controller", pillar=pillar)
     assert all(state["result"] is True for state in first.values()), first
-    path = tmp_path / "master.d" / "storage.conf"
-    assert yaml.safe_load(path.read_text()) == {"engines": [{"storage": {}}], "storage": pillar["storage"]["controller"]}
+    path, engine = tmp_path / "storage" / "controller.yaml", tmp_path / "master.d" / "storage.conf"
+    assert yaml.safe_load(path.read_text()) == pillar["storage"]["controller"]
     assert path.stat().st_mode & 0o777 == 0o600
+    # The master does not start without it, so it has no secrets and everybody can read it.
+    assert yaml.safe_load(engine.read_text()) == {"engines": [{"storage": {}}], "storage": {"config": str(path)}}
+    assert engine.stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert "secret" not in str(first), "passwords stay out of what the master records"
     second = apply("storage.controller", pillar=pillar)
-    assert [state["changes"] for state in second.values()] == [{}, {}]
-    apply("storage.controller.clean", pillar=pillar)
+    assert [state["changes"] for state in second.values()] == [{}] * 4
+    cleaned = apply("storage.controller.clean", pillar=pillar)
+    assert all(state["result"] is True for state in cleaned.values()), cleaned
     assert not path.exists()
+    assert not engine.exists()
 
 
 @pytest.mark.root
@@ -185,18 +191,18 @@ def test_any_character_of_a_secret_is_written_and_never_shown(secret: str, loade
     pillar = controller(tmp_path)
     pillar["storage"]["controller"]["backends"]["🗄️ Дані"] = {"volume_driver": "x.Y", "san_password": secret}
     apply = loaded["modules"]["state.apply"]
-    path = tmp_path / "master.d" / "storage.conf"
+    path = tmp_path / "storage" / "controller.yaml"
     preview = apply("storage.controller", pillar=pillar, test=True)
-    assert all(state["result"] is None for state in preview.values()), preview
+    assert all(state["result"] is not False for state in preview.values()), preview
     assert not path.exists()
     shown = [preview, apply("storage.controller", pillar=pillar)]
     assert all(state["result"] is True for state in shown[-1].values()), shown[-1]
-    assert yaml.safe_load(path.read_text(encoding="utf-8")) == {"engines": [{"storage": {}}], "storage": pillar["storage"]["controller"]}
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == pillar["storage"]["controller"]
     assert path.stat().st_mode & 0o777 == 0o600
     # Another password: neither the new one nor the former one is shown.
     pillar["storage"]["controller"]["backends"]["🗄️ Дані"]["san_password"] = f"new {secret}"
     shown += [apply("storage.controller", pillar=pillar, test=True), apply("storage.controller", pillar=pillar)]
-    assert [state["result"] for state in shown[-2].values()] == [True, None]
+    assert [state["result"] for state in shown[-2].values()].count(None) == 1
     assert shown[-1]["file_|-storage-controller-config_|-" + str(path) + "_|-serialize"]["changes"]
     for result in shown:
         assert "heim" not in str(result)
@@ -205,7 +211,16 @@ def test_any_character_of_a_secret_is_written_and_never_shown(secret: str, loade
 @pytest.mark.root
 def test_controller_without_the_engine_list(loaded: dict[str, Any], tmp_path: Path) -> None:
     loaded["modules"]["state.apply"]("storage.controller", pillar=controller(tmp_path, engine=False))
-    assert "engines" not in yaml.safe_load((tmp_path / "master.d" / "storage.conf").read_text())
+    assert (tmp_path / "storage" / "controller.yaml").exists()
+    assert not (tmp_path / "master.d").exists()
+
+
+@pytest.mark.root
+def test_a_user_that_is_not_there_is_said_in_a_dry_run_too(loaded: dict[str, Any], tmp_path: Path) -> None:
+    for test in (True, False):
+        [state] = apply_states(loaded, "storage.controller", controller(tmp_path, user="nobody-of-that-name"), test=test).values()
+        assert state["result"] is False
+        assert "there is no user 'nobody-of-that-name'" in state["comment"]
 
 
 @pytest.mark.root
@@ -313,7 +328,7 @@ def test_a_malformed_lookup_changes_nothing(wrong: Any, render: Render, tmp_path
 
 def test_a_minion_shows_the_settings_of_its_sls(loaded: dict[str, Any], minion_opts: dict[str, Any]) -> None:
     found = loaded["modules"]["storage_pillar.lookup"]()
-    assert found["controller"]["config"] == "/etc/salt/master.d/storage.conf"
+    assert found["controller"]["config"] == "/etc/salt-storage/controller.yaml"
     assert found["consumer"]["unit_dir"] == "/etc/systemd/system"
     assert ("iscsi" in found["consumer"]["protocols"]) is (minion_opts["grains"]["os_family"] in ("Debian", "RedHat", "Suse"))
 
