@@ -26,6 +26,7 @@ from saltstorage.controller.access.config import ControllerConfig
 from saltstorage.controller.admin.check import KINDS
 from saltstorage.controller.catalog import schema
 from saltstorage.controller.service import Service
+from saltstorage.link import settings as link
 from saltstorage.pillar import rendering
 from saltstorage.pillar.rendering import PROTOCOLS
 from saltstorage.validate import MAX_TOGETHER
@@ -116,13 +117,14 @@ def test_every_example_is_accepted(text: str) -> None:
 
 
 def check_storage(storage: dict[str, Any]) -> None:
-    if {"volumes", "passphrases", "controller"} & set(storage) or "protocols" in storage.get("consumer", {}):
+    if {"volumes", "passphrases", "controller", "lookup"} & set(storage) or "protocols" in storage.get("consumer", {}):
         states = rendering.volume_states(storage)
         assert [body for body in states.values() if "storage_pillar.invalid" in body] == []
         assert rendering.consumer_problem(storage) == ""
         assert "controller" not in storage or rendering.controller_problem(storage) == ""
     else:
-        ControllerConfig.from_opts({"storage": {"backends": {}, **storage}})
+        # Salt's side keeps the keys that say where things are.
+        ControllerConfig.from_opts({"storage": {"backends": {}, **link.for_process({}, storage)["storage"]}})
         ConsumerConfig.from_opts({"storage": storage})
 
 

@@ -156,7 +156,7 @@ def _answer(sock: socket.socket, frame: Mapping[str, Any], handle: Handle) -> No
         if not isinstance(op, str) or not isinstance(args, dict):
             raise InternalError("a call is malformed")
         answer = {"ok": handle(op, args, step)}
-    except Exception as exc:  # whatever happened, the other end must hear of it
+    except BaseException as exc:  # the other end must hear of any fault; some libraries even exit
         answer = {"error": as_storage_error(exc, "a call").to_wire()}
     with sending:
         ended = True

@@ -25,7 +25,7 @@ def controller(opts: Mapping[str, Any], *, own: bool = False) -> Iterator[Connec
     :raises StorageError: the configuration cannot be read, the controller may not be used by this
         user, or does not start.
     """
-    given = settings.section(opts)
+    given = settings.known(opts)
     if not own:
         try:
             found = sockets.connect(settings.socket_path(opts, given), settings.users(opts, given))
@@ -36,6 +36,8 @@ def controller(opts: Mapping[str, Any], *, own: bool = False) -> Iterator[Connec
                 starting.check(found.hello)
                 yield found
             return
+        if settings.is_external(opts):
+            raise UnavailableError(starting.NO_SERVICE)
     child = starting.start(opts, given)
     try:
         yield child.connection

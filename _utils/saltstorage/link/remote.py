@@ -59,8 +59,9 @@ class RemoteService:
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
         self._opts = opts
-        self._changed = settings.changed(opts)
-        self.section = settings.section(opts)
+        self._external = settings.is_external(opts)
+        self._changed = self._now()
+        self.section = settings.known(opts)
         self._path = settings.socket_path(opts, self.section)
         self._child: Child | None = None
         self._watched: Connection | None = None
@@ -142,6 +143,9 @@ class RemoteService:
         try:
             watched = self._connect()
         except LostError:
+            if self._external:
+                # Never one of its own: that would take the service's place.
+                raise UnavailableError(starting.NO_SERVICE) from None
             self._child = starting.start(self._opts, self.section, socket=self._path, serve=True)
             self._watched = self._child.connection
         else:
@@ -175,6 +179,9 @@ class RemoteService:
                     self._ready.set()
                     continue
                 self._end()
+                if (now := self._now()) != self._changed:
+                    # Also after a fault that the administrator has mended.
+                    self._changed, self.section = now, settings.known(self._opts)
                 self._begin()
                 pause = 0.0
                 log.warning("storage: the controller was started again")
@@ -198,13 +205,14 @@ class RemoteService:
         return True
 
     def _has_changed(self) -> bool:
-        now = settings.changed(self._opts)
-        if now == self._changed or self._child is None:
+        if self._now() == self._changed or self._child is None:
             return False
-        self._changed = now
         log.info("storage: the controller's configuration has changed; it is started again")
-        self.section = settings.section(self._opts)
         return True
+
+    def _now(self) -> int:
+        """Return a number that changes with the configuration; one that is not read never does."""
+        return 0 if self._external else settings.changed(self._opts)
 
 
 class RemoteJournal:

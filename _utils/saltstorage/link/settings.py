@@ -21,16 +21,14 @@ SOCKET = "controller.sock"
 
 def config_file(opts: Mapping[str, Any]) -> str | None:
     """Return the path of the controller's own configuration file; None when the configuration is
-    in Salt's option ``storage``.
+    in Salt's option ``storage``. A file that the option names is used in any case.
 
     :raises InvalidArgumentError: the option is malformed.
     """
     section = validate.mapping(opts.get("storage") or {}, "storage")
-    if section.keys() - _PLACES:
-        return None
     given = section.get("config")
     if given is None:
-        return under_root(opts, CONFIG)
+        return None if section.keys() - _PLACES else under_root(opts, CONFIG)
     if not isinstance(given, str) or not given.startswith("/"):
         raise InvalidArgumentError(f"storage:config must be an absolute path, not {given!r}", field="storage:config")
     return given
@@ -78,6 +76,22 @@ def section(opts: Mapping[str, Any]) -> dict[str, Any]:
     # As Salt does it for its own files: a value may be the URI of a secret.
     resolved = salt.config.apply_sdb({**opts, "storage": given})["storage"]
     return {**own, **resolved}
+
+
+def is_external(opts: Mapping[str, Any]) -> bool:
+    """Return whether another user's service is the controller: this side neither reads its
+    configuration nor starts one.
+    """
+    return bool(validate.mapping(opts.get("storage") or {}, "storage").get("controller_user"))
+
+
+def known(opts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration, as far as this side may read it: only Salt's option where another
+    user's service is the controller.
+
+    :raises StorageError: as for :func:`section`.
+    """
+    return validate.mapping(opts.get("storage") or {}, "storage") if is_external(opts) else section(opts)
 
 
 def for_process(opts: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 #: Version of the calls between this side and the controller.
 PROTOCOL = 1
+#: Where another user's service is the controller.
+NO_SERVICE = "the controller's service does not answer; look at systemctl status salt-storage-controller"
 _LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
 
 

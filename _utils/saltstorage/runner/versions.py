@@ -60,7 +60,7 @@ def _part(name: str, said: Mapping[str, Any], why: str, cure: str) -> dict[str, 
 
 def _controller(opts: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     """Return the greeting of the controller that runs, or the reason why there is none."""
-    given = settings.section(opts)
+    given = settings.known(opts)
     try:
         with contextlib.closing(sockets.connect(settings.socket_path(opts, given), settings.users(opts, given))) as found:
             return found.hello, ""

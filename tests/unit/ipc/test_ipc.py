@@ -41,6 +41,8 @@ def handle(op: str, args: dict[str, Any], step: Step) -> Any:
         raise NotFoundError("no such thing", field="name", details={"a": 1})
     if op == "fault":
         raise RuntimeError("secret")
+    if op == "exit":
+        sys.exit(1)
     if op == "object":
         return object()
     return args
@@ -71,6 +73,8 @@ def test_errors_cross_whole_and_faults_without_their_text(connection: Connection
         connection.call("fault", {})
     assert "RuntimeError" in fault.value.message
     assert "secret" not in fault.value.message
+    with pytest.raises(InternalError, match="SystemExit"):
+        connection.call("exit", {})
     for op in ("object", "echo"):
         with pytest.raises(InternalError, match="no plain data"):
             connection.call(op, {"a": object()} if op == "echo" else {})

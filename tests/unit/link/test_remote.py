@@ -158,6 +158,37 @@ def test_a_controller_that_hangs_is_replaced(
     assert pid(service) != former
 
 
+def restarted(service: RemoteService, former: int) -> None:
+    """Wait until another controller serves."""
+    until = time.monotonic() + 60
+    while service._child is None or pid(service) == former or not service._ready.is_set():
+        assert time.monotonic() < until, "the controller was not started again"
+        time.sleep(0.05)
+
+
+def test_a_configuration_that_was_wrong_is_read_again(make: Callable[..., RemoteService], opts: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "controller.yaml"
+    good = opts["storage"]
+    path.write_text(yaml.safe_dump(good))
+    # A file that is named is used, whatever stands beside it.
+    service = make({**opts, "storage": {"config": str(path), "workers": 4}})
+    former = pid(service)
+
+    def write(config: dict[str, Any]) -> None:
+        path.with_suffix(".new").write_text(yaml.safe_dump(config))
+        path.with_suffix(".new").replace(path)
+
+    write({**good, "workers": 0})
+    until = time.monotonic() + 60
+    while service._fault is None:
+        assert time.monotonic() < until, "nobody noticed the fault"
+        time.sleep(0.05)
+    assert "storage:workers" in service._fault.message
+    write(good)
+    restarted(service, former)
+    assert create(service)["volume"]["state"] == "available"
+
+
 def test_another_configuration_restarts_the_controller_alone(
     make: Callable[..., RemoteService], opts: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -171,10 +202,7 @@ def test_another_configuration_restarts_the_controller_alone(
     storage["policy"] = {"db1": {"max_volumes": 1}}
     path.with_suffix(".new").write_text(yaml.safe_dump(storage))
     path.with_suffix(".new").replace(path)
-    until = time.monotonic() + 60
-    while service._child is None or pid(service) == former or not service._ready.is_set():
-        assert time.monotonic() < until, "the controller was not started again"
-        time.sleep(0.05)
+    restarted(service, former)
     with pytest.raises(StorageError, match="1 volume"):
         create(service, "more")
 
@@ -282,6 +310,27 @@ def test_a_service_of_the_system_is_used_and_outlives_the_engine(make: Callable[
         assert row["name"] == "data"
     process.terminate()
     assert process.wait(30) == 0
+
+
+def test_nobody_takes_the_place_of_another_users_service(make: Callable[..., RemoteService], system_service: Any) -> None:
+    process, found = system_service()
+    # Its configuration is closed to the master's user.
+    found["storage"] |= {"controller_user": "root", "config": "/proc/1/mem"}
+    service = make(found)
+    assert create(service)["volume"]["state"] == "available"
+    with asking.controller(found) as connection:
+        assert connection.hello["pid"] == process.pid
+    process.terminate()
+    assert process.wait(30) == 0
+    with pytest.raises(UnavailableError, match="service does not answer"), asking.controller(found):
+        pass
+    until = time.monotonic() + 60
+    while service._fault is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert service._child is None
+    _, _ = system_service()
+    assert create(service, "again")["volume"]["state"] == "available"
 
 
 def test_a_service_says_what_keeps_it_from_serving(system_service: Any) -> None:
