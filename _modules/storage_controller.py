@@ -10,8 +10,6 @@ import os
 import pwd
 import sys
 
-import salt.config
-
 from saltstorage import builds
 from saltstorage.errors import FailedPreconditionError
 
@@ -93,6 +91,8 @@ def connected():
 
 
 def _master():
+    import salt.config
+
     return salt.config.master_config(os.path.join(os.path.dirname(__opts__["conf_file"]), "master"))
 
 

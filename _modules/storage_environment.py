@@ -79,7 +79,16 @@ def needed(name=None, role="consumer", python=None, index_url=None, wheels=None)
     """
     Return why the storage environment would be built; an empty text when it is there and right.
 
-    The parameters are those of :py:func:`build`.
+    name : None
+        Its folder; None for the configured one.
+    role : consumer
+        ``consumer``, or ``controller`` on a master.
+    python : None
+        Path of the Python to make it from; None for the distribution's.
+    index_url : None
+        URL of a package index; None for the one in pip's configuration.
+    wheels : None
+        Folder with all wheels; no index is asked then.
 
     CLI Example:
 

@@ -14,8 +14,8 @@ import pytest
 
 #: Loader and the names of the project in it.
 OURS = {
-    "modules": ("storage", "storage_admin", "storage_pillar"),
-    "states": ("storage_volume", "storage_snapshot", "storage_pillar"),
+    "modules": ("storage", "storage_admin", "storage_controller", "storage_environment", "storage_pillar"),
+    "states": ("storage_volume", "storage_snapshot", "storage_controller", "storage_environment", "storage_pillar"),
     "runners": ("storage", "storage_admin"),
     "engines": ("storage",),
 }
@@ -47,7 +47,7 @@ def test_every_loader_file_loads(loaded: dict[str, Any], checkout: Path) -> None
 def test_the_package_is_imported_from_where_salt_syncs_it(loaded: dict[str, Any], minion_opts: dict[str, Any]) -> None:
     synced = Path(minion_opts["extension_modules"]) / "utils" / "saltstorage"
     assert (synced / "controller" / "operations" / "core.py").is_file(), "nested packages are synced"
-    assert loaded["modules"]["storage_pillar.volumes"]() == {}
+    assert list(loaded["modules"]["storage_pillar.volumes"]()) == ["storage-volumes-none"]
 
 
 def test_every_function_has_an_example(loaded: dict[str, Any], checkout: Path) -> None:
@@ -77,7 +77,7 @@ def test_stated_parameters_and_defaults_are_those_of_the_signature(loaded: dict[
 #: `salt '*' module.function`, `salt-run module.function`, `salt-call module.function` and
 #: `storage_*.function` in YAML.
 _CALL = re.compile(r"(?:salt(?:-call)?(?: -\S+| --\S+)* (?:'[^']+' |\w+\d* )?|salt-run(?: --\S+)* )(storage\w*\.\w+)")
-_STATE = re.compile(r"(storage_(?:volume|snapshot|pillar)\.\w+):?$", re.MULTILINE)
+_STATE = re.compile(r"(storage_(?:volume|snapshot|pillar|environment|controller)\.\w+):?$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("where", ["docs", "README.rst", "pillar.example", "demo", "storage", "_modules", "_states", "_runners", "_utils"])

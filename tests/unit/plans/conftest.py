@@ -13,9 +13,12 @@ from tests.unit.plans.minion import Host
 
 
 @pytest.fixture(autouse=True)
-def _in_process(monkeypatch):
+def _in_process():
     """Tests here make the controller and os-brick fail at chosen steps."""
-    inprocess.use(monkeypatch)
+    # One of its own: a test may undo its patches before the end.
+    with pytest.MonkeyPatch.context() as patches:
+        inprocess.use(patches)
+        yield
 
 
 @pytest.fixture

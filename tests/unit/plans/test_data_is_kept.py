@@ -211,9 +211,9 @@ def test_a_mount_point_that_is_a_file(host):
 
 def test_u11_half_attached_is_told_as_a_change(host, monkeypatch):
     with monkeypatch.context() as patch:
-        from saltstorage.consumer.connectors import remote
+        from saltstorage.consumer.connectors import brick
 
-        killed(patch, remote.Remote, "connect")
+        killed(patch, brick.Brick, "connect")
         with pytest.raises(KilledError):
             host.state("connected", size=1)
     check_result(host.state("disconnected", test=True), None)

@@ -72,7 +72,7 @@ def behind(host):
     volume = service.catalog.volume("shared", "data")
     found = [f.host for f in service.check().findings(kinds="behind")]
     assert found == admin(host, "extend", owner="shared", size=1)["behind"]
-    assert found == runner(host).volume("data", "shared").get("behind", [])
+    assert found == runner(host).volume("data", "shared")["behind"]
     assert found == [c.host for c in service.catalog.connections(volume_id=volume.id) if c.size < volume.size]
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -122,7 +123,7 @@ def prepare_file(url: str) -> str:
         return url
     path = Path(parsed.database)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    _create(path)
     with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     if "timeout" not in parsed.query:
@@ -150,12 +151,30 @@ def _make_tables(engine: Engine) -> None:
             )
 
 
+def _create(path: str | Path) -> None:
+    """Create a database file with mode 0600, unless it is there.
+
+    One that is there is not opened: closing it would drop the locks of this process's other
+    connections (POSIX locks belong to the process), and another process would then take away the
+    write-ahead log under them: https://www.sqlite.org/howtocorrupt.html, section 2.2.
+
+    :raises OSError: it cannot be created, or this user may not write to it.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+        if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+
+
 def _make_private(path: str | None) -> None:
     if not path or path == ":memory:":
         raise InvalidArgumentError("storage:database must be a file: the catalog has to survive a restart", field="storage:database")
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        _create(path)
     except OSError as error:
         raise FailedPreconditionError(f"the catalog {path} cannot be written: {error.strerror}; check storage:state_dir") from None
 
