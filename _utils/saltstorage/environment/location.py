@@ -49,6 +49,8 @@ class Interpreter:
     def environ(self) -> dict[str, str]:
         """Return the environment for such a command."""
         kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        # Drivers call programs of their packages, such as cinder-rtstool.
+        kept["PATH"] = os.pathsep.join([os.path.dirname(self.python), kept.get("PATH", os.defpath)])
         return {**kept, **({"PYTHONPATH": self.package, "PYTHONSAFEPATH": "1"} if self.package else {})}
 
 

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 #: Version of the calls between this side and the controller.
 PROTOCOL = 1
+#: How long it may take to open its catalog, seconds: another master may be changing the tables.
+START_TIMEOUT = 300.0
 #: Where another user's service is the controller.
 NO_SERVICE = "the controller's service does not answer; look at systemctl status salt-storage-controller"
 _LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ")
@@ -46,6 +48,7 @@ def start(opts: Mapping[str, Any], given: Mapping[str, Any], *, socket: str | No
                     "log_level": log.getEffectiveLevel(),
                     "parent": {"version": VERSION, "build": BUILD},
                 },
+                timeout=START_TIMEOUT,
             )
         except BaseException:
             child.stop(0.0)

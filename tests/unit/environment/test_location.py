@@ -27,6 +27,7 @@ def test_the_storage_environment_comes_first(tmp_path: Path, made: Path) -> None
     assert found == location.Interpreter(python=str(made))
     assert found.command("controller") == [str(made), "-I", "-m", "saltstorage.controller"]
     assert "PYTHONPATH" not in found.environ()
+    assert found.environ()["PATH"].startswith(f"{made.parent}:"), "programs of its packages are found"
 
 
 @pytest.mark.parametrize(

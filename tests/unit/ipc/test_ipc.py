@@ -152,7 +152,7 @@ def test_a_peer_that_may_not_ask_gets_nothing(listening: Callable[..., str]) -> 
         sockets.connect(path, ())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.root
 def test_a_socket_of_another_user_is_told_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "controller.sock"
     with socket.socket(socket.AF_UNIX) as other:
