@@ -68,8 +68,10 @@ def build(checkout: Path, output: Path, *, dirty: bool = False) -> list[Path]:
     with tempfile.TemporaryDirectory(prefix="release.") as folder:
         stage = Path(folder)
         with tarfile.open(fileobj=io.BytesIO(tree)) as files:
-            # The modes are git's, whatever the umask is.
-            files.extractall(stage, filter="fully_trusted")  # noqa: S202 the commit is ours
+            # The modes are git's, whatever the umask is. Python 3.11.2, that of Debian 12, knows no
+            # ``filter=``, and from 3.14 on, the one that changes modes is what it uses without.
+            files.extraction_filter = lambda member, _folder: member
+            files.extractall(stage)  # noqa: S202 the commit is ours
         version = _version(stage)
         built = [_archive(tree, output, version, epoch), _wheel(stage, output, epoch)]
     sums = output / "SHA256SUMS"

@@ -57,10 +57,17 @@ def test_wrong_arguments_fail_in_every_function(loaded: dict[str, Any]) -> None:
 
 def test_every_function_fails_where_the_controller_is_not_configured(loaded: dict[str, Any]) -> None:
     for name, function in functions(loaded).items():
-        if name != "storage.drivers":
+        if name not in ("storage.drivers", "storage.versions"):
             required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
             with pytest.raises(FailedPreconditionError):
                 function(**dict.fromkeys(required, "x"))
+
+
+def test_versions_name_the_missing_controller(loaded: dict[str, Any]) -> None:
+    parts = {row["part"]: row for row in functions(loaded)["storage.versions"]()}
+    assert parts["runner"]["version"]
+    assert parts["controller"]["version"] is None
+    assert "does not run" in parts["controller"]["hint"]
 
 
 @pytest.mark.slow
