@@ -54,6 +54,22 @@ def test_a_missing_volume_is_not_connected(world, connector):
         world.provider.connect(world.new(), str(uuid.uuid4()), connector("host1"))
 
 
+def test_c3_a_host_that_cannot_connect_is_known_before_a_volume_is_created(world, connector):
+    """Of a host with no initiator at all, both calls say the same."""
+    bare = {key: connector("host1")[key] for key in ("platform", "os_type", "ip", "host", "multipath")}
+    volume, connection_id = world.volume(), str(uuid.uuid4())
+    answers = []
+    for ask in (lambda: world.provider.check_connector(bare), lambda: world.provider.connect(volume, connection_id, bare)):
+        try:
+            ask()
+        except NotFoundError:
+            answers.append("refused")
+        else:
+            answers.append("taken")
+    world.provider.disconnect(volume, connection_id, bare, last=True)
+    assert answers in (["refused"] * 2, ["taken"] * 2)
+
+
 def test_connected_volume_is_not_deleted(world):
     """D4, R15."""
     volume = world.volume()

@@ -118,7 +118,7 @@ class Ceph:
 
     @property
     def python_path(self) -> Path:
-        """A directory for ``PYTHONPATH`` with Debian's bindings, and no other package of
+        """A directory for ``storage:python_path`` with Debian's bindings, and no other package of
         Debian's.
         """
         return self.folder / "python"

@@ -23,15 +23,12 @@ class Controller:
     :param folder: for all that it owns; short, since sockets lie in it.
     :param backends: of the master's option ``storage``.
     :param storage: its other keys.
-    :ivar python_path: directory of Python modules that drivers need and that the virtual
-        environment lacks; it counts from the next start.
     """
 
     def __init__(self, folder: Path, backends: dict[str, Any], **storage: Any) -> None:
         self.folder = folder
         self.config_dir = folder / "etc"
         self.backends = backends
-        self.python_path: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
         for name in ("etc", "formula", "states", "pillar", "m/var/cache/salt/master/proc"):
@@ -72,7 +69,7 @@ class Controller:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**_environment(), **({"PYTHONPATH": str(self.python_path)} if self.python_path else {})},
+                env=_environment(),
                 start_new_session=True,
             )
 

@@ -57,16 +57,16 @@ def _backend(lab: Lab, cluster: Ceph) -> Iterator[None]:
     before = file.read_text()
     config = json.loads(before)
     config["storage"]["backends"]["ceph"] = cluster.backend()
-    _restart(lab, json.dumps(config), cluster.python_path)
+    config["storage"]["python_path"] = [str(cluster.python_path)]
+    _restart(lab, json.dumps(config))
     try:
         yield
     finally:
-        _restart(lab, before, None)
+        _restart(lab, before)
 
 
-def _restart(lab: Lab, config: str, python_path: Path | None) -> None:
+def _restart(lab: Lab, config: str) -> None:
     lab.controller.stop()
-    lab.controller.python_path = python_path
     (lab.controller.config_dir / "master").write_text(config)
     lab.controller.start()
     lab.controller.wait_for_minions(list(lab.guests.values()))

@@ -42,6 +42,8 @@ MINION = {
     "log_file": "/run/lab/salt.log",
     "log_level_logfile": "info",
     "storage": {
+        # The backends' provider is a module of the tests.
+        "python_path": [str(CHECKOUT)],
         "backends": {
             name: {
                 "provider": "tests.lab.nvmet_provider.NvmetProvider",
@@ -62,7 +64,7 @@ cat >/run/lab/minion <<'END'
 END
 mkfifo /run/lab/requests /run/lab/answers
 cd {CHECKOUT}
-PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={CHECKOUT}:{CHECKOUT}/_utils setsid .venv/bin/python -m tests.lab.salt_in_guest \
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={CHECKOUT}/_utils setsid .venv/bin/python -m tests.lab.salt_in_guest \
     /run/lab/minion /run/lab/requests /run/lab/answers >/run/lab/python.log 2>&1 </dev/null 3<&- &
 modprobe nvmet-tcp && mount -t configfs none /sys/kernel/config
 """

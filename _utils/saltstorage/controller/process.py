@@ -21,6 +21,7 @@ from ..faults import as_storage_error, describe
 from ..ipc import sockets
 from ..ipc.calls import Step
 from ..progress import Progress, of_thread
+from .access import python_path
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,8 @@ class Process:
             from . import desk
 
             if args["call"] == "drivers":
+                # A child that only lists drivers has no settings.
+                python_path.use(python_path.folders((self._settings or {}).get("storage", {}).get("python_path")))
                 return desk.drivers(**args["args"])
             return desk.call(self._serving(), args["call"], args["args"])
         if op.startswith("journal_"):
@@ -215,7 +218,11 @@ class Process:
         with self._making:
             if self._settings is None:
                 raise InternalError("the controller has no settings yet")
-            service = self._service = self._service or Service(self._settings)
+            if self._service is None:
+                service = Service(self._settings)
+                python_path.use(service.config.python_path)
+                self._service = service
+            service = self._service
             if start and not self._started:
                 try:
                     service.start(patience=patience)

@@ -60,8 +60,12 @@ def remove_entries(flow: Flow, found: Collection[Entry]) -> None:
 
 
 def check_table(flow: Flow, name: str, path: str) -> None:
-    """Refuse a mount point that the table of file systems gives to another device."""
+    """Refuse a mount point that the table of file systems gives to another device, and a table that
+    lacks the entry and cannot be written.
+    """
     have = entry_at(flow, path)
+    if have is None:
+        flow.consumer.fstab.check_writable()
     if have is not None and have.device != flow.link(name):
         table = flow.consumer.fstab.path
         text = f"{table} mounts {have.device} on {path}; remove that line, or choose another mount point"

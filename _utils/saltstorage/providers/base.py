@@ -287,6 +287,13 @@ class Provider(abc.ABC):
         :raises NotFoundError: there is no such volume, or the host has no initiator that fits.
         """
 
+    def check_connector(self, connector: Mapping[str, Any]) -> None:
+        """Refuse a host that no volume of this backend can be mapped to, before one is created for
+        it. The default refuses none.
+
+        :raises NotFoundError: the host has no initiator that fits.
+        """
+
     def merge_connectors(
         self, volume: ProviderVolume, connection_id: str, before: Mapping[str, Any], connector: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:

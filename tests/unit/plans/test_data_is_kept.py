@@ -144,6 +144,19 @@ def test_a_mount_of_somebody_else_over_ours_stays(host):
     assert Path(host.mount_point, "theirs").read_text() == "kept"
 
 
+@pytest.mark.parametrize("test", [True, False])
+def test_a_table_that_cannot_be_written_is_noticed_before_a_volume_is_created(host, test):
+    etc = host.folder / "etc"
+    etc.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(etc)], check=True)
+    host.opts["storage"]["consumer"]["fstab"] = str(etc / "fstab")
+    done = check_result(host.mounted(test=test), False)
+    assert "FAILED_PRECONDITION" in done["comment"]
+    assert str(etc) in done["comment"]
+    assert done["changes"] == {}
+    assert not list((host.root / "volumes").glob("volume-*"))
+
+
 def test_a_line_of_another_device_in_fstab_is_refused_first_and_always(host):
     Path(host.folder, "fstab").write_text(f"/dev/other {host.mount_point} xfs defaults 0 0\n")
     for test in (True, False, False):

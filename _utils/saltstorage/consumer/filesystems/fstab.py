@@ -80,6 +80,23 @@ class Fstab:
         """Return the entries that name a device by this very path."""
         return [entry for entry in self.all() if entry.device == device]
 
+    def check_writable(self) -> None:
+        """Refuse a table that :meth:`set` could not write, before anything else is changed.
+
+        A disk that is full is not noticed.
+
+        :raises FailedPreconditionError: no right, a file system that is only read, or a file or
+            folder that was made immutable.
+        """
+        path = os.path.realpath(self.path)
+        for part in (os.path.dirname(path), path):
+            if os.path.exists(part) and not os.access(part, os.W_OK):
+                raise FailedPreconditionError(
+                    f"{self.path} cannot be written: {part} may not be changed by this user, is immutable, or is on a file system"
+                    " that is mounted read-only; nothing was changed",
+                    field="mount",
+                )
+
     def set(self, entry: Entry, former: Collection[Entry] = ()) -> bool:
         """Make ``entry`` the only one of its mount point; return whether the file was changed.
 

@@ -12,6 +12,7 @@ from typing import Any
 from ... import validate
 from ...errors import FailedPreconditionError, InvalidArgumentError
 from ...places import STATE_DIR, under_root
+from . import python_path
 from .policy import Policy
 
 #: Seconds; the journal keeps requests for much longer.
@@ -69,6 +70,8 @@ class ControllerConfig:
         only one.
     :ivar types: the types that volumes may choose, by name; default none.
     :ivar policy: the rights of each minion.
+    :ivar python_path: folders of modules that drivers and providers need and that the storage
+        environment lacks.
     :ivar lock_timeout: longest wait of an operation for another on the same volume, seconds,
         default 30.
     :ivar workers: operations that the engine runs at once, default 8.
@@ -86,6 +89,7 @@ class ControllerConfig:
     default_backend: str | None = None
     types: Mapping[str, TypeEntry] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    python_path: tuple[str, ...] = ()
     lock_timeout: int = 30
     workers: int = 8
     request_max_age: int = 300
@@ -104,7 +108,7 @@ class ControllerConfig:
                 "no storage controller is configured here; set the option 'storage' with 'backends' in the master's configuration"
             )
         given = validate.mapping(section, "storage")
-        validate.no_unknown(given, {*_SIMPLE, *_NUMBERS, "backends", "types", "policy", "consumer"}, "the option 'storage'")
+        validate.no_unknown(given, {*_SIMPLE, *_NUMBERS, "backends", "types", "policy", "python_path", "consumer"}, "the option 'storage'")
         for key in _SIMPLE:
             if key in given and not isinstance(given[key], str):
                 raise InvalidArgumentError(f"storage:{key} must be a string", field=f"storage:{key}")
@@ -126,6 +130,7 @@ class ControllerConfig:
             default_backend=_default_backend(given.get("default_backend"), backends),
             types=_types(given.get("types"), backends),
             policy=Policy.from_config(given.get("policy")),
+            python_path=python_path.folders(given.get("python_path")),
             **numbers,
         )
 

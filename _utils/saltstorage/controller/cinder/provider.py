@@ -282,6 +282,11 @@ class CinderlibProvider(CinderManage):
                 self._update(row, None, status=IN_USE)
             return answer
 
+    def check_connector(self, connector: Mapping[str, Any]) -> None:
+        """Ask the driver whether the host has what its protocol needs; see the base class."""
+        with map_errors(f"connect a volume to {connector.get('host')!r}"):
+            self.driver.validate_connector(dict(connector))
+
     def merge_connectors(
         self, volume: ProviderVolume, connection_id: str, before: Mapping[str, Any], connector: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:

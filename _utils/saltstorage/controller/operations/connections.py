@@ -75,7 +75,7 @@ class Connections:
             self._refuse_other_encryption(owner, name, create, encrypted)
             old: Volume | None
             if create is not None:
-                old, volume = self.volumes.ensure(caller, owner, name, create, anew=False)
+                old, volume = self.volumes.ensure(caller, owner, name, create, anew=False, connector=connector)
             else:
                 old = volume = self.volumes.usable(owner, name)
             self._refuse_fenced(volume, caller.minion)

@@ -126,10 +126,21 @@ class Volumes:
         why = f" ({volume.error})" if volume.error else ""
         raise FailedPreconditionError(f"volume {name!r} of {owner} is {volume.state}{why}; apply storage_volume.present or absent first")
 
-    def ensure(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, *, anew: bool = True) -> tuple[Volume | None, Volume]:
+    def ensure(
+        self,
+        caller: Caller,
+        owner: str,
+        name: str,
+        spec: VolumeSpec,
+        *,
+        anew: bool = True,
+        connector: Mapping[str, Any] | None = None,
+    ) -> tuple[Volume | None, Volume]:
         """Return the volume as it was (None: it did not exist) and as it is.
 
         :param anew: whether a volume that is half deleted may be deleted and created anew.
+        :param connector: the host that it is for; no volume is created for a host that it cannot be
+            mapped to.
         """
         # Both are looked up first, so that a wrong name is an error whatever exists.
         kind = self.core.config.type(spec.type) if spec.type is not None else None
@@ -149,7 +160,7 @@ class Volumes:
             # name is a new volume.
             old = self.settle(old)
         if old is None:
-            return None, self._create(caller, owner, name, spec, kind)
+            return None, self._create(caller, owner, name, spec, kind, connector)
         old = volume = self._recover(old)
         refuse_different(spec, volume, self.sources.find(owner, spec))
         if volume.size < spec.size:
@@ -189,10 +200,20 @@ class Volumes:
         changes = differing(volume, attributes)
         return self.core.catalog.update(volume, **changes) if changes else volume
 
-    def _create(self, caller: Caller, owner: str, name: str, spec: VolumeSpec, kind: TypeEntry | None) -> Volume:
+    def _create(
+        self,
+        caller: Caller,
+        owner: str,
+        name: str,
+        spec: VolumeSpec,
+        kind: TypeEntry | None,
+        connector: Mapping[str, Any] | None,
+    ) -> Volume:
         source = self.sources.get(owner, spec)
         kind, backend = self._place(caller, spec, kind, source)
         provider = self.core.provider(backend)
+        if connector is not None:
+            provider.check_connector(connector)
         volume = Volume(
             id=new_id(),
             owner=owner,

@@ -14,7 +14,7 @@ from saltstorage.controller.catalog.catalog import Catalog
 from saltstorage.controller.cinder.provider import CinderlibProvider
 from saltstorage.controller.operations.core import Caller
 from saltstorage.controller.service import Service
-from saltstorage.errors import StorageError
+from saltstorage.errors import NotFoundError, StorageError
 from tests import needs
 from tests.tgtd import Host, Tgtd
 from tests.unit.controller.killing import killed
@@ -88,6 +88,15 @@ def test_c3_a_host_whose_initiator_cannot_be_read_keeps_what_it_has(service, map
     assert mapped() == [OLD["initiator"]]
     service.execute("disconnect", {"name": "data"}, "web1")
     assert mapped() == []
+
+
+def test_c3_no_volume_is_created_for_a_host_without_initiator(service, tmp_path):
+    """The message names the pillar key that mends it."""
+    with pytest.raises(NotFoundError, match="storage:consumer:protocols"):
+        connect(service, {**OLD, "initiator": None}, create={"size": 1})
+    assert service.catalog.volume("web1", "data") is None
+    assert not list((tmp_path / "volumes").glob("volume-*"))
+    assert connect(service, OLD, create={"size": 1})["old"] is None
 
 
 def test_u9_other_hosts_of_a_shared_volume_keep_their_mapping(opts, mapped):
