@@ -177,7 +177,7 @@ def formula(release: dict[str, Path], fresh: Fresh) -> Callable[[], Path]:
 
     def unpack() -> Path:
         with tarfile.open(release[".gz"]) as files:
-            files.extractall(fresh.folder)
+            files.extractall(fresh.folder)  # noqa: S202 built just now
         [folder] = fresh.folder.glob("salt-storage-formula-*")
         fresh.roots.rmdir()
         folder.rename(fresh.roots)
