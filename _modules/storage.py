@@ -21,6 +21,7 @@ from saltstorage.consumer.attachment import Attachment
 from saltstorage.consumer.filesystems import freeze as freezing
 from saltstorage.consumer.host.config import ConsumerConfig
 from saltstorage.environment import location
+from saltstorage.environment import versions as storage_versions
 from saltstorage.errors import FailedPreconditionError, StorageError
 from saltstorage.flow import connecting, disconnecting, fencing
 from saltstorage.flow import snapshots as snapshotting
@@ -50,6 +51,23 @@ def connector():
         salt '*' storage.connector
     """
     return _flow().consumer.connector_properties()
+
+
+def versions():
+    """
+    Return the versions of the code that this minion runs, and the step to take where its storage
+    environment has other code.
+
+    Returns a list of ``part`` (modules, environment), ``version``, ``build`` (a digest of its
+    code), ``python``, ``salt`` and ``hint`` (empty: nothing to do).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' storage.versions
+    """
+    return storage_versions.here(__opts__, location.CONSUMER, "modules")
 
 
 def volumes():

@@ -70,24 +70,30 @@ def drivers(name=None, options=None):
 
 
 @calls.operation
-def versions():
+def versions(minions=None):
     """
-    Return the versions of the parts of the controller on this master, and the part to restart or to
-    apply where two of them differ.
+    Return the versions of the parts on this master, and of minions, and the part to restart, to
+    sync or to apply where two of them differ.
 
     Code that was synced is used by ``salt-run`` at once, by the engine and its controller after a
     restart, and by the storage environment after ``state.apply storage.controller``.
 
-    Returns a list of ``part`` (runner, engine, controller, environment), ``version``, ``build`` (a
-    digest of its code), ``python``, ``salt`` and ``hint`` (empty: nothing to do).
+    minions
+        A glob of the minions to ask, such as ``'*'``; by default none is. A minion that does not
+        answer in Salt's ``timeout`` is not listed.
+
+    Returns a list of ``host`` (``master`` or a minion's id), ``part`` (runner, engine, controller,
+    environment; of a minion modules and environment), ``version``, ``build`` (a digest of its
+    code), ``python``, ``salt`` and ``hint`` (empty: nothing to do).
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-run storage.versions --out=table
+        salt-run storage.versions minions='*' --out=table
     """
-    return rows(__opts__)
+    return rows(__opts__, minions)
 
 
 @calls.operation

@@ -77,6 +77,28 @@ def test_salt_call_beside_the_running_minion(cluster, clean):
     assert cluster.call("alpha", "storage.device", "data") == str(cluster.root / "alpha" / "dev" / "data")
 
 
+def test_versions_of_master_and_minions_and_what_to_do_about_old_code(cluster):
+    def rows():
+        return {(row["host"], row["part"]): row for row in cluster.run("storage.versions", "minions=*")}
+
+    found = rows()
+    parts = {("master", "runner"), ("master", "engine"), ("master", "controller"), ("alpha", "modules"), ("beta", "modules")}
+    assert parts <= found.keys()
+    assert len({found[part]["build"] for part in parts}) == 1
+    assert [found[part]["hint"] for part in parts] == [""] * 5
+    [synced] = cluster.root.glob("alpha/**/extmods/utils/saltstorage/places.py")
+    before = synced.read_text()
+    synced.write_text(before + "# older\n")
+    try:
+        changed = rows()
+        assert changed["alpha", "modules"]["build"] != found["alpha", "modules"]["build"]
+        assert changed["alpha", "modules"]["hint"].endswith("run salt alpha saltutil.sync_all")
+        assert changed["beta", "modules"] == found["beta", "modules"]
+    finally:
+        synced.write_text(before)
+    assert rows() == found
+
+
 def test_later_states_use_the_device_without_templates(cluster, clean, tmp_path):
     sls = {
         "data": {"storage_volume.connected": [{"size": 1}]},

@@ -75,6 +75,11 @@ def folder(opts: Mapping[str, Any], role: str) -> str:
     return os.path.normpath(given)
 
 
+def has_packages(role: str) -> bool:
+    """Return whether this very Python has what a role needs."""
+    return all(importlib.util.find_spec(name) is not None for name in _MARKS[role])
+
+
 def interpreter(opts: Mapping[str, Any], *, role: str) -> Interpreter:
     """Return the Python that runs what a role needs packages for.
 
@@ -90,7 +95,7 @@ def interpreter(opts: Mapping[str, Any], *, role: str) -> Interpreter:
     python = os.path.join(where, "bin", "python")
     if os.access(python, os.X_OK):
         return Interpreter(python=python)
-    if all(importlib.util.find_spec(name) is not None for name in _MARKS[role]):
+    if has_packages(role):
         return Interpreter(python=sys.executable, package=str(Path(__file__).resolve().parents[2]))
     raise FailedPreconditionError(
         f"there is no storage environment in {where}; make it with state.apply storage.{role}, which includes storage.environment"

@@ -70,7 +70,7 @@ def check(hello: Mapping[str, Any]) -> None:
             "apply storage.controller on the master's host, which brings both to one version, and restart the master"
         )
     if hello.get("build") != BUILD:
-        log.info("storage: the controller runs other code (%s) than this process (%s)", hello.get("build"), BUILD)
+        log.warning("storage: the controller runs other code than this process; salt-run storage.versions says what to restart or apply")
 
 
 class _Lines:
