@@ -20,6 +20,7 @@ the terminal. Salt reads arguments as YAML: quote a name such as ``2024`` twice
 """
 
 from saltstorage.runner import calls
+from saltstorage.runner.minions import refuse_unknown
 from saltstorage.runner.versions import rows
 
 __virtualname__ = "storage"
@@ -162,7 +163,8 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
 
     Returns a list of ``name``, ``owner``, ``size_gib``, ``backend``, ``state``, ``hosts``,
     ``type``, ``labels``, ``description``, ``protected``, ``retain``, ``source``, ``error``, ``id``
-    and ``created`` (ISO 8601). The list is empty when nothing matches.
+    and ``created`` (ISO 8601). The list is empty when nothing matches. It is an error when nothing
+    matches and no minion with an accepted key is called as ``owner`` or ``host`` says.
 
     CLI Example:
 
@@ -173,7 +175,8 @@ def volumes(owner=None, backend=None, state=None, host=None, labels=None, type=N
         salt-run storage.volumes limit=100 after=db1/data
     """
     where = {"owner": owner, "backend": backend, "state": state, "host": host, "labels": labels, "type": type}
-    return _read("volumes", **where, limit=limit, after=after)
+    found = _read("volumes", **where, limit=limit, after=after)
+    return refuse_unknown(__opts__, found, owner=owner, host=host)
 
 
 @calls.operation
@@ -221,7 +224,7 @@ def connections(host=None, owner=None):
         salt-run storage.connections host=db1
     """
     where = {key: value for key, value in (("host", host), ("owner", owner)) if value is not None}
-    return _read("connections", **where)
+    return refuse_unknown(__opts__, _read("connections", **where), **where)
 
 
 @calls.operation
@@ -245,7 +248,7 @@ def snapshots(owner=None, volume=None):
         salt-run storage.snapshots owner=db1
     """
     where = {key: value for key, value in (("owner", owner), ("volume", volume)) if value is not None}
-    return _read("snapshots", **where)
+    return refuse_unknown(__opts__, _read("snapshots", **where), owner=owner)
 
 
 @calls.operation
