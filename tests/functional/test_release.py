@@ -24,8 +24,6 @@ from tests.conftest import CHECKOUT
 
 pytestmark = pytest.mark.slow
 
-#: Whether the controller and os-brick run in the storage environment alone.
-APART = all((CHECKOUT / "_utils/saltstorage" / name / "__main__.py").exists() for name in ("controller", "consumer/connectors"))
 #: Prints the files of one function of each kind, and that of the package: of a minion or a master.
 WHERE = """
 import json, sys
@@ -147,8 +145,7 @@ def storage_environment(fresh: Fresh, package: Path) -> None:
     [packages] = made.glob("lib/python*/site-packages")
     (packages / "saltstorage").symlink_to(package)
     [ours] = [path for path in sys.path if path.endswith("site-packages") and (Path(path) / "os_brick").exists()]
-    for where in [packages] if APART else [packages, fresh.packages]:
-        (where / "packages-of-the-tests.pth").write_text(f"{ours}\n")
+    (packages / "packages-of-the-tests.pth").write_text(f"{ours}\n")
 
 
 def main_job(fresh: Fresh, package: Path) -> None:

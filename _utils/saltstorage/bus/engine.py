@@ -55,7 +55,8 @@ def run(opts: Mapping[str, Any], make_service: Callable[[], Any]) -> None:
 
     :param opts: the master's options.
     :param make_service: returns a new controller service: ``start()``,
-        ``execute(op, args, caller)``, ``journal``, ``close()``.
+        ``execute(op, args, caller)``, ``journal``, ``close()``; it calls its ``when_outdated``,
+        which is set here, when another one has to take its place.
     """
     ending = threading.Event()
     servers: list[Server] = []
@@ -96,6 +97,8 @@ def _serve(opts: Mapping[str, Any], make_service: Callable[[], Any], ending: thr
             # The configuration need not be in Salt's options.
             server = _server(opts, getattr(service, "section", opts.get("storage")), service.execute, service.journal)
         servers[:] = [server]
+        if service is not None:
+            service.when_outdated = server.stop
         try:
             if not ending.is_set():
                 server.run()

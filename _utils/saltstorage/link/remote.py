@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from .asking import pass_on
 
 log = logging.getLogger(__name__)
 
+#: Keys of the configuration that the engine reads.
+ENGINE_KEYS = ("workers", "request_max_age")
 #: How often the controller is looked at, seconds.
 LOOK_INTERVAL = 2.0
 #: How long it may leave a look without an answer, seconds, before it is killed and started again.
@@ -55,6 +57,8 @@ class RemoteService:
     :raises StorageError: the configuration cannot be read.
     :ivar section: the controller's configuration.
     :ivar journal: the controller's journal of requests.
+    :ivar when_outdated: called, in another thread, when the configuration has changed in a way that
+        needs a new object of this class and of what uses it.
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
@@ -63,6 +67,7 @@ class RemoteService:
         self._changed = self._now()
         self.section = settings.known(opts)
         self._path = settings.socket_path(opts, self.section)
+        self.when_outdated: Callable[[], None] | None = None
         self._child: Child | None = None
         self._watched: Connection | None = None
         self._own = threading.local()
@@ -181,7 +186,12 @@ class RemoteService:
                 self._end()
                 if (now := self._now()) != self._changed:
                     # Also after a fault that the administrator has mended.
-                    self._changed, self.section = now, settings.known(self._opts)
+                    section = settings.known(self._opts)
+                    if self.when_outdated is not None and self._for_engine(section) != self._for_engine(self.section):
+                        log.info("storage: the configuration has changed; the engine starts to serve anew")
+                        self.when_outdated()
+                        return
+                    self._changed, self.section = now, section
                 self._begin()
                 pause = 0.0
                 log.warning("storage: the controller was started again")
@@ -209,6 +219,12 @@ class RemoteService:
             return False
         log.info("storage: the controller's configuration has changed; it is started again")
         return True
+
+    def _for_engine(self, section: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return what the engine itself, and not the controller alone, takes from the
+        configuration.
+        """
+        return (settings.socket_path(self._opts, section), *(section.get(key) for key in ENGINE_KEYS))
 
     def _now(self) -> int:
         """Return a number that changes with the configuration; one that is not read never does."""

@@ -207,6 +207,21 @@ def test_another_configuration_restarts_the_controller_alone(
         create(service, "more")
 
 
+@pytest.mark.parametrize("change", [{"workers": 3}, {"request_max_age": 60}, {"socket": "other.sock"}])
+def test_what_the_engine_takes_from_the_configuration_needs_a_new_start(
+    make: Callable[..., RemoteService], opts: dict[str, Any], storage: dict[str, Any], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    config = tmp_path / "controller.yaml"
+    config.write_text(yaml.safe_dump(storage))
+    service = make({**opts, "storage": {"config": str(config)}})
+    outdated = threading.Event()
+    service.when_outdated = outdated.set
+    if "socket" in change:
+        change = {"socket": str(tmp_path / change["socket"])}
+    config.write_text(yaml.safe_dump({**storage, **change}))
+    assert outdated.wait(60)
+
+
 def test_what_is_wrong_with_the_configuration_is_said(make: Callable[..., RemoteService], opts: dict[str, Any], tmp_path: Path) -> None:
     opts["storage"]["workers"] = 0
     with pytest.raises(InvalidArgumentError, match="storage:workers must be a whole number"):
