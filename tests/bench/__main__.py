@@ -31,8 +31,10 @@ PARTS = {
     "life": "(b) the life of volumes through states, and with bare cinderlib and os-brick",
     "breakdown": "(b) where the time goes, from timers in the job and in the engine",
     "unchanged": "(c) the second, unchanged state.apply",
-    "memory": "(d) memory of the engine with one backend",
+    "memory": "(d) memory of engine and controller with one backend",
     "runner": "(e) the runner started cold, and the warm engine",
+    "socket": "(g) the way through the controller's socket",
+    "flood": "(h) a flood on the bus, and the controller",
     "size": "(f) the same reads with catalogs of other sizes (number of volumes)",
 }
 
@@ -54,6 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of whole commands (%(default)s)")
     parser.add_argument("--trips", type=int, default=100, help="round trips of each kind (%(default)s)")
     parser.add_argument("--volumes", type=int, default=20, help="volumes of the life cycle (%(default)s)")
+    parser.add_argument("--events", type=int, default=5000, help="events of the flood (%(default)s)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 20, 100], help="volumes of the unchanged runs (%(default)s)")
     parser.add_argument(
         "--sizes",
@@ -115,6 +118,10 @@ class Bench:
             self._show("life", measures.life_cycle(cluster, options.rounds, options.volumes))
         if "runner" in options.only:
             self._show("runner", measures.runner(cluster, options.rounds))
+        if "socket" in options.only:
+            self._show("socket", measures.socket_trips(cluster, 3 * options.trips))
+        if "flood" in options.only:
+            self._show("flood", measures.flood(cluster, 3 * options.trips, options.events))
         if "unchanged" in options.only:
             self._show("unchanged", measures.unchanged(cluster, options.counts, options.rounds))
         memory["after all that was measured"] = measures.memory(cluster)

@@ -39,12 +39,12 @@ class Cluster(demo_cluster.Cluster):
         # As on a user's machine: without bytecode on the disk, each job would compile the project
         # again.
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
-        self.timers = {"engine": root / "engine.timers", "minion": root / "minion.timers"}
+        self.timers = {name: root / f"{name}.timers" for name in ("engine", "controller", "minion")}
         (root / "states").mkdir()
         self._change(
             "etc/master",
             file_roots={"base": [str(root / "states"), str(root / "formula"), str(HERE / "files")]},
-            bench={"timers": str(self.timers["engine"])},
+            bench={"timers": {name: str(path) for name, path in self.timers.items()}},
         )
         self._change("etc/master.d/storage.conf", engines=[{"bench_timed" if timed else "storage": {}}, {"bench_bare": {}}])
         (root / "pillar" / "volumes.sls").write_text("{}\n")
@@ -108,17 +108,22 @@ class Cluster(demo_cluster.Cluster):
         own = resource.getrusage(resource.RUSAGE_CHILDREN)
         return ticks / os.sysconf("SC_CLK_TCK") + own.ru_utime + own.ru_stime
 
-    def engine_pid(self) -> int:
-        """Return the process of the storage engine: the one of the master's that holds files of
-        the controller's state open.
+    def controller_pid(self) -> int:
+        """Return the controller's process: the one of the master's that holds files of the
+        controller's state open. Its parent is the engine's.
 
         :raises RuntimeError: there is none, or more than one.
         """
         state = self.root / "master/var/lib/salt-storage/controller"
         found = [pid for pid in _session(self.daemons[0].pid) if any(path.is_relative_to(state) for path in _open_files(pid))]
         if len(found) != 1:
-            raise RuntimeError(f"{len(found)} processes look like the engine")
+            raise RuntimeError(f"{len(found)} processes look like the controller")
         return found[0]
+
+    @property
+    def socket(self) -> Path:
+        """The controller's socket."""
+        return self.root / "master/var/lib/salt-storage/controller/controller.sock"
 
     def _backend_is_up(self) -> bool:
         with contextlib.suppress(sqlite3.OperationalError):  # the catalog is being made

@@ -27,20 +27,28 @@ def call(service: Service, name: str, args: Mapping[str, Any]) -> Any:
     function = CALLS.get(name)
     if function is None:
         raise InvalidArgumentError(f"the controller has no call {name!r}", field="call")
-    try:
-        inspect.signature(function).bind(service, **args)
-    except TypeError as error:
-        raise InvalidArgumentError(f"{name}: {error}") from None
+    _check(name, function, (service,), args)
     return function(service, **args)
 
 
-def drivers(name: str, options: bool) -> list[dict[str, Any]]:
+def drivers(args: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the drivers that can be used; see the runner's function. It imports all of them, so a
     controller that goes on does not do this.
+
+    :param args: ``name``, empty for all, and ``options``, whether theirs are listed.
+    :raises InvalidArgumentError: an argument is missing or unknown.
     """
     from .cinder.drivers_list import list_drivers
 
-    return list_drivers(name, options=options)
+    _check("drivers", list_drivers, (), args)
+    return list_drivers(**args)
+
+
+def _check(name: str, function: Callable[..., Any], given: tuple[Any, ...], args: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(function).bind(*given, **args)
+    except TypeError as error:
+        raise InvalidArgumentError(f"{name}: {error}") from None
 
 
 def _operate(service: Service, op: str, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def _snapshots(service: Service, **where: Any) -> list[dict[str, Any]]:
     return [reports.snapshot(s) for s in service.catalog.snapshots(**where)]
 
 
-def _check(service: Service, known: Collection[str] | None = None, **where: Any) -> list[dict[str, Any]]:
+def _findings(service: Service, known: Collection[str] | None = None, **where: Any) -> list[dict[str, Any]]:
     accepted = None if known is None else frozenset(known).__contains__
     return [reports.finding(found.to_wire()) for found in service.check(accepted).findings(**where)]
 
@@ -116,7 +124,7 @@ CALLS: Mapping[str, Callable[..., Any]] = {
     "volume": _volume,
     "connections": _connections,
     "snapshots": _snapshots,
-    "check": _check,
+    "check": _findings,
     "repair": _repair,
     "manageable": _manageable,
     "manage": lambda service, **how: service.adoption.manage(**how),

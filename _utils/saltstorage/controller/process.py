@@ -160,7 +160,7 @@ class Process:
             if args["call"] == "drivers":
                 # A child that only lists drivers has no settings.
                 python_path.use(python_path.folders((self._settings or {}).get("storage", {}).get("python_path")))
-                return desk.drivers(**args["args"])
+                return desk.drivers(args["args"])
             return desk.call(self._serving(), args["call"], args["args"])
         if op.startswith("journal_"):
             return self._journal(op.removeprefix("journal_"), args)

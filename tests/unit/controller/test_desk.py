@@ -25,3 +25,9 @@ def test_a_call_is_known_by_its_name_and_arguments(service):
         desk.call(service, "volume", {"name": "data"})
     with pytest.raises(NotFoundError, match="there is no volume 'data' of db1"):
         desk.call(service, "volume", {"name": "data", "owner": "db1"})
+
+
+@pytest.mark.parametrize("args", [{"name": "", "option": True}, {"nam": ""}, {"name": "", "options": True, "more": 1}])
+def test_wrong_arguments_of_the_list_of_drivers_are_named(args):
+    with pytest.raises(InvalidArgumentError, match="drivers: "):
+        desk.drivers(args)

@@ -18,7 +18,7 @@ def start():
     Serve as the engine ``storage`` does, and write to the file that ``bench:timers`` names what
     took how long.
     """
-    benchtimers.install_controller(__opts__["bench"]["timers"])
+    benchtimers.install_engine(__opts__["bench"]["timers"])
     engine.run(__opts__, _make_service)
 
 

@@ -8,7 +8,7 @@ import benchtimers
 import salt.utils.event
 
 from saltstorage.bus.client import BusClient
-from saltstorage.consumer.connectors import loading
+from saltstorage.consumer.connectors.remote import Remote
 from saltstorage.consumer.host.config import ConsumerConfig
 
 __virtualname__ = "bench"
@@ -63,18 +63,28 @@ def operations(times):
 
 def apply(sls, timers=None):
     """
-    Apply ``sls`` with os-brick imported before; with ``timers``, a path, write there what took
-    how long.
+    Apply ``sls`` with os-brick's process started before; with ``timers``, a path, write there what
+    took how long.
 
     Returns the state results, ``import_seconds`` and ``apply_seconds``.
     """
     if timers:
         benchtimers.install_consumer(timers)
-    imported = _timed(lambda: loading.load(ConsumerConfig.from_opts(__opts__).lock_path))
+    imported = _timed(lambda: Remote(ConsumerConfig.from_opts(__opts__)).connector_properties())
     found = []
     applied = _timed(lambda: found.append(__salt__["state.apply"](sls)))
     benchtimers.flush()
     return {"states": found[0], "import_seconds": imported, "apply_seconds": applied}
+
+
+def flood(events):
+    """
+    Send events that are no requests to the storage engine. Returns the seconds that it took.
+    """
+    with salt.utils.event.get_event("minion", sock_dir=__opts__["sock_dir"], opts=__opts__, listen=False) as event:
+        return _timed(
+            lambda: [event.fire_master({"no": "request", "x": number}, f"storage/request/{number:032x}") for number in range(events)]
+        )
 
 
 def _bare_trip(event, channel):

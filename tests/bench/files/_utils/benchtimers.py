@@ -27,7 +27,7 @@ def install_consumer(path):
 
     from saltstorage.bus import client, envelope, eventbus, keys
     from saltstorage.consumer import presence, steps
-    from saltstorage.consumer.connectors import brick, loading
+    from saltstorage.consumer.connectors import remote
     from saltstorage.consumer.devices import block, links, loop
     from saltstorage.consumer.host import locks, records
     from saltstorage.plans import skeleton
@@ -43,10 +43,10 @@ def install_consumer(path):
     wrap(envelope, "seal_request", "bus: sign the request")
     wrap(envelope, "open_reply", "bus: open the reply")
     wrap(keys.OwnKeys, "private", "bus: load the key")
-    wrap(loading, "load", "os-brick: import")
-    wrap(brick.Brick, "connector_properties", "os-brick: connector properties")
+    # Each in os-brick's process; the first has its start.
+    wrap(remote.Remote, "connector_properties", "os-brick: start, connector properties")
     for name in ("connect", "disconnect"):
-        wrap(brick.Brick, name, "os-brick: attach, detach")
+        wrap(remote.Remote, name, "os-brick: attach, detach")
     for name in ("save", "remove"):
         wrap(records.RecordStore, name, "attachment records, synced")
     for name in ("attach", "detach", "refresh_size"):
@@ -62,23 +62,39 @@ def install_consumer(path):
     wrap(locks.VolumeLocks, "_take", "locks")
 
 
+def install_engine(paths):
+    """
+    Time the engine in this process, and the controller in the process that it starts.
+    """
+    from saltstorage.bus import envelope, replies, server
+    from saltstorage.environment.location import Interpreter
+    from saltstorage.link import remote
+
+    _start(paths["engine"])
+    wrap(server.Server, "handle", "bus: verify the request")
+    wrap(server.Server, "_serve", "bus: serve")
+    wrap(envelope, "seal_reply", "bus: seal the reply")
+    wrap(replies.Replies, "publish", "bus: publish the reply")
+    wrap(remote.RemoteService, "call", "socket: the engine's calls")
+    code = (
+        "import runpy, sys, benchtimers; benchtimers.install_controller(sys.argv.pop(1));"
+        " runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+    )
+    Interpreter.command = lambda self, module: [self.python, "-c", code, paths["controller"], f"saltstorage.{module}"]
+
+
 def install_controller(path):
     """
-    Time the engine in this process.
+    Time the controller in this process.
     """
     import sqlalchemy.engine.default
     from tooz.drivers.file import FileLock
 
-    from saltstorage.bus import envelope, replies, server
     from saltstorage.controller import service
     from saltstorage.controller.catalog import catalog, journal
     from saltstorage.controller.cinder.provider import CinderlibProvider
 
     _start(path)
-    wrap(server.Server, "handle", "bus: verify the request")
-    wrap(server.Server, "_serve", "bus: serve")
-    wrap(envelope, "seal_reply", "bus: seal the reply")
-    wrap(replies.Replies, "publish", "bus: publish the reply")
     for name in ("begin", "finish"):
         wrap(journal.Journal, name, "journal")
     wrap(service.Service, "execute", "service")
