@@ -100,11 +100,12 @@ def versions(minions=None):
 @calls.operation
 def backends():
     """
-    Return the configured backends, and whether they were up when the engine last looked.
+    Return the configured backends, and whether they are up. The controller asks each array every
+    ``retry_interval`` seconds.
 
     Returns a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down, or
-    unknown while no engine has looked), ``error``, ``capabilities``, ``checked`` (ISO 8601) and
-    ``allocated_gib``.
+    unknown: ``error`` says why), ``error``, ``capabilities``, ``checked`` (when the array was last
+    asked, ISO 8601), ``age_seconds`` (how long ago that was) and ``allocated_gib``.
 
     CLI Example:
 

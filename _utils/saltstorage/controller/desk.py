@@ -57,7 +57,7 @@ def _operate(service: Service, op: str, args: Mapping[str, Any]) -> dict[str, An
 
 
 def _backends(service: Service) -> list[dict[str, Any]]:
-    return [{**found, "checked": reports.iso_time(found["checked"])} for found in service.backends()]
+    return [reports.backend(found) for found in service.backends()]
 
 
 def _backend_stats(service: Service, name: str | None = None) -> dict[str, Any]:

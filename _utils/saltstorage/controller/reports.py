@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from ..model import BackendStats, Connection, Snapshot, Volume
 from ..spec import attributes_of
 from .admin.check import Finding
+
+
+def backend(found: Mapping[str, Any], now: float | None = None) -> dict[str, Any]:
+    """Return a backend, from :meth:`.Service.backends`, as people see it.
+
+    :param now: seconds since the epoch; default now.
+    """
+    checked = found["checked"]
+    age = None if checked is None else max(0, round((time.time() if now is None else now) - checked))
+    return {**found, "checked": iso_time(checked), "age_seconds": age}
 
 
 def iso_time(seconds: float | None) -> str | None:

@@ -29,7 +29,7 @@ from .admin.repair import Repair
 from .admin.transfers import Transfers
 from .catalog.catalog import Catalog
 from .catalog.journal import Journal
-from .operations.backends import Backends
+from .operations.backends import Backends, Look
 from .operations.connections import Connections
 from .operations.core import Caller, Core
 from .operations.releases import Releases
@@ -206,27 +206,27 @@ class Service:
         return page(self.core, caller, after)
 
     def backends(self) -> list[dict[str, Any]]:
-        """Return the configured backends, with their last state in an engine, without loading a
-        driver.
+        """Return the configured backends, and what a controller that runs knows of them, without
+        loading a driver.
 
         :returns: a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down
-            or unknown), ``error``, ``capabilities``, ``checked`` (seconds since the epoch, or
-            None) and ``allocated_gib``.
+            or unknown), ``error``, ``capabilities``, ``checked`` (when the array was last asked,
+            seconds since the epoch, or None) and ``allocated_gib``.
         """
-        states = self.catalog.backend_states()
+        former = {} if self._watchers else self.catalog.backend_states()
         found = []
         for name, entry in self.config.backends.items():
-            state = states.get(name, {})
+            look = self.core.backends[name].look() if self._watchers else _former(former.get(name))
             found.append(
                 {
                     "name": name,
                     "provider": entry.provider,
                     "driver": entry.options.get("volume_driver"),
                     "default": name == self.config.default_backend,
-                    "state": state.get("state", "unknown"),
-                    "error": state.get("error", ""),
-                    "capabilities": state.get("capabilities", []),
-                    "checked": state.get("checked"),
+                    "state": look.state,
+                    "error": look.error,
+                    "capabilities": sorted(look.capabilities),
+                    "checked": look.checked,
                     "allocated_gib": self.catalog.allocated(name),
                 }
             )
@@ -247,3 +247,10 @@ class Service:
         if volume is None:
             raise NotFoundError(f"there is no volume {name!r} of {owner}; salt-run storage.volumes lists them", field="name")
         return volume
+
+
+def _former(recorded: Mapping[str, Any] | None) -> Look:
+    """Return what is known of a backend that no controller looks after now."""
+    was = f"; when one last looked, it was {recorded['state']}" if recorded else ""
+    error = f"no storage controller runs here{was}; salt-run storage.backend_stats asks the array now"
+    return Look(state="unknown", error=error, checked=recorded["checked"] if recorded else None)

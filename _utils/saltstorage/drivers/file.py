@@ -86,6 +86,7 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             raise exception.InvalidConfigurationValue(f"file_driver_path {path} is not a directory") from None
         except OSError as error:
             raise exception.InvalidConfigurationValue(f"file_driver_path {path} cannot be created: {error.strerror}") from None
+        self._device = self.folder.stat().st_dev
 
     def check_for_setup_error(self) -> None:
         """Refuse a directory in which others could exchange a volume, or in which nothing can be
@@ -196,8 +197,19 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         return path
 
     def _capacity(self) -> tuple[int, int]:
-        """Return total bytes, and free bytes less the reserved part."""
-        info = os.statvfs(self.folder)
+        """Return total bytes, and free bytes less the reserved part.
+
+        Refuse a folder that is not the one of the start: without its file system, new volumes would
+        be made below the mount point.
+        """
+        try:
+            device, info = self.folder.stat().st_dev, os.statvfs(self.folder)
+        except OSError as error:
+            raise exception.VolumeBackendAPIException(data=f"file_driver_path {self.folder}: {error.strerror}") from None
+        if device != self._device:
+            raise exception.VolumeBackendAPIException(
+                data=f"file_driver_path {self.folder} is on another file system than when the driver was loaded; mount the right one"
+            )
         total = info.f_blocks * info.f_frsize
         reserved = total * (self.configuration.reserved_percentage or 0) // 100
         return total, max(0, info.f_bavail * info.f_frsize - reserved)

@@ -7,10 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from ...errors import FailedPreconditionError, InternalError, InvalidArgumentError, StorageError, UnavailableError
 from ...faults import as_storage_error
-from ...providers.base import BackendConfig, Provider
+from ...providers.base import BackendConfig, Capability, Provider
 from ..access.config import BackendEntry, ControllerConfig
 from ..catalog.catalog import Catalog
 
@@ -23,6 +24,22 @@ LOAD_TIMEOUT = 120
 #: right after a restart succeeds. Later, requests are refused at once while the backend is not
 #: up; the minion tries again.
 WATCHED_LOAD_TIMEOUT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen of a backend.
+
+    :ivar state: ``up``: the array answered; ``down``; or ``unknown``.
+    :ivar error: the reason why it is not up.
+    :ivar capabilities: its abilities; none while it is not up.
+    :ivar checked: when, seconds since the epoch; None: never.
+    """
+
+    state: str
+    error: str = ""
+    capabilities: frozenset[Capability] = frozenset()
+    checked: float | None = None
 
 
 class Backend:
@@ -39,6 +56,8 @@ class Backend:
         #: callers load the backend themselves.
         self._patience: float | None = None
         self._first_load_ended = threading.Event()
+        self._since = time.monotonic()
+        self._seen: Look | None = None
         self.error: StorageError | None = None
 
     def provider(self) -> Provider:
@@ -67,6 +86,19 @@ class Backend:
         :meth:`load`.
         """
         self._patience = time.monotonic() + patience
+
+    def saw(self, look: Look) -> None:
+        """Keep what was seen of it."""
+        self._seen = look
+
+    def look(self) -> Look:
+        """Return what is known of it now: an old look, or none, is no knowledge."""
+        if self._seen is None:
+            return Look(state="unknown", error=f"it is being loaded, since {time.monotonic() - self._since:.0f} s")
+        age = time.time() - (self._seen.checked or 0.0)
+        if age > 2 * self._retry_interval + LOAD_TIMEOUT:
+            return Look(state="unknown", error=f"its driver has not answered for {age:.0f} s", checked=self._seen.checked)
+        return self._seen
 
     def load(self) -> Provider:
         """Return the provider, after loading it if that was not done or failed some time ago;
@@ -185,18 +217,22 @@ class Backends(Mapping[str, Backend]):
                 provider.close()
 
     def _watch(self, backend: Backend, when_up: Callable[[str], bool], restore: Callable[[str], bool], stop: threading.Event) -> None:
-        name = backend.entry.name
+        name, looked_at = backend.entry.name, False
         while not stop.is_set():
             # The thread survives every fault, such as a lost database of the catalog: nothing
             # else would load the backend.
             try:
                 provider = backend.load()
             except StorageError as error:
-                self._record(name, "down", error=str(error))
+                self._record(backend, "down", error=str(error))
             else:
                 try:
-                    self._catalog.set_backend_state(name, "up", capabilities=provider.capabilities())
+                    self._record(backend, "up", capabilities=provider.capabilities())
                     log.info("storage: backend %s is up", name)
+                    if not looked_at:
+                        looked_at = True
+                        look = threading.Thread(target=self._look_again, args=(backend, provider, stop), name=f"look-{name}", daemon=True)
+                        look.start()
                     unrestored = when_up(name)
                     self._look_after(name, provider, when_up, restore, stop, unrestored=unrestored)
                     return
@@ -244,9 +280,33 @@ class Backends(Mapping[str, Backend]):
             if unrestored and not stop.is_set():
                 unrestored = restore(name)
 
-    def _record(self, name: str, state: str, *, error: str) -> None:
+    def _look_again(self, backend: Backend, provider: Provider, stop: threading.Event) -> None:
+        """Ask the array every ``retry_interval`` seconds whether it still answers, as Cinder's
+        manager does. A driver that hangs holds up this thread alone.
+        """
+        told = ""
+        while not stop.wait(self._config.retry_interval):
+            name = backend.entry.name
+            try:
+                provider.stats()
+            except Exception as exc:  # of a driver: the thread must go on
+                error = as_storage_error(exc, f"a look at backend {name!r}")
+                text = f"backend {name!r} is down: {error.message}"
+                if text != told:
+                    log.error("storage: %s", text)
+                told = text
+                self._record(backend, "down", error=f"{error.code}: {text}")
+            else:
+                if told:
+                    log.warning("storage: backend %s is up again", name)
+                told = ""
+                self._record(backend, "up", capabilities=provider.capabilities())
+
+    def _record(self, backend: Backend, state: str, *, error: str = "", capabilities: frozenset[Capability] = frozenset()) -> None:
+        name = backend.entry.name
+        backend.saw(Look(state=state, error=error, capabilities=capabilities, checked=time.time()))
         try:
-            self._catalog.set_backend_state(name, state, error=error)
+            self._catalog.set_backend_state(name, state, error=error, capabilities=capabilities)
         except Exception as fault:
             as_storage_error(fault, f"recording the state of backend {name!r}")
 

@@ -3,15 +3,19 @@ recovery.
 """
 
 import logging
+import subprocess
 import threading
+import time
 
 import pytest
 
 from saltstorage import model
+from saltstorage.controller import reports
 from saltstorage.controller.catalog.database import open_database
 from saltstorage.controller.operations import backends as backends_module
 from saltstorage.controller.operations.backends import Backend, Backends
-from saltstorage.errors import InternalError, UnavailableError
+from saltstorage.controller.service import Service
+from saltstorage.errors import InternalError, StorageError, UnavailableError
 
 
 class Slow:
@@ -22,6 +26,8 @@ class Slow:
         self.error = None
         self.loads = 0
         self.intact = lambda: None
+        self.looks = 0
+        self.array = None
 
     def load(self):
         self.loads += 1
@@ -31,6 +37,12 @@ class Slow:
 
     def capabilities(self):
         return frozenset()
+
+    def stats(self):
+        self.looks += 1
+        if self.array is not None:
+            self.array()
+        return
 
     def exports_intact(self):
         return self.intact()
@@ -137,6 +149,89 @@ def test_the_watcher_lives_on_when_recovery_fails(slow, watch, service, caplog):
     assert done.wait(10)
     assert tries == ["local"] * 3
     assert service.catalog.backend_states()["local"]["state"] == "up"
+
+
+def eventually(condition):
+    """Wait until something holds that threads bring about."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_up_means_that_the_array_answered_lately(slow, watch, service, caplog):
+    provider, backends = slow
+    backend = backends["local"]
+    watch()
+    assert (backend.look().state, backend.look().checked) == ("unknown", None)
+    assert "being loaded, since 0 s" in backend.look().error
+    provider.gate.set()
+    eventually(lambda: backend.look().state == "up")
+
+    def gone():
+        raise UnavailableError("no route to the array")
+
+    provider.array = gone
+    eventually(lambda: backend.look().state == "down")
+    assert "no route to the array" in backend.look().error
+    looks = provider.looks
+    eventually(lambda: provider.looks > looks + 2)
+    assert caplog.text.count("no route to the array") == 1, "told once"
+    assert service.catalog.backend_states()["local"]["state"] == "down"
+    provider.array = None
+    eventually(lambda: backend.look().state == "up")
+
+
+def test_a_driver_that_hangs_is_not_up_for_ever(slow, watch, monkeypatch):
+    provider, backends = slow
+    monkeypatch.setattr(backends_module, "LOAD_TIMEOUT", 0.2)
+    backends["local"]._retry_interval = 0.05
+    provider.gate.set()
+    hangs = threading.Event()
+    provider.array = lambda: hangs.wait(30)
+    watch()
+    eventually(lambda: backends["local"].look().state == "up")
+    eventually(lambda: backends["local"].look().state == "unknown")
+    assert "has not answered for" in backends["local"].look().error
+    assert backends["local"].look().checked is not None
+    hangs.set()
+    eventually(lambda: backends["local"].look().state == "up")
+
+
+def test_a_controller_that_ended_leaves_no_backend_up(opts):
+    first = Service(opts)
+    first.start()
+    eventually(lambda: first.backends()[0]["state"] == "up")
+    first.close()
+    later = Service(opts)
+    [row] = later.backends()
+    later.close()
+    assert row["state"] == "unknown"
+    assert "no storage controller runs here; when one last looked, it was up" in row["error"]
+    shown = reports.backend(row)
+    assert shown["checked"].endswith("Z")
+    assert 0 <= shown["age_seconds"] < 60
+
+
+@pytest.mark.root
+def test_a_folder_whose_file_system_is_gone_is_down(opts, tmp_path):
+    folder = tmp_path / "volumes"
+    folder.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=2G", "none", str(folder)], check=True)
+    opts["storage"]["retry_interval"] = 1
+    service = Service(opts)
+    try:
+        service.start()
+        eventually(lambda: service.backends()[0]["state"] == "up")
+        subprocess.run(["umount", str(folder)], check=True)
+        eventually(lambda: service.backends()[0]["state"] == "down")
+        assert "another file system" in service.backends()[0]["error"]
+        with pytest.raises(StorageError, match="another file system"):
+            service.execute("create", {"name": "data", "size": 1}, "web1")
+        assert not list(folder.iterdir())
+    finally:
+        service.close()
+        subprocess.run(["umount", str(folder)], check=False, capture_output=True)
 
 
 def test_the_end_waits_for_a_recovery_that_is_under_way(service, monkeypatch):
