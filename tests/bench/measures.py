@@ -271,8 +271,8 @@ def socket_trips(cluster: Cluster, times: int) -> Found:
 
 
 def flood(cluster: Cluster, times: int, events: int) -> Found:
-    """Measure what a flood on the bus, which the engine has to look at, does to the controller, and
-    what a driver that burns processor time in the controller does to the engine.
+    """Measure the effect on the controller of a flood on the bus, which the engine has to look
+    at.
     """
     quiet = _socket(cluster, times)["inventory"]
     with _in_background(cluster, "bench.flood", events) as flooded:

@@ -206,7 +206,7 @@ class Service:
         return page(self.core, caller, after)
 
     def backends(self) -> list[dict[str, Any]]:
-        """Return the configured backends, and what a controller that runs knows of them, without
+        """Return the configured backends with their present states, without
         loading a driver.
 
         :returns: a list of ``name``, ``provider``, ``driver``, ``default``, ``state`` (up, down

@@ -14,7 +14,7 @@ def here(opts: Mapping[str, Any], role: str, part: str) -> list[dict[str, Any]]:
     """Return the rows of the code that asks, and of the storage environment of this host.
 
     :param role: the environment's: ``controller`` or ``consumer``.
-    :param part: what the code that asks is called.
+    :param part: name of the code that asks.
     :returns: of each ``part``, ``version``, ``build`` (a digest of its code), ``python``, ``salt``
         and ``hint``: the step to take, empty when there is none.
     :raises InvalidArgumentError: an option of the environment is wrong.
@@ -34,9 +34,9 @@ def here(opts: Mapping[str, Any], role: str, part: str) -> list[dict[str, Any]]:
 
 
 def row(part: str, said: Mapping[str, Any], why: str, cure: str) -> dict[str, Any]:
-    """Return the row of another part than the one that asks.
+    """Return the row of another part, to compare with the code that asks.
 
-    :param said: what it says of itself; empty when it does not run.
+    :param said: its description of itself; empty when it does not run.
     :param why: the reason why it says nothing.
     :param cure: the step to take when it has other code.
     """

@@ -1,4 +1,4 @@
-"""A mistyped minion does not read as one that has nothing."""
+"""A mistyped minion does not read as a minion without volumes."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def use(paths: Iterable[str]) -> None:
     """
     for path in paths:
         try:
-            # Each folder above it counts too: who may rename that, chooses the modules.
+            # Each folder above it counts too: a user who may rename it chooses the modules.
             for part in (path, *_above(os.path.realpath(path))):
                 found = os.stat(part)
                 shared = found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and part != path)

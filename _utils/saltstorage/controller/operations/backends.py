@@ -28,7 +28,7 @@ WATCHED_LOAD_TIMEOUT = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What was seen of a backend.
+    """The last look at a backend.
 
     :ivar state: ``up``: the array answered; ``down``; or ``unknown``.
     :ivar error: the reason why it is not up.
