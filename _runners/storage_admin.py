@@ -43,8 +43,8 @@ def check(backend=None, kinds=None):
         catalog), ``dead_host`` (connected to a minion without accepted key), ``fenced_host`` (a
         volume was taken from it, and it has not confirmed that its stale device is gone),
         ``behind`` (it has not followed a volume that has grown), ``unknown_owner`` (owned by a
-        minion without key), ``moved`` (the original that a move left) and ``unattached`` (no host
-        uses it).
+        minion without key), ``moved`` (the original that a move left), ``shared_host`` (two minions
+        that an array may take for one host) and ``unattached`` (no host uses it).
 
     Returns a list of ``kind``, ``what``, ``text``, ``backend``, ``owner``, ``name``, ``host``,
     ``id``, ``size_gib``, ``reference``, ``repair`` (the mending by :py:func:`repair`) and
@@ -59,6 +59,93 @@ def check(backend=None, kinds=None):
         salt-run storage.check kinds='[orphan, gone]' --out=json
     """
     return _change("check", known=_known(), backend=backend, kinds=kinds)
+
+
+@calls.operation
+def initiators(minion=None, kind=None):
+    """
+    Return the initiators by which arrays know hosts, and the minion that each belongs to: the first
+    that used it. Another minion with the same one is refused.
+
+    minion : None
+        Only those of this minion.
+    kind : None
+        Only of this kind: ``initiator`` (iSCSI), ``wwpns``, ``wwnns`` (Fibre Channel), ``nqn``,
+        ``nvme_hostid`` (NVMe) or ``sdc_guid``.
+
+    Returns a list of ``minion``, ``kind``, ``value`` and ``created`` (ISO 8601).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.initiators --out=table
+    """
+    where = {"minion": minion, "kind": kind}
+    return calls.read(__opts__, "initiators", {key: value for key, value in where.items() if value is not None})
+
+
+@calls.operation
+def bind(minion, kind, value):
+    """
+    Give an initiator to a minion before its first use, so that no other minion can use it.
+
+    minion
+        The minion's id.
+    kind
+        As :func:`initiators` has it.
+    value
+        The initiator, in any spelling.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.bind db1 wwpns 50:01:43:80:18:6a:f8:3c
+    """
+    return _change("bind", minion=minion, kind=kind, value=value)
+
+
+@calls.operation
+def rebind(minion, kind, value):
+    """
+    Take an initiator from the minion that has it and give it to another one: hardware has moved, or
+    a host was installed again under another minion id. The former minion must have no connection.
+
+    minion
+        The id of the minion that gets it.
+    kind
+        As :func:`initiators` has it.
+    value
+        The initiator, in any spelling.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.rebind db2 initiator iqn.2004-10.com.example:db1
+    """
+    return _change("bind", minion=minion, kind=kind, value=value, force=True)
+
+
+@calls.operation
+def unbind(kind, value):
+    """
+    Forget which minion an initiator belongs to; the next one that uses it gets it. The former
+    minion must have no connection.
+
+    kind
+        As :func:`initiators` has it.
+    value
+        The initiator, in any spelling.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.unbind initiator iqn.2004-10.com.example:db1
+    """
+    return _change("unbind", kind=kind, value=value)
 
 
 @calls.operation

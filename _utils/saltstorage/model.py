@@ -209,6 +209,17 @@ class Move(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Initiator(Record):
+    """An initiator, by which an array knows a host, and the minion that it belongs to."""
+
+    id: str  #: UUID.
+    kind: str  #: Key of a connector: initiator, wwpns, wwnns, nqn, nvme_hostid or sdc_guid.
+    value: str  #: The initiator in lower case, without separators.
+    minion: str  #: Minion that it belongs to.
+    created: float = 0.0  #: Time of its first use.
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackendStats(Record):
     """A backend's own statistics."""
 

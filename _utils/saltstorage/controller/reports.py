@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..model import BackendStats, Connection, Snapshot, Volume
+from ..model import BackendStats, Connection, Initiator, Snapshot, Volume
 from ..spec import attributes_of
 from .admin.check import Finding
 
@@ -26,6 +26,11 @@ def backend(found: Mapping[str, Any], now: float | None = None) -> dict[str, Any
     checked = found["checked"]
     age = None if checked is None else max(0, round((time.time() if now is None else now) - checked))
     return {**found, "checked": iso_time(checked), "age_seconds": age}
+
+
+def initiator(found: Initiator) -> dict[str, Any]:
+    """Return an initiator as people see it."""
+    return {"minion": found.minion, "kind": found.kind, "value": found.value, "created": iso_time(found.created)}
 
 
 def iso_time(seconds: float | None) -> str | None:

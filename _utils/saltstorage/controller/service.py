@@ -5,6 +5,7 @@ minions (in process).
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import threading
 import time
@@ -29,6 +30,7 @@ from .admin.repair import Repair
 from .admin.transfers import Transfers
 from .catalog.catalog import Catalog
 from .catalog.journal import Journal
+from .operations import identities
 from .operations.backends import Backends, Look
 from .operations.connections import Connections
 from .operations.core import Caller, Core
@@ -38,6 +40,8 @@ from .operations.snapshots import Snapshots
 from .operations.volumes import Volumes
 
 Operation = Callable[..., dict[str, Any]]
+log = logging.getLogger(__name__)
+
 #: How long an end waits for a recovery that is under way, seconds.
 CLOSE_TIMEOUT = 10.0
 #: Operations that states send together.
@@ -126,6 +130,11 @@ class Service:
         :raises StorageError: the locks cannot be used.
         """
         self.journal.open()
+        for initiator, other in self.connections.identities.seed():
+            log.error(
+                "storage: %s and %s use the %s %s; salt-run storage.check says more",
+                *(initiator.minion, other, identities.KINDS[initiator.kind][0], initiator.value),
+            )
         self._watchers += self.core.backends.watch(self.recovery.run, self.recovery.restore_failed, self._stop, patience)
 
     def close(self) -> None:

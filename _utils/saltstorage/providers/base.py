@@ -11,13 +11,13 @@ from __future__ import annotations
 import abc
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UnimplementedError
 from ..model import BackendStats
-from .initiators import ALL_INITIATORS, merge_connectors
+from .initiators import ALL_INITIATORS, bound_keys, merge_connectors
 
 
 class Capability(enum.StrEnum):
@@ -286,6 +286,14 @@ class Provider(abc.ABC):
 
         :raises NotFoundError: there is no such volume, or the host has no initiator that fits.
         """
+
+    def initiators(self) -> Sequence[str]:
+        """Return the keys of a connector by which this backend lets a host in: each initiator of
+        these kinds belongs to the first minion that uses it. The default: all of them.
+
+        An address is not among them, since the next host may get it.
+        """
+        return bound_keys("")
 
     def check_connector(self, connector: Mapping[str, Any]) -> None:
         """Refuse a host that no volume of this backend can be mapped to, before one is created for

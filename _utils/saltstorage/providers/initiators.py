@@ -23,6 +23,15 @@ _MASKED_BY = {
     # Ceph knows a client by its key.
     "rbd": (),
 }
+#: Beginnings of the storage protocols of drivers, letters and digits alone, and their
+#: ``driver_volume_type``. An entry that two of them fit, such as ``iSCSI/FC``, has the first; but
+#: drivers report one.
+_PROTOCOLS = (
+    *(("iscsi", "iscsi"), ("iser", "iser"), ("fibrechannel", "fibre_channel"), ("fc", "fibre_channel"), ("nvme", "nvmeof")),
+    *(("ceph", "rbd"), ("rbd", "rbd"), ("nfs", "nfs"), ("cifs", "smbfs"), ("file", "local")),
+)
+#: Types whose hosts are let in by no initiator: by a key, by an address, or not at all.
+_WITHOUT = ("rbd", "nfs", "smbfs", "local")
 #: Every key by which some driver masks. Types without a row above, such as NFS, may open an export
 #: to an address, so the address counts here.
 ALL_INITIATORS = ("initiator", "wwpns", "wwnns", "nqn", "nvme_hostid", "uuid", "sdc_guid", "ip")
@@ -38,6 +47,33 @@ def initiator_keys(kind: str | None) -> Sequence[str]:
     ('initiator',)
     """
     return _MASKED_BY.get(kind or "", ALL_INITIATORS)
+
+
+def kind_of_protocol(protocol: str) -> str | None:
+    """Return the ``driver_volume_type`` of a storage protocol, as drivers spell it in their
+    statistics; None when it is not known.
+
+    >>> kind_of_protocol("iSCSI"), kind_of_protocol("FC"), kind_of_protocol("nvmeof-tcp")
+    ('iscsi', 'fibre_channel', 'nvmeof')
+    """
+    plain = "".join(filter(str.isalnum, protocol.lower()))
+    for start, kind in _PROTOCOLS:
+        if plain.startswith(start):
+            return kind
+    return None
+
+
+def bound_keys(protocol: str) -> tuple[str, ...]:
+    """Return the keys of a connector whose initiators let a host in, for a storage protocol. An
+    unknown one has all of them but the address.
+
+    >>> bound_keys("iSCSI"), bound_keys("NFS"), "wwpns" in bound_keys("scaleio")
+    (('initiator',), (), True)
+    """
+    kind = kind_of_protocol(protocol)
+    if kind in _WITHOUT:
+        return ()
+    return tuple(key for key in initiator_keys(kind) if key != "ip")
 
 
 def merge_connectors(before: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:

@@ -21,6 +21,9 @@ class MaskingDriver(FileDriver):
     as on many arrays.
     """
 
+    #: None that is known: it has iSCSI and Fibre Channel.
+    PROTOCOL = "both"
+
     def validate_connector(self, connector: Any) -> None:
         if not connector.get("wwpns") and not connector.get("initiator"):
             raise exception.InvalidConnectorException(missing="initiator")

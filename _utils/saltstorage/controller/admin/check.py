@@ -12,6 +12,7 @@ from ...errors import AbortedError, InvalidArgumentError, StorageError
 from ...model import Connection, Fence, Record, Snapshot, Volume
 from ...providers import Capability, Found, reference_text
 from ..access.locks import volume_key
+from ..operations import identities
 from ..operations.core import Core
 
 R = TypeVar("R", bound=Record)
@@ -29,6 +30,7 @@ KINDS = {
     "fenced_host": "a fenced host that has not yet confirmed that it removed its stale device",
     "unknown_owner": "a volume whose owner has no accepted key",
     "moved": "the former volume of a move, on its former backend",
+    "shared_host": "two minions that an array may take for one host",
     "unattached": "a volume that no host is connected to",
 }
 
@@ -110,6 +112,7 @@ class Check:
             elif volume_of.state == model.AVAILABLE and connection.behind(volume_of):
                 text = f"the volume has {volume_of.size} GiB, and {connection.size} GiB there; apply a state for it on {connection.host}"
                 yield _make_finding(connection, "connection", kind="behind", text=text, backend=volume_of.backend)
+        yield from self._check_hosts()
         for fence in self._each(Fence):
             yield _describe_fence(fence, volumes.get(fence.volume_id) or catalog.volume_by_id(fence.volume_id))
         for move in catalog.moves():
@@ -128,6 +131,26 @@ class Check:
                 size=move.size,
                 repair=repair,
             )
+
+    def _check_hosts(self) -> Iterator[Finding]:
+        """Find minions with one initiator, or with names at the array that some drivers cut to the
+        same one: recorded before both were kept apart.
+        """
+        seen: dict[tuple[str, str], set[str]] = {}
+        for connection in self._each(Connection):
+            name = str(connection.connector.get("host") or "")
+            keys = [*identities.known_values(connection.connector), *([("name", name.partition(".")[0])] if name else [])]
+            for key in keys:
+                seen.setdefault(key, set()).add(connection.host)
+        for (kind, value), hosts in sorted(seen.items()):
+            for host in sorted(hosts)[1:] if len(hosts) > 1 else ():
+                what = "name at the array" if kind == "name" else identities.KINDS[kind][0]
+                text = (
+                    f"{' and '.join(sorted(hosts))} have the same {what}, {value}: an array may let each reach the other's volumes;"
+                    f" disconnect the volumes of one of them, give it another {what if kind != 'name' else 'initiator if both have one'},"
+                    " and connect them again"
+                )
+                yield Finding(kind="shared_host", what="connection", text=text, host=host)
 
     def _describe_unfinished(self, record: Volume | Snapshot | Connection, what: str, state: str, volume: Volume) -> Iterator[Finding]:
         try:

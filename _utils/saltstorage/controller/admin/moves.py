@@ -29,6 +29,7 @@ from ...errors import FailedPreconditionError, InvalidArgumentError, StorageErro
 from ...model import Move, Volume
 from ...providers import Capability, ProviderVolume
 from ..access.config import TypeEntry
+from ..operations import identities
 from ..operations.core import Caller, Core, new_id, require
 from ..operations.volumes import Volumes
 from . import copying
@@ -167,7 +168,7 @@ class Mover:
             size=old.size,
             host=consumer.config.host,
             created=time.time(),
-            connector=consumer.connector_properties(),
+            connector={**consumer.connector_properties(), "host": identities.host_name(consumer.config.host)},
         )
         self.core.catalog.apply(add=[move], update=[(old, {"state": model.MIGRATING})])
         try:
@@ -217,7 +218,9 @@ class Mover:
 
     def _attach(self, consumer: Consumer, move: Move, backend: str, end: ProviderVolume, *, read_only: bool) -> str:
         connection_id = _connection_id(move, end)
-        info = self.core.provider(backend).connect(end, connection_id, move.connector)
+        provider = self.core.provider(backend)
+        identities.Identities(self.core.catalog).claim(move.host, move.connector, frozenset(provider.initiators()))
+        info = provider.connect(end, connection_id, move.connector)
         known = self.core.catalog.volume_by_id(end.id)
         volume = Volume(
             id=end.id, owner=_CONTROLLER, name=end.id, backend=backend, size=end.size, source=known.source if known is not None else None

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import AlreadyExistsError, InternalError, UnavailableError
-from ...model import Connection, Fence, Move, Record, Snapshot, Volume
+from ...model import Connection, Fence, Initiator, Move, Record, Snapshot, Volume
 from .database import open_database
 
 if TYPE_CHECKING:
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
 R = TypeVar("R", bound=Record)
+#: The order of the records of a class; of all others it is owner and name.
+_ORDER: Mapping[type[Record], tuple[str, ...]] = {
+    Connection: ("owner", "volume", "host"),
+    Fence: ("volume_id", "host"),
+    Initiator: ("minion", "kind", "value"),
+}
 
 
 class Catalog:
@@ -41,6 +47,7 @@ class Catalog:
             Connection: schema.connections,
             Fence: schema.fences,
             Move: schema.moves,
+            Initiator: schema.initiators,
         }
 
     def close(self) -> None:
@@ -88,6 +95,10 @@ class Catalog:
     def fences(self, **where: Any) -> list[Fence]:
         """Return the fences with those values, such as ``host`` or ``volume_id``."""
         return self._all(Fence, where)
+
+    def initiators(self, **where: Any) -> list[Initiator]:
+        """Return the initiators with those values, such as ``minion`` or ``value``, by minion."""
+        return self._all(Initiator, where)
 
     def moves(self, **where: Any) -> list[Move]:
         """Return the moves of volumes between backends that are not finished, by owner
@@ -137,7 +148,7 @@ class Catalog:
             self._change(connection, record, changes)
         return type(record).from_wire({**record.to_wire(), **{f: getattr(record, f) for f in record.private}, **changes})
 
-    def remove(self, record: Volume | Snapshot | Connection | Fence | Move) -> None:
+    def remove(self, record: Volume | Snapshot | Connection | Fence | Move | Initiator) -> None:
         """Delete a record."""
         with self._writing() as connection:
             self._delete(connection, record)
@@ -219,7 +230,7 @@ class Catalog:
 
     def _all(self, cls: type[R], where: dict[str, Any]) -> list[R]:
         table = self._tables[cls]
-        order = {Connection: ("owner", "volume", "host"), Fence: ("volume_id", "host")}.get(cls, ("owner", "name"))
+        order = _ORDER.get(cls, ("owner", "name"))
         query = table.select().where(*self._where(cls, where)).order_by(*(table.c[name] for name in order))
         with self.reading() as connection:
             return [cls.from_wire(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]

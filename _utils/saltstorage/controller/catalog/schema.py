@@ -144,6 +144,18 @@ fences = Table(
     Index("storage_fences_host", "host", "volume_id"),
 )
 
+initiators = Table(
+    "storage_initiators",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("value", _name, nullable=False),
+    Column("minion", _name, nullable=False),
+    Column("created", Double, nullable=False),
+    UniqueConstraint("value", "kind", name="storage_initiators_identity"),
+    Index("storage_initiators_minion", "minion"),
+)
+
 moves = Table(
     "storage_moves",
     metadata,

@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
 from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats
 from ...providers import BackendConfig, Capability, ProviderSnapshot, ProviderVolume, initiator_keys, merge_connectors
+from ...providers.initiators import bound_keys
 from . import bridge, logs, stats
 from . import options as driver_options
 from .errors import is_gone, map_errors
@@ -57,6 +58,7 @@ class CinderlibProvider(CinderManage):
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
         self._load_lock = threading.Lock()
+        self._protocol = ""
 
     def load(self) -> None:
         """Load the driver and reach the array; see the base class."""
@@ -82,7 +84,9 @@ class CinderlibProvider(CinderManage):
                     ) from None
                 raise
             logs.tame()
-            self._capabilities = stats.capabilities(loaded.driver, loaded.stats())
+            reported = loaded.stats()
+            self._capabilities = stats.capabilities(loaded.driver, reported)
+            self._protocol = stats.protocol(reported)
             self._loaded = loaded
 
     def close(self) -> None:
@@ -281,6 +285,12 @@ class CinderlibProvider(CinderManage):
                 connection.save()
                 self._update(row, None, status=IN_USE)
             return answer
+
+    def initiators(self) -> Sequence[str]:
+        """Return the initiators that count for the driver's storage protocol; see the base
+        class.
+        """
+        return bound_keys(self._protocol)
 
     def check_connector(self, connector: Mapping[str, Any]) -> None:
         """Ask the driver whether the host has what its protocol needs; see the base class."""

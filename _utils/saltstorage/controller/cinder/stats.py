@@ -35,6 +35,11 @@ def stats(name: str, raw: Mapping[str, Any], allocated: float) -> BackendStats:
     )
 
 
+def protocol(raw: Mapping[str, Any]) -> str:
+    """Return the storage protocol in a driver's statistics; empty when it reports none."""
+    return _read_protocol(raw.get("storage_protocol"))
+
+
 def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
     """Return a driver's abilities: by its methods, and by the flags in its statistics."""
     pools = raw.get("pools") or [raw]

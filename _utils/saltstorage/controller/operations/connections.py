@@ -11,9 +11,10 @@ from typing import Any
 from ... import model, validate
 from ...errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, PermissionDeniedError
 from ...model import Connection, Fence, Snapshot, Volume
-from ...providers.base import Capability
+from ...providers.base import Capability, Provider
 from ...rules import refuse_barred, refuse_other_encryption
 from ...spec import VolumeSpec
+from . import identities
 from .core import Caller, Core, as_provider_volume, new_id
 from .volumes import Volumes
 
@@ -26,6 +27,7 @@ class Connections:
     def __init__(self, core: Core, volumes: Volumes) -> None:
         self.core = core
         self.volumes = volumes
+        self.identities = identities.Identities(core.catalog)
 
     def connect(
         self,
@@ -61,6 +63,15 @@ class Connections:
         # that minion's volumes within reach.
         if connector.get("host") != caller.minion:
             raise PermissionDeniedError(f"connector:host must be the minion's id, {caller.minion}", field="connector:host")
+        connector = {**connector, "host": identities.host_name(caller.minion)}
+        # Before anything is created for a host whose initiators nobody can take.
+        list(identities.values(connector))
+
+        def check(provider: Provider) -> None:
+            """Refuse a host that the volume could not be mapped to, before it is created."""
+            provider.check_connector(connector)
+            self.identities.claim(caller.minion or "", connector, frozenset(provider.initiators()))
+
         shared = owner == validate.SHARED_OWNER
         if shared:
             create = None
@@ -75,7 +86,7 @@ class Connections:
             self._refuse_other_encryption(owner, name, create, encrypted)
             old: Volume | None
             if create is not None:
-                old, volume = self.volumes.ensure(caller, owner, name, create, anew=False, connector=connector)
+                old, volume = self.volumes.ensure(caller, owner, name, create, anew=False, check=check)
             else:
                 old = volume = self.volumes.usable(owner, name)
             self._refuse_fenced(volume, caller.minion)
@@ -228,6 +239,8 @@ class Connections:
         """
         # Before anything is recorded: the backend may be down.
         provider = self.core.provider(volume.backend)
+        # Before the driver may let them in.
+        self.identities.claim(host, connector, frozenset(provider.initiators()))
         connections = self.core.catalog.connections(volume_id=volume.id)
         mine = next((c for c in connections if c.host == host), None)
         mounts = mounts or (mine is not None and mine.mounts)
@@ -292,7 +305,8 @@ class Connections:
         provider = self.core.provider(volume.backend)
         merged = provider.merge_connectors(as_provider_volume(volume), mine.id, mine.connector, connector)
         if merged is not None:
-            return dataclasses.replace(mine, connector=merged)
+            # The array knows the host by the name of the first time.
+            return dataclasses.replace(mine, connector={**merged, "host": mine.connector.get("host", connector["host"])})
         log.warning("storage: %s has other initiators than volume %s was mapped to; those are unmapped", mine.host, volume.id)
         self.unmap(volume, mine)
         return None

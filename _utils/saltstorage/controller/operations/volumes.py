@@ -10,7 +10,7 @@ from typing import Any
 from ... import model
 from ...errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
 from ...model import Volume
-from ...providers.base import Capability
+from ...providers.base import Capability, Provider
 from ...rules import refuse_different, refuse_protected, retains
 from ...spec import ATTRIBUTES, VolumeSpec, differing
 from ..access.config import TypeEntry
@@ -134,13 +134,13 @@ class Volumes:
         spec: VolumeSpec,
         *,
         anew: bool = True,
-        connector: Mapping[str, Any] | None = None,
+        check: Callable[[Provider], None] | None = None,
     ) -> tuple[Volume | None, Volume]:
         """Return the volume as it was (None: it did not exist) and as it is.
 
         :param anew: whether a volume that is half deleted may be deleted and created anew.
-        :param connector: the host that it is for; no volume is created for a host that it cannot be
-            mapped to.
+        :param check: called with the backend's provider before a volume is created; it may refuse
+            that.
         """
         # Both are looked up first, so that a wrong name is an error whatever exists.
         kind = self.core.config.type(spec.type) if spec.type is not None else None
@@ -160,7 +160,7 @@ class Volumes:
             # name is a new volume.
             old = self.settle(old)
         if old is None:
-            return None, self._create(caller, owner, name, spec, kind, connector)
+            return None, self._create(caller, owner, name, spec, kind, check)
         old = volume = self._recover(old)
         refuse_different(spec, volume, self.sources.find(owner, spec))
         if volume.size < spec.size:
@@ -207,13 +207,13 @@ class Volumes:
         name: str,
         spec: VolumeSpec,
         kind: TypeEntry | None,
-        connector: Mapping[str, Any] | None,
+        check: Callable[[Provider], None] | None,
     ) -> Volume:
         source = self.sources.get(owner, spec)
         kind, backend = self._place(caller, spec, kind, source)
         provider = self.core.provider(backend)
-        if connector is not None:
-            provider.check_connector(connector)
+        if check is not None:
+            check(provider)
         volume = Volume(
             id=new_id(),
             owner=owner,

@@ -159,7 +159,7 @@ def eventually(condition):
         time.sleep(0.01)
 
 
-def test_up_means_that_the_array_answered_lately(slow, watch, service, caplog):
+def test_b5_up_means_that_the_array_answered_lately(slow, watch, service, caplog):
     provider, backends = slow
     backend = backends["local"]
     watch()
@@ -182,7 +182,7 @@ def test_up_means_that_the_array_answered_lately(slow, watch, service, caplog):
     eventually(lambda: backend.look().state == "up")
 
 
-def test_a_driver_that_hangs_is_not_up_for_ever(slow, watch, monkeypatch):
+def test_b5_a_driver_that_hangs_is_not_up_for_ever(slow, watch, monkeypatch):
     provider, backends = slow
     monkeypatch.setattr(backends_module, "LOAD_TIMEOUT", 0.2)
     backends["local"]._retry_interval = 0.05
@@ -198,7 +198,7 @@ def test_a_driver_that_hangs_is_not_up_for_ever(slow, watch, monkeypatch):
     eventually(lambda: backends["local"].look().state == "up")
 
 
-def test_a_controller_that_ended_leaves_no_backend_up(opts):
+def test_b5_a_controller_that_ended_leaves_no_backend_up(opts):
     first = Service(opts)
     first.start()
     eventually(lambda: first.backends()[0]["state"] == "up")
@@ -214,7 +214,7 @@ def test_a_controller_that_ended_leaves_no_backend_up(opts):
 
 
 @pytest.mark.root
-def test_a_folder_whose_file_system_is_gone_is_down(opts, tmp_path):
+def test_b5_a_folder_whose_file_system_is_gone_is_down(opts, tmp_path):
     folder = tmp_path / "volumes"
     folder.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=2G", "none", str(folder)], check=True)

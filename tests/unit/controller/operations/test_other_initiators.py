@@ -22,15 +22,16 @@ from tests.unit.controller.masking_driver import MaskingDriver
 
 pytestmark = pytest.mark.slow
 
+A, B, C, NODE = (f"500143802426bad{digit}" for digit in "1238")
 OLD = {"host": "web1", "ip": "192.0.2.1", "initiator": "iqn.2024-01.org.example:old"}
 NEW = {**OLD, "initiator": "iqn.2024-01.org.example:new"}
-PORTS = {"host": "web1", "ip": "192.0.2.1", "wwpns": ["a", "b"], "wwnns": ["node"]}
+PORTS = {"host": "web1", "ip": "192.0.2.1", "wwpns": [A, B], "wwnns": [NODE]}
 #: The host's first connector, its second one, and the initiators that the array lets in then.
 CASES = {
     "another name": (OLD, NEW, [NEW["initiator"]]),
-    "another adapter": (PORTS, {**PORTS, "wwpns": ["c"]}, ["c"]),
-    "another port": (PORTS, {**PORTS, "wwpns": ["b", "c"]}, ["a", "b", "c"]),
-    "a port is down": (PORTS, {**PORTS, "wwpns": ["b"]}, ["a", "b"]),
+    "another adapter": (PORTS, {**PORTS, "wwpns": [C]}, [C]),
+    "another port": (PORTS, {**PORTS, "wwpns": [B, C]}, [A, B, C]),
+    "a port is down": (PORTS, {**PORTS, "wwpns": [B]}, [A, B]),
 }
 
 
@@ -70,7 +71,10 @@ def test_r17_no_initiator_is_forgotten(service, mapped, case):
 
 @pytest.mark.parametrize(
     ("before", "now"),
-    [(OLD, {**OLD, "ip": "192.0.2.9", "nqn": "n", "uuid": "u"}), (PORTS, {**PORTS, "ip": "192.0.2.9", "wwpns": ["b"]})],
+    [
+        (OLD, {**OLD, "ip": "192.0.2.9", "nqn": "nqn.2014-08.org.nvmexpress:web1", "uuid": "u"}),
+        (PORTS, {**PORTS, "ip": "192.0.2.9", "wwpns": [B]}),
+    ],
     ids=["iscsi", "fibre channel"],
 )
 def test_c4_initiators_that_no_driver_of_the_protocol_uses_unmap_nothing(service, before, now):
