@@ -1,29 +1,32 @@
 #!/bin/sh
-# Test the supported releases of Salt beside the newest: tools/matrix.sh, as root; about 12 minutes on two cores, and a network.
+# Test with a supported release of Salt that `make test` on Debian 12 does not have: tools/matrix.sh, as root, after `make venv`.
 #
-# Two fresh Debians, side by side: one with Python 3.14 and Salt 3008, as Salt's packages have them, and one with Python 3.11, Salt 3006 and
-# Salt 3008. In each the quick unit tests and the functional tests run, then a real master and minion of each pair.
+# On Python 3.11 that is Salt 3006, which is installed into build/salt3006; on a newer Python, the Salt of .venv. The quick unit tests run, the
+# functional tests, and a real master with a minion; with LONG=yes all tests of `make test`, and the master with a minion of the other release,
+# either way round.
 set -eu
 cd "$(dirname "$0")/.."
-unit='-m pytest -q -n 2 --dist worksteal --quick -W ignore tests/unit tests/functional'
-pair='-m pytest -q -W ignore tests/mixed'
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
+newest=$PWD/.venv/bin/python
+python=$newest
+if "$newest" -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then
+    tools/salt3006.sh
+    python=$PWD/build/salt3006/bin/python
+fi
 
-tools/fresh.sh forky 'tools/packages.sh --tests' 'make venv' ".venv/bin/python $unit" ".venv/bin/python $pair" >"$logs/forky" 2>&1 &
-forky=$!
-tools/fresh.sh bookworm 'tools/packages.sh --tests' 'make venv' 'tools/salt3006.sh' \
-    "build/salt3006/bin/python $unit" \
-    "STORAGE_MASTER_PYTHON=\$PWD/build/salt3006/bin/python STORAGE_MINION_PYTHON=\$PWD/build/salt3006/bin/python .venv/bin/python $pair" \
-    "STORAGE_MASTER_PYTHON=\$PWD/build/salt3006/bin/python .venv/bin/python $pair" \
-    "STORAGE_MINION_PYTHON=\$PWD/build/salt3006/bin/python .venv/bin/python $pair" >"$logs/bookworm" 2>&1 &
-bookworm=$!
+release() { "$1" -c 'import platform, salt.version; print("Salt", salt.version.__version__, "on Python", platform.python_version())'; }
+pair() { # master, minion
+    echo "Master: $(release "$1"); minion: $(release "$2")"
+    STORAGE_MASTER_PYTHON=$1 STORAGE_MINION_PYTHON=$2 "$newest" -m pytest -q -W ignore tests/mixed
+}
 
-status=0
-wait "$forky" || status=$?
-wait "$bookworm" || status=$?
-for name in forky bookworm; do
-    echo "== $name"
-    cat "$logs/$name"
-done
-exit "$status"
+echo "Tests with $(release "$python")"
+if [ "${LONG:-}" = yes ]; then
+    "$python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -W ignore tests/unit tests/functional tests/integration tests/conformance
+else
+    "$python" -m pytest -q -n 2 --dist worksteal --quick -W ignore tests/unit tests/functional
+fi
+pair "$python" "$python"
+if [ "${LONG:-}" = yes ] && [ "$python" != "$newest" ]; then
+    pair "$python" "$newest"
+    pair "$newest" "$python"
+fi

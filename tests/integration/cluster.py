@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import salt.client
+import salt.version
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -171,7 +172,9 @@ def cluster(
         found = Cluster(root=root, master=master, minions=minions)
         with salt.client.LocalClient(mopts=dict(master.config)) as client:
             synced_minions = client.cmd("*", "saltutil.sync_all", timeout=120)
+            versions = client.cmd("*", "test.version", timeout=120)
         assert set(synced_minions) == set(MINIONS), synced_minions
+        assert versions == dict.fromkeys(MINIONS, salt.version.__version__), "the daemons are of the Salt that runs the tests"
         yield found
 
 

@@ -20,6 +20,14 @@ FILES = Path(__file__).parent / "files"
 
 
 @pytest.fixture(scope="session")
+def salt_factories_default_root_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for the programs that start the daemons, which salt-factories keeps: each
+    names the environment whose Salt it runs, and a machine may have several.
+    """
+    return tmp_path_factory.mktemp("factories")
+
+
+@pytest.fixture(scope="session")
 def cluster(salt_factories: Any) -> Iterator[Cluster]:
     """Yield a master with the project's engine on the file driver, and the minions ``alpha`` and
     ``beta``.

@@ -207,6 +207,12 @@ def test_the_versions_of_formats():
     assert f"(``schema`` in the table ``{schema.meta.name}``, today {schema.SCHEMA_VERSION})" in page
 
 
+def test_the_releases_of_salt_that_are_tested():
+    rows = {row[0].astext() for table in tables("versions.rst") for row in table if row[0].astext().startswith("300")}
+    locked = [(CHECKOUT / "requirements" / name).read_text() for name in ("dev.txt", "salt3006.txt")]
+    assert rows == {re.search(r"^salt==(\S+)", text, re.MULTILINE).group(1) for text in locked}
+
+
 def test_the_numbers_of_concurrency():
     page = squeezed("docs/concurrency.rst")
     assert f"``storage-worker-N`` {ControllerConfig.workers} " in page

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from saltstorage.controller import reports
 from saltstorage.controller.catalog import schema
 from saltstorage.model import Volume
 from saltstorage.pillar import rendering
-from saltstorage.runner import reports
 from saltstorage.spec import ATTRIBUTES, PARAMETERS, Attributes, VolumeSpec, attributes_of
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,8 @@ ACTS = {
     ("labels", f"{PACKAGE}/controller/catalog/listing.py"): "finds volumes by their labels",
     ("description", f"{PACKAGE}/validate.py"): "the check of a description, named after it",
     ("description", f"{PACKAGE}/controller/cinder/"): "the description of a driver, which is another one",
+    ("description", f"{PACKAGE}/controller/__main__.py"): "the description of a program in its help, which is another one",
+    ("description", f"{PACKAGE}/consumer/boot.py"): "the same",
     ("protected", f"{PACKAGE}/rules.py"): "refuses to delete a protected volume",
     ("protected", f"{PACKAGE}/plans/"): "refuses to delete all snapshots of a protected volume",
     ("retain", f"{PACKAGE}/rules.py"): "decides whether the data stays when the volume is deleted",

@@ -92,17 +92,26 @@ def connected(service):
 
 @pytest.fixture
 def fired(monkeypatch):
-    """The events on the master's bus."""
+    """The events on the master's bus, without those that report a call which takes long here."""
     found = []
-    monkeypatch.setattr(calls.EventBus, "fire", lambda self, tag, data: found.append((self._node, tag, data)))
+
+    def fire(self, tag, data):
+        if tag.startswith(calls.FENCED_TAG):
+            found.append((self._node, tag, data))
+
+    monkeypatch.setattr(calls.EventBus, "fire", fire)
     return found
 
 
 def test_r18_an_event_says_that_a_volume_was_taken_from_a_fenced_host(opts, service, connected, fired, monkeypatch):
     unmapped = []
-    monkeypatch.setattr(
-        calls.EventBus, "fire", lambda *event, fire=calls.EventBus.fire: (unmapped.append(service.catalog.connections()), fire(*event))
-    )
+
+    def fire(bus, tag, data, fire=calls.EventBus.fire):
+        if tag.startswith(calls.FENCED_TAG):
+            unmapped.append(service.catalog.connections())
+        fire(bus, tag, data)
+
+    monkeypatch.setattr(calls.EventBus, "fire", fire)
     with pytest.raises(FailedPreconditionError):
         calls.disconnect(opts, {**GIVEN, "fenced": False})
     assert fired == []
