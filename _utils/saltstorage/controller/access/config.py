@@ -76,6 +76,8 @@ class ControllerConfig:
     :ivar request_max_age: oldest request that is accepted, seconds, default 300, at most 3600.
     :ivar retry_interval: time after which a backend that is down is tried again, seconds, default
         60.
+    :ivar hang_timeout: how long the controller's process may be silent before it is ended and
+        started again, seconds, default 30; for whoever starts it.
     """
 
     state_dir: str
@@ -91,6 +93,7 @@ class ControllerConfig:
     workers: int = 8
     request_max_age: int = 300
     retry_interval: int = 60
+    hang_timeout: int = 30
 
     @classmethod
     def from_opts(cls, opts: Mapping[str, Any]) -> ControllerConfig:
@@ -177,7 +180,7 @@ class ControllerConfig:
 
 
 _SIMPLE = ("state_dir", "database", "metadata_database", "coordination", "default_backend")
-_NUMBERS = ("lock_timeout", "workers", "request_max_age", "retry_interval")
+_NUMBERS = ("lock_timeout", "workers", "request_max_age", "retry_interval", "hang_timeout")
 
 
 def _positive(value: Any, where: str) -> int:
