@@ -38,7 +38,8 @@ def run():
     roots = [{"user": "root"}, {"group": "root"}, {"mode": "0755"}, {"makedirs": True}]
     states = {"include": ["storage.environment", "storage.controller.process"]}
     parent = __salt__["file.dirname"](process["state_dir"])
-    if parent == "/var/lib/salt-storage":
+    # The project's own folder, which consumers use too. A folder of the administrator's stays as it is.
+    if parent.endswith("/salt-storage"):
         states["storage-controller-state-parent"] = {"file.directory": [{"name": parent}, *roots]}
     # A controller that was another user's until now: its files change hands.
     moved = [{"recurse": ["user", "group"]}] if process["move"] else []
