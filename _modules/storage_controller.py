@@ -28,7 +28,7 @@ def process():
     Returns ``problem`` (empty: none; otherwise nothing else), ``users`` (``user`` and ``group`` of
     the controller, ``master`` and ``master_group``, ``missing``: whether the controller's user has
     to be made), ``state_dir``, ``move`` (whether the files there belong to another user),
-    ``option`` (the master's option ``storage``) and ``unit`` (what the template of the unit needs;
+    ``option`` (the master's option ``storage``) and ``unit`` (values for the template of the unit;
     None: the engine starts the controller).
 
     CLI Example:

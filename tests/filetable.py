@@ -1,4 +1,4 @@
-"""The table of files, sockets and locks in ``docs/security.rst``, and its comparison with a host."""
+"""The table of files, sockets and locks in ``docs/security.rst``, compared with a host."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A Python that every user of the machine can run, with the packages of the tests.
 
-The one that runs the tests may lie in root's own home.
+The Python of the tests may lie in root's own home.
 """
 
 from __future__ import annotations

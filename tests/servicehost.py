@@ -1,7 +1,7 @@
 """A host whose controller is installed by the SLS ``storage.controller``, and run as its unit says.
 
-The states of services are left out, since systemd need not run here: what systemd does by the unit
-is done here, by its very lines.
+The states of services are left out, since systemd need not run here: this module does by
+the unit's very lines what systemd would.
 """
 
 from __future__ import annotations
@@ -152,12 +152,20 @@ class ServiceHost:
         self.process = None
 
     def give_volumes(self, user: str) -> None:
-        """Let a user own the folder of the volumes and what is in it, as an administrator does."""
+        """Let a user own the folder of the volumes and its files, as an administrator does."""
         for path in (self.volumes, *self.volumes.iterdir()):
             shutil.chown(path, user)
 
     def _call(self, function: str, *args: str) -> Any:
-        command = [Path(sys.executable).with_name("salt-call"), "-c", self.folder / "conf", "--out=json", "--log-level=error", function, *args]
+        command = [
+            Path(sys.executable).with_name("salt-call"),
+            "-c",
+            self.folder / "conf",
+            "--out=json",
+            "--log-level=error",
+            function,
+            *args,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         assert done.stdout.startswith("{"), done.stderr + done.stdout
         return json.loads(done.stdout)["local"]

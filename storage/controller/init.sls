@@ -34,7 +34,7 @@ def run():
     controller = _plain(__pillar__["storage"]["controller"])
     controller.setdefault("state_dir", process["state_dir"])
     own = [{"user": process["users"]["user"]}, {"group": process["users"]["group"]}]
-    # Whoever can rename a folder chooses what is in it, so only the last one is the controller's user's.
+    # A user who can rename a folder chooses its contents, so only the last one is the controller's.
     roots = [{"user": "root"}, {"group": "root"}, {"mode": "0755"}, {"makedirs": True}]
     states = {"include": ["storage.environment", "storage.controller.process"]}
     parent = __salt__["file.dirname"](process["state_dir"])

@@ -1,6 +1,6 @@
 #!py
 # The controller's process as a service of the system (storage:lookup:controller:controller_user), or none where the engine starts it.
-# Part of storage.controller, which it needs. Whoever has the catalog's files open is stopped before they change hands.
+# Part of storage.controller, which it needs. A process that has the catalog's files open is stopped before they change hands.
 
 NAME = "salt-storage-controller"
 

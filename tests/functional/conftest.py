@@ -64,7 +64,7 @@ def minion_opts(config_dir: Path) -> dict[str, Any]:
     """Return the minion's options as its daemon would have them."""
     opts: dict[str, Any] = salt.config.minion_config(str(config_dir / "minion"))
     opts["grains"] = salt.loader.grains(opts)
-    # No test changes the services of this machine; the fixture `systemd` is for those that only look.
+    # No test changes the services of this machine; tests that only render take `systemd`.
     opts["grains"]["init"] = "unknown"
     opts["pillar"] = {}
     return opts

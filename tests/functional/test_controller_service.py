@@ -1,5 +1,5 @@
-"""The SLS of the controller's process: each choice of the administrator, as Salt renders it, and the
-way from one to another.
+"""The SLS of the controller's process: each choice of the administrator, as Salt renders it, and
+the way from one to another.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_the_engine_starts_the_controller_by_default_and_no_unit_is_left(render:
     assert "storage-controller-user" not in high
     assert engine(high) == {"config": "/etc/salt-storage/controller.yaml"}
     ids = order(loaded, pillar())
-    # The service lets go of the files before they change hands, and the engine's own controller starts after.
+    # The service ends before its files change hands, and the engine's own controller starts after.
     wanted = ["process", "state-dir", "config", "engine", "service"]
     assert [one for one in ids if one.removeprefix("storage-controller-") in wanted] == [f"storage-controller-{one}" for one in wanted]
 
@@ -92,7 +92,8 @@ def engine(high: dict[str, Any]) -> Any:
 def test_a_service_has_its_own_user_and_the_files_are_that_users(user: str, render: Render, loaded: dict[str, Any]) -> None:
     given = pillar(user, {"workers": 3, "hang_timeout": 5, "lock_timeout": 9})
     high = render("storage.controller", given)
-    # The engine cannot read the file of the controller: what it needs stands in the master's configuration, and no secret.
+    # The engine cannot read the file of the controller, so its settings are in the master's
+    # configuration, and no secret is.
     socket = "/run/salt-storage/controller.sock"
     assert engine(high) == {"socket": socket, "controller_user": user, "workers": 3, "hang_timeout": 5}
     group = grp.getgrgid(pwd.getpwnam(user).pw_gid).gr_name if user != NEW else NEW
@@ -151,9 +152,7 @@ def test_a_unit_of_root_can_use_devices_modules_and_mounts(unit: Callable[..., A
 @pytest.mark.root
 @pytest.mark.usefixtures("systemd")
 @pytest.mark.parametrize("user", [USER, "root"])
-def test_systemd_itself_accepts_the_unit(
-    user: str, render: Render, loaded: dict[str, Any], checkout: Path, short_dir: Path
-) -> None:
+def test_systemd_itself_accepts_the_unit(user: str, render: Render, loaded: dict[str, Any], checkout: Path, short_dir: Path) -> None:
     """With names that need quotes."""
     given = pillar(user, {"state_dir": "/srv/a b/100%"}, config="/etc/$HOME/c.yaml", service="")
     context = arguments(render("storage.controller", given)["storage-controller-unit"], "file.managed")["context"]

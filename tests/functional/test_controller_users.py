@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ from saltstorage.link import asking
 with asking.controller(json.loads(sys.argv[1])) as connection:
     print(json.dumps(asking.ask(connection, "admin", json.loads(sys.argv[2]))))
 """
+#: Is Salt's side of the controller, as the engine has it, until its standard input ends.
+ENGINE = """
+import json, sys
+from saltstorage.link.remote import RemoteService
+service = RemoteService(json.loads(sys.argv[1]))
+service.start()
+print("ready", flush=True)
+sys.stdin.read()
+service.close()
+"""
 
 
 @pytest.fixture
@@ -47,11 +58,31 @@ def own(host: ServiceHost) -> Iterator[str]:
     remove_account(name)
 
 
-def ask(host: ServiceHost, user: str | int, call: str, **args: Any) -> subprocess.CompletedProcess[str]:
-    """Have the runner's call made as a user."""
+def options(host: ServiceHost) -> str:
+    """Return the options of the master that the SLS has configured."""
     opts = {"id": "alpha_master", "user": host.master, "root_dir": str(host.folder), **yaml.safe_load(host.master_config.read_text())}
     opts["storage"]["environment"] = str(host.folder / "env")
-    command = [host.python, "-c", ASK, json.dumps(opts), json.dumps({"call": call, "args": args})]
+    return json.dumps(opts)
+
+
+@contextmanager
+def engine(host: ServiceHost) -> Iterator[None]:
+    """Be the engine, as the master's user."""
+    command = [host.python, "-c", ENGINE, options(host)]
+    user: dict[str, Any] = {"user": host.master, "group": host.master, "extra_groups": [], "umask": 0o22}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", **user) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.stdin.close()
+
+
+def ask(host: ServiceHost, user: str | int, call: str, **args: Any) -> subprocess.CompletedProcess[str]:
+    """Have the runner's call made as a user."""
+    command = [host.python, "-c", ASK, options(host), json.dumps({"call": call, "args": args})]
     return subprocess.run(command, user=user, group=user, extra_groups=[], capture_output=True, text=True, cwd="/", check=False)
 
 
@@ -81,10 +112,11 @@ def test_one_catalog_for_each_user_in_turn(host: ServiceHost, own: str) -> None:
             host.start()
             assert os.stat(f"/proc/{host.process.pid}").st_uid == os.stat(host.state).st_uid  # type: ignore[union-attr]
         names.append(f"v{number}")
-        assert create(host, names[-1]) == names
-        seen |= compare(host, owner)
+        with engine(host):
+            assert create(host, names[-1]) == names
+            seen |= compare(host, owner)
+            assert ask(host, NOBODY, "volumes").returncode != 0
         assert readable(host.config, host.master) == (owner == host.master)
-        assert ask(host, NOBODY, "volumes").returncode != 0
         if user:
             host.stop()
         assert (host.folder / "units/salt-storage-controller.service").exists() == bool(user)
@@ -104,7 +136,7 @@ def test_nobody_else_may_listen_in_the_services_place(host: ServiceHost, own: st
     host.apply(own)
     host.give_volumes(own)
     host.start()
-    with pytest.raises(PermissionDeniedError, match="user that may not listen there"):
-        with asking.controller({"id": "m", "storage": {"socket": str(host.socket), "controller_user": "nobody"}}):
-            pass
+    opts = {"id": "m", "storage": {"socket": str(host.socket), "controller_user": "nobody"}}
+    with pytest.raises(PermissionDeniedError, match="user that may listen there"), asking.controller(opts):
+        pass
     host.stop()

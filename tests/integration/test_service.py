@@ -1,16 +1,16 @@
-"""The controller as a service of a user of its own, beside a salt-master that is not root: installed
-by the SLS, run by the unit's own command line, and ended in every way.
+"""The controller as a service of a user of its own, beside a salt-master that is not root:
+installed by the SLS, run by the unit's own command line, and ended in every way.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pwd
 import pytest
 import salt.utils.event
 import yaml
@@ -108,7 +108,7 @@ def test_a_volumes_life_with_two_users_that_are_not_root(cluster: Cluster, host:
     assert (row["name"], row["size_gib"], row["owner"]) == ("data", 2, "alpha")
     versions = {found["part"]: found for found in cluster.run("storage.versions")}
     assert versions["controller"]["hint"] == ""
-    # The master's user knows no credentials of arrays, and nobody may change what the controller does.
+    # The credentials of arrays are closed to the master's user.
     assert compare(host, own) >= {"/etc/salt-storage/controller.yaml", "/run/salt-storage/controller.sock"}
     read = subprocess.run(["cat", str(host.config)], user=host.master, group=host.master, extra_groups=[], capture_output=True, check=False)
     assert (read.returncode, b"Permission denied" in read.stderr) == (1, True)

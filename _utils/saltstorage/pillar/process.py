@@ -1,4 +1,4 @@
-"""The controller's process on the master's host: whose child it is, or which user's service, and
+"""The controller's process on the master's host: a child of the engine, or a service of a user, and
 the unit of that service.
 """
 
@@ -43,7 +43,7 @@ class Users:
 
 
 def users(master: str, master_group: str = "", controller_user: str = "") -> Users:
-    """Return who is who on this host.
+    """Return the users of the controller's files and socket on this host.
 
     :param master: user of the salt-master.
     :param master_group: that user's group; empty for the one in the list of users.
@@ -54,7 +54,9 @@ def users(master: str, master_group: str = "", controller_user: str = "") -> Use
         master_group = master_group or grp.getgrgid(found.pw_gid).gr_name
         grp.getgrnam(master_group)
     except KeyError:
-        text = f"NOT_FOUND: there is no user {master!r} with a group on this host; is a salt-master here? See storage:lookup:controller:user"
+        text = (
+            f"NOT_FOUND: there is no user {master!r} with a group on this host; is a salt-master here? See storage:lookup:controller:user"
+        )
         return Users(problem=text)
     if not controller_user:
         return Users(user=master, group=master_group, master=master, master_group=master_group)
@@ -103,7 +105,7 @@ def belongs_to_another(state_dir: str, user: str) -> bool:
     except KeyError:
         uid = -1
     try:
-        # No other directory is walked, whatever pillar names.
+        # Pillar may name any directory, and no other one is walked.
         return os.stat(state_dir).st_uid != uid and os.path.isdir(os.path.join(state_dir, "locks"))
     except OSError:
         return False
@@ -127,7 +129,11 @@ def describe(lookup: Mapping[str, Any], controller: Mapping[str, Any], *, enviro
     external = bool(lookup["controller_user"])
     option = {"config": lookup["config"]}
     if external:
-        option = {"socket": lookup["socket"], "controller_user": found.user, **{key: controller[key] for key in ENGINE_KEYS if key in controller}}
+        option = {
+            "socket": lookup["socket"],
+            "controller_user": found.user,
+            **{key: controller[key] for key in ENGINE_KEYS if key in controller},
+        }
     return {
         "problem": "",
         "users": asdict(found),

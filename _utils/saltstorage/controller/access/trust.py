@@ -1,4 +1,4 @@
-"""Who can change a file that the controller trusts."""
+"""Rights of others to change a file that the controller trusts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def changeable(path: str) -> str:
     """Return the part of a path that others than root and this process's user can change; empty:
     none.
 
-    Each folder above the path counts too: who may rename that, chooses the contents.
+    Each folder above the path counts too: a user who may rename that, chooses the contents.
 
     :raises OSError: it is not there, or cannot be looked at.
     """
