@@ -4,14 +4,14 @@ Facts of the master's host, for the SLS ``storage.controller``.
 .. versionadded:: 1.0.0
 """
 
-import grp
 import json
 import os
-import pwd
 import sys
 
 from saltstorage import builds
+from saltstorage.environment import location
 from saltstorage.errors import FailedPreconditionError
+from saltstorage.pillar import process as of_host
 
 __virtualname__ = "storage_controller"
 
@@ -20,32 +20,31 @@ def __virtual__():
     return __virtualname__
 
 
-def owner(user="", group=""):
+def process():
     """
-    Return who owns the controller's files: the user that the master runs as.
+    Return how the controller runs on this host, as this minion's pillar ``storage:controller`` and
+    ``storage:lookup`` have it; the SLS ``storage.controller`` renders it.
 
-    user : ''
-        Another user; empty for the one in the master's configuration.
-    group : ''
-        Another group; empty for the user's own.
-
-    Returns ``user``, ``group`` and ``problem`` (empty: none).
+    Returns ``problem`` (empty: none; otherwise nothing else), ``users`` (``user`` and ``group`` of
+    the controller, ``master`` and ``master_group``, ``missing``: whether the controller's user has
+    to be made), ``state_dir``, ``move`` (whether the files there belong to another user),
+    ``option`` (the master's option ``storage``) and ``unit`` (values for the template of the unit;
+    None: the engine starts the controller).
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt master1 storage_controller.owner
+        salt master1 storage_controller.process
     """
-    user = user or _master()["user"]
-    try:
-        found = pwd.getpwnam(user)
-        group = group or grp.getgrgid(found.pw_gid).gr_name
-        grp.getgrnam(group)
-    except KeyError:
-        text = f"NOT_FOUND: there is no user {user!r} with a group on this host; is a salt-master here? See storage:lookup:controller:user"
-        return {"user": user, "group": group, "problem": text}
-    return {"user": user, "group": group, "problem": ""}
+    lookup = __salt__["storage_pillar.lookup"]()["controller"]
+    return of_host.describe(
+        lookup,
+        __pillar__["storage"]["controller"],
+        environment=location.folder(__opts__, location.CONTROLLER),
+        minion=__opts__["id"],
+        master=lookup["user"] or _master()["user"],
+    )
 
 
 def outdated():

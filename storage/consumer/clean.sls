@@ -3,6 +3,11 @@
 
 
 def run():
+    if "storage_pillar.consumer_problem" not in __salt__:
+        # Salt or its Python is too old; or the modules are not synced, which Salt does by itself in a highstate alone.
+        reason = __salt__.value().missing_fun_string("storage_pillar.consumer_problem")
+        text = f"{reason} If the formula's modules are not loaded on this minion, run saltutil.sync_all on it, and apply again."
+        return {"storage-consumer-unsupported": {"test.fail_without_changes": [{"comment": f"FAILED_PRECONDITION: {text}"}]}}
     problem = __salt__["storage_pillar.consumer_problem"]()
     if problem:
         return {"storage-consumer-invalid": {"storage_pillar.invalid": [{"name": "storage:consumer"}, {"comment": problem}]}}

@@ -4,6 +4,10 @@
 
 
 def run():
+    if "storage_pillar.lookup" not in __salt__:
+        reason = __salt__.value().missing_fun_string("storage_pillar.lookup")
+        text = f"{reason} If the formula's modules are not loaded on this minion, run saltutil.sync_all on it, and apply again."
+        return {"storage-environment-unsupported": {"test.fail_without_changes": [{"comment": f"FAILED_PRECONDITION: {text}"}]}}
     for part in ("controller", "consumer"):
         problem = __salt__[f"storage_pillar.{part}_problem"]() if (__pillar__.get("storage") or {}).get(part) is not None else ""
         if problem:
@@ -12,7 +16,9 @@ def run():
     # A masterless minion is its own controller, by its option `storage`.
     own = (__pillar__.get("storage") or {}).get("controller") or (__opts__.get("storage") or {}).get("backends")
     role = "controller" if own else "consumer"
-    if __salt__["storage_environment.spare"](role):
+    service = role == "controller" and __salt__["storage_pillar.lookup"]()["controller"]["controller_user"]
+    # A service has its own Python: another user cannot read this one's modules.
+    if not service and __salt__["storage_environment.spare"](role):
         return {}
     states = {}
     if lookup.get("packages") and not lookup["python"]:

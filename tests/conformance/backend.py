@@ -25,7 +25,6 @@ class Backend:
 
     provider: str
     options: Mapping[str, Any] = field(repr=False)
-    root_helper: str = ""
     types: Sequence[TypeEntry] = ()
     refused: Sequence[TypeEntry] = ()
 
@@ -61,7 +60,7 @@ def choose(value: str, master_config: str) -> Backend:
     except StorageError as error:
         raise pytest.UsageError(f"{master_config}: {error.message}") from None
     types = [kind for kind in config.types.values() if kind.specs and (kind.backend or config.default_backend) == value]
-    return Backend(entry.provider, entry.options, config.root_helper, types)
+    return Backend(entry.provider, entry.options, types)
 
 
 def _read_types(file: str, entries: Any) -> list[TypeEntry]:

@@ -82,7 +82,6 @@ def backend_config(backend: Backend, metadata_dir: Path) -> BackendConfig:
         options=backend.options,
         state_dir=str(metadata_dir / "backends" / "conformance"),
         database=f"sqlite:///{metadata_dir}/cinderlib.sqlite",
-        root_helper=backend.root_helper,
     )
 
 

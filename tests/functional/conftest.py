@@ -7,7 +7,7 @@ from __future__ import annotations
 import getpass
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,20 @@ def minion_opts(config_dir: Path) -> dict[str, Any]:
     """Return the minion's options as its daemon would have them."""
     opts: dict[str, Any] = salt.config.minion_config(str(config_dir / "minion"))
     opts["grains"] = salt.loader.grains(opts)
+    # No test changes the services of this machine; tests that only render take `systemd`.
+    opts["grains"]["init"] = "unknown"
     opts["pillar"] = {}
     return opts
+
+
+@pytest.fixture
+def systemd(minion_opts: dict[str, Any]) -> Iterator[None]:
+    """Let the minion believe that systemd runs."""
+    grains = minion_opts["grains"]
+    before = grains.get("init")
+    grains["init"] = "systemd"
+    yield
+    grains["init"] = before
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,6 @@ HOSTILE = [
     "n" * 128,
     "_|-",
 ]
-
-
-@pytest.fixture
-def systemd(minion_opts: dict[str, Any]) -> Iterator[None]:
-    """Let the minion believe that systemd runs."""
-    grains = minion_opts["grains"]
-    before = grains.get("init")
-    grains["init"] = "systemd"
-    yield
-    grains["init"] = before
 
 
 def arguments(body: dict[str, Any], function: str) -> dict[str, Any]:
@@ -93,16 +83,22 @@ def apply_states(loaded: dict[str, Any], sls: str, pillar: dict[str, Any], **opt
     return {key.split("_|-")[1]: state for key, state in applied.items()}
 
 
-def test_a_minion_without_the_modules_is_told_to_sync_them(formula_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "sls",
+    ["storage", "storage.controller,storage.consumer", "storage.controller.clean,storage.consumer.clean,storage.environment.clean"],
+)
+def test_a_minion_without_the_modules_is_told_to_sync_them(sls: str, formula_root: Path, tmp_path: Path) -> None:
     """Salt does not do it by itself when it applies one SLS."""
     opts: dict[str, Any] = {"root_dir": str(tmp_path), "id": "fresh", "file_client": "local", "file_roots": {"base": [str(formula_root)]}}
     opts["pillar_roots"] = {"base": [str(tmp_path / "pillar")]}
     (tmp_path / "minion").write_text(yaml.safe_dump({**opts, "user": getpass.getuser()}))
-    command = [Path(sys.executable).parent / "salt-call", "-c", tmp_path, "--local", "--out=json", "state.apply", "storage"]
+    command = [Path(sys.executable).parent / "salt-call", "-c", tmp_path, "--local", "--out=json", "state.apply", sls]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    [state] = json.loads(done.stdout)["local"].values()
-    assert state["result"] is False
-    assert "run saltutil.sync_all" in state["comment"]
+    states = json.loads(done.stdout)["local"].values()
+    assert len(states) == len(sls.split(","))
+    for state in states:
+        assert state["result"] is False
+        assert "run saltutil.sync_all" in state["comment"]
     assert "Traceback" not in done.stderr
 
 
@@ -176,7 +172,7 @@ def test_controller_writes_the_masters_configuration(loaded: dict[str, Any], tmp
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert "secret" not in str(first), "passwords stay out of what the master records"
     second = apply("storage.controller", pillar=pillar)
-    assert [state["changes"] for state in second.values()] == [{}] * 4
+    assert [state["changes"] for state in second.values()] == [{}] * 5
     cleaned = apply("storage.controller.clean", pillar=pillar)
     assert all(state["result"] is True for state in cleaned.values()), cleaned
     assert not path.exists()

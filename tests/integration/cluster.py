@@ -99,6 +99,7 @@ def cluster(
     consumer: dict[str, Any] | None = None,
     master_options: dict[str, Any] | None = None,
     files: tuple[Path, ...] = (),
+    master_python: Path | None = None,
 ) -> Iterator[Cluster]:
     """Start a cluster, yield it, and stop and remove all of it.
 
@@ -108,11 +109,14 @@ def cluster(
     :param consumer: keys that replace those of each minion's ``storage:consumer``.
     :param master_options: further options of the master.
     :param files: further file roots.
+    :param master_python: Python of a master that runs as another user; see the option ``user``.
     """
     # Short: the path of a Unix socket ends at 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root)
+        if master_python is not None:
+            root.chmod(0o755)
         # The daemons must run the synced code, not the code that the tests import.
         stack.enter_context(_without_pythonpath())
         for name in FORMULA:
@@ -144,6 +148,10 @@ def cluster(
                 **(master_options or {}),
             },
         )
+        if master_python is not None:
+            master.python_executable = str(master_python)
+            # As the packages of Salt do for their user.
+            subprocess.run(["chown", "-R", master.config["user"], str(root / "m")], check=True)
         # An engine is loaded when the master starts, so users sync before that.
         synced = master.salt_run_cli(timeout=120).run("saltutil.sync_all")
         assert synced.returncode == 0, synced

@@ -142,9 +142,9 @@ def test_a_backend_in_a_file_or_by_its_name(tmp_path):
     found = choose(str(tmp_path / "acme.yaml"), "")
     assert (found.provider, found.options) == ("acme_salt.AcmeProvider", {"token": "s3cret"})
     assert "s3cret" not in repr(found)
-    (tmp_path / "master").write_text("storage: {root_helper: sudo, backends: {acme1: {volume_driver: x.Y, san_ip: 192.0.2.1}}}\n")
+    (tmp_path / "master").write_text("storage: {backends: {acme1: {volume_driver: x.Y, san_ip: 192.0.2.1}}}\n")
     found = choose("acme1", str(tmp_path / "master"))
-    assert (found.provider, found.options, found.root_helper) == ("cinderlib", {"volume_driver": "x.Y", "san_ip": "192.0.2.1"}, "sudo")
+    assert (found.provider, found.options) == ("cinderlib", {"volume_driver": "x.Y", "san_ip": "192.0.2.1"})
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ configuration file it is a service of the system, for several users of one socke
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import grp
 import os
 import pwd
 import signal
+import socket
 import sys
 import threading
 from typing import Any
@@ -19,7 +21,11 @@ from typing import Any
 from ..errors import FailedPreconditionError, InvalidArgumentError, StorageError
 from ..ipc import calls, child
 from ..places import CONFIG
+from .access import trust
 from .process import Process, log_to_stderr
+
+#: Exit code of a service that only the administrator can help; the unit does not start it again.
+WRONG = 78
 
 
 def main() -> int:
@@ -35,6 +41,8 @@ def main() -> int:
         parser.error("--config and --socket go together")
     os.umask(0o077)
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
+    # The system ends a service that hangs by SIGABRT.
+    faulthandler.enable(file=sys.stderr, all_threads=True)
     log_to_stderr()
     if options.config is None:
         return _be_child()
@@ -42,7 +50,7 @@ def main() -> int:
         return _be_service(options)
     except StorageError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return 1 if error.retryable else WRONG
 
 
 def _be_child() -> int:
@@ -86,15 +94,35 @@ def _be_service(options: argparse.Namespace) -> int:
     process = Process("service")
     process.listen(options.socket, group=group, users=users)
     threading.Thread(target=process.serve_always, args=(settings,), name="storage-start", daemon=True).start()
-    ending.wait()
+    # Programs that drivers start shall not speak for this process.
+    system, watchdog = os.environ.pop("NOTIFY_SOCKET", ""), os.environ.pop("WATCHDOG_USEC", "")
+    _tell(system, "READY=1")
+    while not ending.wait(int(watchdog) / 2e6 if watchdog else None):
+        _tell(system, "WATCHDOG=1")
+    _tell(system, "STOPPING=1")
     _leave(process)
     return 0
+
+
+def _tell(system: str, state: str) -> None:
+    """Tell systemd the state of this service.
+
+    :param system: its socket, from ``$NOTIFY_SOCKET``; empty: systemd does not run this.
+    """
+    if system:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(state.encode(), f"\0{system[1:]}" if system.startswith("@") else system)
 
 
 def _read(path: str) -> dict[str, Any]:
     import yaml
 
     try:
+        if part := trust.changeable(path):
+            raise FailedPreconditionError(
+                f"{part} can be changed by others than root and the controller's user, who could then do what the controller can; "
+                "change its owner or mode"
+            )
         with open(path, encoding="utf-8") as file:
             found = yaml.safe_load(file)
     except OSError as error:

@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 ENGINE_KEYS = ("workers", "request_max_age")
 #: How often the controller is looked at, seconds.
 LOOK_INTERVAL = 2.0
-#: How long it may leave a look without an answer, seconds, before it is killed and started again.
-#: A driver that hangs does not keep it from answering.
+#: How long it may leave a look without an answer, seconds, before it is killed and started again,
+#: unless the configuration has a ``hang_timeout``. A driver that hangs does not keep it from
+#: answering.
 HANG_TIMEOUT = 30.0
 #: How long a request waits for a controller that is being started again, seconds.
 WAIT = 60.0
@@ -82,7 +83,13 @@ class RemoteService:
 
         :raises StorageError: it cannot serve; the message says why.
         """
-        self._begin()
+        try:
+            self._begin()
+        except UnavailableError as exc:
+            if not self._external:
+                raise
+            # It comes when the system starts it: requests wait, as they do while it starts again.
+            self._fault = exc
         self._watcher.start()
 
     def execute(self, op: str, args: Mapping[str, Any], caller: str) -> dict[str, Any]:
@@ -141,7 +148,12 @@ class RemoteService:
             return self._own.connection  # type: ignore[no-any-return]
 
     def _connect(self) -> Connection:
-        return sockets.connect(self._path, settings.users(self._opts, self.section), timeout=HANG_TIMEOUT)
+        return sockets.connect(self._path, settings.users(self._opts, self.section), timeout=self._patience())
+
+    def _patience(self) -> float:
+        given = self.section.get("hang_timeout")
+        # The controller refuses a wrong value.
+        return given if isinstance(given, int) and given > 0 else HANG_TIMEOUT
 
     def _begin(self) -> None:
         """Use the controller that listens, or start one."""
@@ -205,7 +217,7 @@ class RemoteService:
     def _answers(self) -> bool:
         try:
             if self._watched is not None:
-                self._watched.call("ping", {}, timeout=HANG_TIMEOUT)
+                self._watched.call("ping", {}, timeout=self._patience())
         except (LostError, StorageError) as exc:
             log.error("storage: the controller is gone or hangs (%s); it is started again", exc)
             if self._child is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import salt.utils.dictupdate
 
 from .. import validate
+from . import process
 from .slots import refuse_slots
 
 #: The parts of the formula that have settings.
@@ -19,7 +20,7 @@ PARTS = ("controller", "consumer", "environment")
 def check(storage: Any) -> dict[str, dict[str, Any]]:
     """Return the settings in the pillar key ``storage``, by part of the formula.
 
-    :raises InvalidArgumentError: they are malformed, or one would be a call.
+    :raises InvalidArgumentError: they are malformed, or one would be a call or cannot be.
     """
     pillar = validate.mapping({} if storage is None else storage, "storage")
     given = validate.mapping(pillar.get("lookup") or {}, "storage:lookup")
@@ -29,6 +30,7 @@ def check(storage: Any) -> dict[str, dict[str, Any]]:
         where = f"storage:lookup:{part}"
         found[part] = validate.mapping(given.get(part) or {}, where)
         refuse_slots(found[part], where)
+    process.check(found["controller"], "storage:lookup:controller")
     return found
 
 

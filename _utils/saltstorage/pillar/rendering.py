@@ -16,7 +16,7 @@ from typing import Any
 from .. import spec, validate
 from ..consumer import passphrase
 from ..errors import InvalidArgumentError, StorageError
-from . import controller, faults, lookup, ordering, ranges
+from . import controller, faults, lookup, ordering, process, ranges
 from .slots import refuse_slots
 
 _PRESENT = (*spec.PARAMETERS, "owner")
@@ -157,10 +157,18 @@ def controller_problem(storage: Any) -> str:
             # It may be misspelled.
             validate.no_unknown(given, KEYS, "storage")
             raise InvalidArgumentError("storage:controller is missing in the pillar of this minion", field="storage:controller")
-        faults.gather(lambda: controller.check(given["controller"]), lambda: lookup.check(given))
+        faults.gather(lambda: controller.check(given["controller"]), lambda: _check_service(given))
     except StorageError as error:
         return str(error)
     return ""
+
+
+def _check_service(storage: Mapping[str, Any]) -> None:
+    """Check the formula's settings, and whether a controller that is a service can use its
+    configuration.
+    """
+    if lookup.check(storage)["controller"].get("controller_user"):
+        process.refuse_uris(storage["controller"], "storage:controller")
 
 
 def consumer_problem(storage: Any) -> str:

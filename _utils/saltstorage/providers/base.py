@@ -95,15 +95,12 @@ class BackendConfig:
         are resolved.
     :ivar state_dir: a directory for the provider's own state, private to the controller.
     :ivar database: SQLAlchemy URL for the metadata of providers that keep any.
-    :ivar root_helper: command prefix by which a controller that is not root runs commands as root,
-        such as ``sudo``.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     state_dir: str
     database: str
-    root_helper: str = ""
 
 
 class Provider(abc.ABC):

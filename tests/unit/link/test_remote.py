@@ -361,6 +361,6 @@ def test_a_service_says_what_keeps_it_from_serving(system_service: Any) -> None:
             time.sleep(0.1)
     assert process.poll() is None
     process, _ = system_service(backends={"fast": {"san_password": "sdb://vault/x"}})
-    assert process.wait(60) == 1
+    assert process.wait(60) == 78
     assert process.stderr is not None
     assert "backends:fast:san_password is an sdb:// URI" in process.stderr.read()

@@ -63,8 +63,6 @@ class ControllerConfig:
     :ivar metadata_database: SQLAlchemy URL of cinderlib's metadata; default ``database`` if that
         was set, else an SQLite file in ``state_dir``.
     :ivar coordination: tooz URL of the locks; default files in ``state_dir``.
-    :ivar root_helper: prefix for commands that need root when the master does not run as root,
-        such as ``sudo``.
     :ivar backends: the backends by name, in the order written.
     :ivar default_backend: backend of volumes that name none; default the only backend, if there is
         only one.
@@ -78,13 +76,14 @@ class ControllerConfig:
     :ivar request_max_age: oldest request that is accepted, seconds, default 300, at most 3600.
     :ivar retry_interval: time after which a backend that is down is tried again, seconds, default
         60.
+    :ivar hang_timeout: how long the controller's process may be silent before it is ended and
+        started again, seconds, default 30; for whoever starts it.
     """
 
     state_dir: str
     database: str
     metadata_database: str
     coordination: str
-    root_helper: str = ""
     backends: Mapping[str, BackendEntry] = field(default_factory=dict)
     default_backend: str | None = None
     types: Mapping[str, TypeEntry] = field(default_factory=dict)
@@ -94,6 +93,7 @@ class ControllerConfig:
     workers: int = 8
     request_max_age: int = 300
     retry_interval: int = 60
+    hang_timeout: int = 30
 
     @classmethod
     def from_opts(cls, opts: Mapping[str, Any]) -> ControllerConfig:
@@ -108,6 +108,14 @@ class ControllerConfig:
                 "no storage controller is configured here; set the option 'storage' with 'backends' in the master's configuration"
             )
         given = validate.mapping(section, "storage")
+        if "root_helper" in given:
+            # Refused by name, since it takes more than another spelling.
+            raise InvalidArgumentError(
+                "storage:root_helper is no key of this version: a command prefix that gives root to the controller's user made that user "
+                "root. Remove it. Drivers that run commands as root need a controller that is root: "
+                "set storage:lookup:controller:controller_user to root, and apply storage.controller",
+                field="storage:root_helper",
+            )
         validate.no_unknown(given, {*_SIMPLE, *_NUMBERS, "backends", "types", "policy", "python_path", "consumer"}, "the option 'storage'")
         for key in _SIMPLE:
             if key in given and not isinstance(given[key], str):
@@ -125,7 +133,6 @@ class ControllerConfig:
             database=given.get("database") or sqlite.format("catalog"),
             metadata_database=given.get("metadata_database") or given.get("database") or sqlite.format("cinderlib"),
             coordination=given.get("coordination") or f"file://{state_dir}/locks",
-            root_helper=given.get("root_helper", ""),
             backends=backends,
             default_backend=_default_backend(given.get("default_backend"), backends),
             types=_types(given.get("types"), backends),
@@ -172,8 +179,8 @@ class ControllerConfig:
         return self.backend(backend if backend is not None else of_type).name
 
 
-_SIMPLE = ("state_dir", "database", "metadata_database", "coordination", "root_helper", "default_backend")
-_NUMBERS = ("lock_timeout", "workers", "request_max_age", "retry_interval")
+_SIMPLE = ("state_dir", "database", "metadata_database", "coordination", "default_backend")
+_NUMBERS = ("lock_timeout", "workers", "request_max_age", "retry_interval", "hang_timeout")
 
 
 def _positive(value: Any, where: str) -> int:

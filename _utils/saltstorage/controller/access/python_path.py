@@ -5,12 +5,12 @@ a distribution's bindings, such as Ceph's, and providers of one's own.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from ...errors import FailedPreconditionError, InvalidArgumentError
+from . import trust
 
 _FIELD = "storage:python_path"
 
@@ -38,24 +38,14 @@ def use(paths: Iterable[str]) -> None:
     """
     for path in paths:
         try:
-            # Each folder above it counts too: a user who may rename it chooses the modules.
-            for part in (path, *_above(os.path.realpath(path))):
-                found = os.stat(part)
-                shared = found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and part != path)
-                if shared or found.st_uid not in (0, os.geteuid()):
-                    raise FailedPreconditionError(
-                        f"{_FIELD}: {part} can be changed by others than root and the controller's user; change its owner or mode",
-                        field=_FIELD,
-                    )
+            if part := trust.changeable(path):
+                raise FailedPreconditionError(
+                    f"{_FIELD}: {part} can be changed by others than root and the controller's user; change its owner or mode",
+                    field=_FIELD,
+                )
             if not os.path.isdir(path):
                 raise FailedPreconditionError(f"{_FIELD}: {path} is no folder", field=_FIELD)
         except OSError as error:
             raise FailedPreconditionError(f"{_FIELD}: {path}: {error.strerror}", field=_FIELD) from None
         if path not in sys.path:
             sys.path.append(path)
-
-
-def _above(path: str) -> Iterable[str]:
-    while path != "/":
-        yield path
-        path = os.path.dirname(path)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cinder.privsep
 import os_brick
@@ -14,8 +12,8 @@ import os_brick.privileged
 from cinder import utils as cinder_utils
 from cinderlib import cinderlib
 from cinderlib.persistence.dbms import DBPersistence
+from oslo_concurrency import processutils
 from oslo_config import cfg
-from oslo_privsep import priv_context
 
 __all__ = ["Backend", "DBPersistence"]
 
@@ -72,19 +70,24 @@ class Backend(cinderlib.Backend):
 
     @classmethod
     def _set_priv_helper(cls, root_helper: str) -> None:
-        """Run commands with ``root_helper`` before them, without the rootwrap files that an
-        OpenStack service has.
+        """Run commands as root only where this process is root.
+
+        Otherwise oslo would call ``sudo`` by default. No rule of sudo lets a user run these
+        commands and no others, so a controller that is not root gets an error instead.
+
+        :param root_helper: cinderlib's own parameter; not used.
         """
+        cinder_utils.get_root_helper = lambda: ""
         is_root = os.geteuid() == 0
-        cinder_utils.get_root_helper = lambda: root_helper
-        if root_helper:
-            helper = Path(sys.executable).with_name("privsep-helper")
-            command = f"{root_helper} {helper if helper.exists() else 'privsep-helper'}"
-            for option in priv_context.OPTS:
-                if option.name == "helper_command":
-                    option.default = command
-        cinder.privsep.sys_admin_pctxt.set_client_mode(not is_root)
-        os_brick.privileged.default.set_client_mode(not is_root)
+        for context in (cinder.privsep.sys_admin_pctxt, os_brick.privileged.default):
+            context.set_client_mode(not is_root)
+            if not is_root:
+                context.start = _refuse_root
+
+
+def _refuse_root(*_args: Any, **_kwargs: Any) -> NoReturn:
+    """Take the place of the start of oslo.privsep's daemon, which would use sudo."""
+    raise processutils.NoRootWrapSpecified("a command has to be run as root")
 
 
 # Cinder's RBD driver still reads it, and cinderlib offers it, but Cinder no longer defines it.

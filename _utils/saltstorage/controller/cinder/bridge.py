@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 HOST = "saltstorage"
 
 _lock = threading.RLock()
-_done: tuple[str, str] | None = None
+_done: str | None = None
 _fakes: dict[str, types.ModuleType] = {}
 
 
-def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]:
+def setup(database_url: str, state_dir: str) -> type[Any]:
     """Set cinderlib up for this process and return its ``Backend`` class. Later calls return the
     same.
 
@@ -52,8 +52,6 @@ def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]
         mode 0600.
     :param state_dir: directory for locks and for files of target helpers, created with mode 0700;
         later calls do not change it.
-    :param root_helper: command prefix such as ``sudo`` for a controller that is not root; empty
-        for none.
     :raises FailedPreconditionError: cinderlib or Cinder is not installed, or an earlier call had
         other parameters.
 
@@ -61,7 +59,6 @@ def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]
     >>> Backend = setup(f"sqlite:///{state}/cinderlib.sqlite", state)  # doctest: +SKIP
     """
     global _done
-    wanted = (database_url, root_helper)
     with _lock:
         if _done is None:
             Path(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,17 +73,17 @@ def setup(database_url: str, state_dir: str, root_helper: str = "") -> type[Any]
             with quiet(), fake_packages(), _exclusive(locks / "setup.lock"), lock_tables(url, "metadata"):
                 backend_class.global_setup(
                     file_locks_path=str(locks),
-                    root_helper=root_helper,
+                    root_helper="",
                     suppress_requests_ssl_warnings=False,
                     disable_logs=False,
                     persistence_config={"storage": DBPersistence, "connection": url},
                     host=HOST,
                     state_path=str(state_dir),
                 )
-            _done = wanted
+            _done = database_url
             os.register_at_fork(after_in_child=_forget_connections)
-        elif _done != wanted:
-            raise FailedPreconditionError("all backends of a process must share one metadata database and root helper")
+        elif _done != database_url:
+            raise FailedPreconditionError("all backends of a process must share one metadata database")
         from .backend import Backend
 
         return Backend

@@ -100,7 +100,6 @@ def _build_table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
     from oslo_concurrency import processutils
     from oslo_config import cfg
     from oslo_db import exception as db
-    from oslo_privsep import daemon
     from tooz import coordination
 
     rows: list[tuple[Any, type[errors.StorageError] | None, str]] = [
@@ -134,9 +133,9 @@ def _build_table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
         (
             processutils.NoRootWrapSpecified,
             errors.FailedPreconditionError,
-            "this driver needs root; set root_helper, or run the master as root",
+            "this driver needs root, and the controller is not: run the controller as a service that is root"
+            " (storage:lookup:controller:controller_user: root, and state.apply storage.controller)",
         ),
-        (daemon.FailedToDropPrivileges, errors.FailedPreconditionError, "root_helper does not give root"),
         (processutils.ProcessExecutionError, None, ""),
         (coordination.LockAcquireFailed, errors.AbortedError, ""),
         ((cfg.ConfigFileValueError, cfg.RequiredOptError), errors.InvalidArgumentError, ""),

@@ -71,7 +71,7 @@ class CinderlibProvider(CinderManage):
             driver = driver_options.check(self.config.name, options)
             options = driver_options.add_safe_defaults(driver, options)
             options["volume_driver"] = REPLACED.get(options["volume_driver"], options["volume_driver"])
-            backend_class = bridge.setup(self.config.database, str(Path(self.config.state_dir).parent), self.config.root_helper)
+            backend_class = bridge.setup(self.config.database, str(Path(self.config.state_dir).parent))
             try:
                 loaded = backend_class(self._group, **options)
             except Exception as error:

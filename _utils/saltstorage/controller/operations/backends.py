@@ -322,6 +322,5 @@ class Backends(Mapping[str, Backend]):
                 options=entry.options,
                 state_dir=state_dir,
                 database=self._config.metadata_database,
-                root_helper=self._config.root_helper,
             )
         )

@@ -38,8 +38,8 @@ class LioTarget(lio.LioAdm):
     def check(self) -> None:
         """Refuse to start on a kernel without LIO; prepare the directory of the names.
 
-        :raises VolumeDriverException: the kernel has none, or the controller is not root and has
-            no ``root_helper``.
+        :raises VolumeDriverException: the kernel has none.
+        :raises NoRootWrapSpecified: the controller is not root.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # sudo keeps no PYTHONPATH; and this folder has modules with the names of others.
+    # PYTHONPATH need not be set; and this folder has modules with the names of others.
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from saltstorage.consumer.devices import loop

@@ -65,3 +65,9 @@ def test_a_wrong_value_is_named(storage, field):
     with pytest.raises(InvalidArgumentError) as caught:
         ControllerConfig.from_opts({"storage": storage})
     assert caught.value.field == field
+
+
+def test_a_prefix_that_gives_root_is_refused_and_its_place_named():
+    with pytest.raises(InvalidArgumentError, match="controller_user to root, and apply storage.controller") as caught:
+        ControllerConfig.from_opts({"storage": {"root_helper": "sudo", "backends": {}}})
+    assert caught.value.field == "storage:root_helper"

@@ -10,6 +10,7 @@ import importlib.metadata
 import inspect
 import json
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -18,20 +19,26 @@ from pathlib import Path
 import pytest
 
 from saltstorage.controller.cinder import logs
+from tests.otheruser import NOBODY, make_python
 
 pytestmark = pytest.mark.slow
 
 UTILS = Path(__file__).parents[4] / "_utils"
 
 
-def run(code: str, *args: object) -> dict:
-    """Run code in a fresh interpreter; it prints one JSON document as its last line."""
+def run(code: str, *args: object, python: str | Path = sys.executable, user: int | None = None) -> dict:
+    """Run code in a fresh interpreter, as another user if told so; it prints one JSON document as
+    its last line.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
+        [python, "-c", textwrap.dedent(code), *map(str, args)],
         env={"PYTHONPATH": str(UTILS), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=100,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
@@ -262,3 +269,60 @@ def test_a_forked_child_has_connections_of_its_own(tmp_path):
         tmp_path,
     )
     assert (result["status"], result["parent"]) == (0, 0)
+
+
+@pytest.mark.root
+def test_a_controller_that_is_not_root_says_so_and_calls_no_sudo(short_dir):
+    """oslo's own default is to run every command by sudo."""
+    (short_dir / "bin").mkdir()
+    for program in ("sudo", "privsep-helper"):
+        (short_dir / "bin" / program).write_text(f"#!/bin/sh\necho $0 $* >>{short_dir}/called\n")
+        (short_dir / "bin" / program).chmod(0o755)
+    (short_dir / "state").mkdir()
+    for path in (short_dir, short_dir / "state"):
+        os.chown(path, NOBODY, NOBODY)
+    result = run(
+        """
+        import json, os, sys
+        os.environ["PATH"] = f"{sys.argv[1]}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        from saltstorage.controller.cinder import bridge
+        from saltstorage.controller.cinder.provider import CinderlibProvider
+        from saltstorage.errors import StorageError
+        from saltstorage.providers import BackendConfig
+        bridge.setup(f"sqlite:///{sys.argv[1]}/state/cinderlib.sqlite", f"{sys.argv[1]}/state")
+        from cinder import utils
+        from os_brick.initiator.linuxscsi import LinuxSCSI
+        from os_brick.privileged import rootwrap
+        from saltstorage.controller.cinder.errors import map_errors
+
+        def lvm():
+            options = {"volume_driver": "cinder.volume.drivers.lvm.LVMVolumeDriver", "volume_group": "none"}
+            CinderlibProvider(BackendConfig(
+                name="lvm", options=options, state_dir=f"{sys.argv[1]}/state/backends/lvm",
+                database=f"sqlite:///{sys.argv[1]}/state/cinderlib.sqlite",
+            )).load()
+
+        told = []
+        for call in (
+            lambda: utils.execute("true", run_as_root=True),
+            lambda: rootwrap.execute_root("true"),
+            lambda: LinuxSCSI("")._execute("true", run_as_root=True, root_helper="sudo"),
+            lvm,
+        ):
+            try:
+                with map_errors("try"):
+                    call()
+                told.append("it ran")
+            except StorageError as error:
+                told.append(str(error))
+        print(json.dumps({"told": told}))
+        """,
+        short_dir,
+        python=make_python(short_dir / "python"),
+        user=NOBODY,
+    )
+    assert len(result["told"]) == 4
+    for text in result["told"]:
+        assert text.startswith("FAILED_PRECONDITION"), text
+        assert "run the controller as a service that is root" in text
+    assert not (short_dir / "called").exists()
