@@ -99,7 +99,10 @@ def unmount(flow: Flow, name: str, paths: list[str]) -> None:
     with flow.consumer.lock(name):
         # Stacked mounts come off in the reverse order.
         for path in reversed(paths):
-            if mounts.state(path).top not in live(flow, name):
+            top = mounts.state(path).top
+            if top is None:
+                continue  # a copy, in a shared bind mount, that went with another
+            if top not in live(flow, name):
                 raise FailedPreconditionError(f"something else is mounted over {path}; unmount that first")
             mounting.unmount(path, timeout=flow.consumer.config.format_timeout)
         remove_entries(flow, entries(flow, name))

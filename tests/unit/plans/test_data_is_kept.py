@@ -204,6 +204,31 @@ def test_in_use_is_refused_before_anything_is_unmounted(host):
             process.wait()
 
 
+@pytest.mark.parametrize("propagation", ["shared", "slave"])
+def test_a_mount_goes_with_its_copies_in_a_shared_bind_mount(host, propagation):
+    """As in that of an export: a mount below a folder appears below its bind mount too."""
+    folder, export = host.folder / "srv", host.folder / "export"
+    folder.mkdir()
+    export.mkdir()
+    for command in (
+        ["mount", "--bind", folder, folder],
+        ["mount", "--make-shared", folder],
+        ["mount", "--bind", folder, export],
+        ["mount", f"--make-{propagation}", export],
+    ):
+        subprocess.run(command, check=True)
+    try:
+        ok(host.mounted(mount=str(folder / "data")))
+        assert os.path.ismount(export / "data")
+        assert ok(host.mounted(mount=str(folder / "data")))["changes"] == {}
+        ok(host.state("unmounted"))
+        assert not os.path.ismount(folder / "data")
+        assert not os.path.ismount(export / "data")
+    finally:
+        for path in (export / "data", folder / "data", export, folder):
+            subprocess.run(["umount", path], check=False, stderr=subprocess.DEVNULL)
+
+
 def test_a_dry_run_tells_of_another_file_system(host):
     ok(host.state("connected", size=1))
     subprocess.run(["mkfs.xfs", "-q", device(host)], check=True)
