@@ -28,7 +28,7 @@ def eventlet() -> None:
             os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # as Cinder does
             importlib.import_module("eventlet")
         except ImportError:
-            log.debug("storage: eventlet cannot be imported", exc_info=True)  # who needs it will say so
+            log.debug("storage: eventlet cannot be imported", exc_info=True)  # the importer will say so
         finally:
             imported.set()
 

@@ -5,7 +5,7 @@ from a package index. A stand-in has what matters here:
 
 * the layout of ``/opt/saltstack/salt``: Python in ``bin``, with the libraries that it needs in
   ``lib``; Salt in ``lib/python3.x/site-packages``; Salt's commands at its top, which find their
-  Python beside them; and what ``salt-pip`` installs in ``extras-3.x``;
+  Python beside them; and the packages of ``salt-pip`` in ``extras-3.x``;
 * relenv's own runtime, started by ``relenv.pth`` as there: it sets ``sys.RELENV``, and leaves
   nothing on ``sys.path`` that is outside of the folder. ``extras-3.x`` comes first.
 
@@ -16,7 +16,9 @@ ones.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = CHECKOUT / "requirements"
+#: Where this machine does not name its own.
 MIRROR = "http://deb.debian.org/debian/"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 COMMANDS = ("salt", "salt-call", "salt-key", "salt-master", "salt-minion", "salt-pip", "salt-run")
@@ -89,7 +92,7 @@ def main(folder: Path) -> None:
 def _once(target: Path, sources: tuple[Path, ...]) -> Iterator[Path | None]:
     """Yield a folder to fill, or None when it was filled from the same sources."""
     stamp = target.with_name(f"{target.name}.made")
-    now = subprocess.run(["cksum", *map(str, sources)], capture_output=True, text=True, check=True).stdout
+    now = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     if stamp.exists() and stamp.read_text() == now:
         yield None
         return
@@ -140,7 +143,7 @@ def _unpack(suite: str, package: str, folder: Path) -> None:
     """Unpack a Debian package and all that it depends on into ``root`` of the folder."""
     for name in ("state/lists/partial", "cache/archives/partial", "root"):
         (folder / name).mkdir(parents=True)
-    (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
+    (folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n")
     options = {
         "Dir::State": folder / "state",
         # As where nothing is installed.
@@ -155,7 +158,15 @@ def _unpack(suite: str, package: str, folder: Path) -> None:
     subprocess.run([*apt, "update"], check=True)
     subprocess.run([*apt, "install", "--download-only", "-y", "--no-install-recommends", package], check=True, stdout=subprocess.DEVNULL)
     for archive in sorted((folder / "cache/archives").glob("*.deb")):
-        subprocess.run(["dpkg-deb", "--extract", str(archive), str(folder / "root")], check=True)
+        subprocess.run(["dpkg", "--extract", str(archive), str(folder / "root")], check=True)
+
+
+def _mirror() -> str:
+    """Return the mirror of this Debian."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    release = platform.freedesktop_os_release().get("VERSION_CODENAME")
+    return next((uri for uri, _, name in (line.partition(" ") for line in found) if name == release), MIRROR)
 
 
 def _install(onedir: Onedir, python: Path, packages: Path) -> None:

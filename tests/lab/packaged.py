@@ -94,7 +94,7 @@ class Master(Controller):
             raise LabError(f"no reply of {name} to {function}\n{done.stdout}\n{done.stderr}") from None
 
     def save_logs(self, folder: Path) -> None:
-        """Keep the controller's logs, and what the SLS wrote."""
+        """Keep the controller's logs, and its configuration."""
         super().save_logs(folder)
         for path in self.config_dir.rglob("*"):
             if path.is_file():

@@ -26,7 +26,7 @@ BACKEND = "file, tgt"
 PROTOCOL = "iSCSI, CHAP, multipath; Salt's packages (stand-ins)"
 MOUNTS = {"data": "/srv/data", "more": "/srv/more"}
 VOLUMES = {name: {"size": 1, "mount": mount, "fstype": "ext4"} for name, mount in MOUNTS.items()}
-#: What `salt-pip` installs: a package that the storage environment has too.
+#: A package for `salt-pip`; the storage environment has it too.
 EXTRA = "statsd"
 #: The kernel keeps all of Salt from the unit that attaches at boot.
 NO_SALT = f"[Service]\nInaccessiblePaths={SALT.parent} /etc/salt -/var/cache/salt\n"
@@ -65,7 +65,7 @@ def targets(host: Guest) -> dict[str, Any]:
 
 
 def facts(site: Site) -> Any:
-    """Return what the controller knows: volumes, and who is connected to them."""
+    """Return the controller's volumes and connections."""
     return {name: site.master.run(f"storage.{name}") for name in ("volumes", "connections")}
 
 

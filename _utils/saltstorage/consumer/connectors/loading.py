@@ -41,7 +41,7 @@ def _import() -> Any:
         backend.register_backend_default_hook(lambda: backend.BackendType.THREADING)
         sys.modules["eventlet"] = None  # type: ignore[assignment]
     else:
-        # os-brick would import it in this thread, which may be one that another waits for.
+        # os-brick would import it in this thread, and another thread may wait for this one.
         imports.eventlet()
     try:
         from os_brick import privileged

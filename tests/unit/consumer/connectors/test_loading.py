@@ -1,4 +1,4 @@
-"""os-brick is loaded by the thread that first needs it, such as one that attaches at boot."""
+"""Threads that load os-brick, such as those that attach at boot."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ print(json.dumps({{"loaded": len(loaded), "alive": thread.is_alive(), "eventlet"
 )
 def test_a_thread_that_has_loaded_it_ends(tmp_path: Path, before: str, eventlet: bool) -> None:
     """Without cotyledon, os-brick imports eventlet, which takes over the mark of the end of the
-    thread that imports it: whoever waits for that thread, as ``salt-storage-reattach``, would wait
-    for ever.
+    importing thread: ``salt-storage-reattach``, which waits for that thread, would wait for ever.
     """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "ignore", "-c", LOAD.format(before=before), str(tmp_path / "lock")]
