@@ -22,11 +22,17 @@ class Controller:
 
     :param folder: for all that it owns; short, since sockets lie in it.
     :param backends: of the master's option ``storage``.
+    :param commands: folder with Salt's commands.
+    :param address: where minions find the master.
     :param storage: its other keys.
     """
 
-    def __init__(self, folder: Path, backends: dict[str, Any], **storage: Any) -> None:
+    def __init__(
+        self, folder: Path, backends: dict[str, Any], *, commands: Path = BIN, address: str = network.OUTSIDE[0], **storage: Any
+    ) -> None:
         self.folder = folder
+        self.commands = commands
+        self.address = address
         self.config_dir = folder / "etc"
         self.backends = backends
         self.process: subprocess.Popen[bytes] | None = None
@@ -41,10 +47,18 @@ class Controller:
     def configure(self, backends: dict[str, Any], **storage: Any) -> None:
         """Write the master's configuration; it counts from the next start."""
         self.backends = backends
-        config = {
+        engine = {
+            "engines": [{"storage": {}}],
+            "storage": {"state_dir": str(self.folder / "controller"), "backends": backends, **storage},
+        }
+        (self.config_dir / "master").write_text(json.dumps({**self.general(), **engine}))
+
+    def general(self) -> dict[str, Any]:
+        """Return the master's configuration without the storage engine."""
+        return {
             "root_dir": str(self.folder / "m"),
             "user": "root",
-            "interface": network.OUTSIDE[0],
+            "interface": self.address,
             "auto_accept": True,
             "worker_threads": 3,
             "log_level_logfile": "info",
@@ -52,10 +66,7 @@ class Controller:
             "gather_job_timeout": 30,
             "file_roots": {"base": [str(self.folder / "states"), str(self.folder / "formula")]},
             "pillar_roots": {"base": [str(self.folder / "pillar")]},
-            "engines": [{"storage": {}}],
-            "storage": {"state_dir": str(self.folder / "controller"), "backends": backends, **storage},
         }
-        (self.config_dir / "master").write_text(json.dumps(config))
 
     # Power.
 
@@ -65,11 +76,11 @@ class Controller:
             self.run("saltutil.sync_all")
         with (self.folder / "master.out").open("ab") as out:
             self.process = subprocess.Popen(
-                [str(BIN / "salt-master"), "-c", str(self.config_dir), "-l", "quiet"],
+                [str(self.commands / "salt-master"), "-c", str(self.config_dir), "-l", "quiet"],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env=_environment(),
+                env=self.environment(),
                 start_new_session=True,
             )
 
@@ -97,8 +108,8 @@ class Controller:
 
     def ran(self, function: str, *args: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run ``salt-run FUNCTION …`` and return all that it gave."""
-        command = [str(BIN / "salt-run"), "-c", str(self.config_dir), "--out=json", "-l", "error", function, *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=_environment(), check=False)
+        command = [str(self.commands / "salt-run"), "-c", str(self.config_dir), "--out=json", "-l", "error", function, *args]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=self.environment(), check=False)
 
     def job(self, guest: Guest | str, function: str, *args: Any, timeout: float = 300, **kwargs: Any) -> Any:
         """Run a function as ``salt GUEST FUNCTION …`` does; return the minion's answer."""
@@ -143,10 +154,10 @@ class Controller:
         def up() -> bool:
             names = ",".join(guest.name for guest in guests)
             done = subprocess.run(
-                [str(BIN / "salt"), "-c", str(self.config_dir), "--out=json", "--static", "-t", "15", "-L", names, "test.ping"],
+                [str(self.commands / "salt"), "-c", str(self.config_dir), "--out=json", "--static", "-t", "15", "-L", names, "test.ping"],
                 capture_output=True,
                 text=True,
-                env=_environment(),
+                env=self.environment(),
                 check=False,
             )
             try:
@@ -163,11 +174,10 @@ class Controller:
         for path in (*self.folder.glob("*.out"), *self.folder.glob("m/var/log/salt/*")):
             shutil.copy(path, folder / path.name)
 
-
-def _environment() -> dict[str, str]:
-    """Return the environment of Salt's commands: they must import the synced package, not the
-    tests' own.
-    """
-    found = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    found["PATH"] = f"{BIN}:/usr/sbin:/sbin:{found['PATH']}"
-    return found
+    def environment(self) -> dict[str, str]:
+        """Return the environment of Salt's commands: they must import the synced package, not the
+        tests' own.
+        """
+        found = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        found["PATH"] = f"{self.commands}:/usr/sbin:/sbin:{found['PATH']}"
+        return found

@@ -93,10 +93,19 @@ class Guest:
     :param disk: size of its own disk, GiB; sparse.
     :param more_disks: sizes of further disks, GiB: files ``disk1`` and on in the folder, kept
         when there; ``/dev/ubdb`` and on.
+    :param commands: folder with Salt's commands, in the guest.
     """
 
     def __init__(
-        self, name: str, number: int, folder: Path, *, memory: int = 1536, disk: int = 8, more_disks: tuple[int, ...] = ()
+        self,
+        name: str,
+        number: int,
+        folder: Path,
+        *,
+        memory: int = 1536,
+        disk: int = 8,
+        more_disks: tuple[int, ...] = (),
+        commands: Path = BIN,
     ) -> None:
         self.name = name
         self.addresses = tuple(f"{net}.{number}" for net in network.NETWORKS)
@@ -104,8 +113,10 @@ class Guest:
         self.memory = memory
         self.disk = disk
         self.more_disks = more_disks
+        self.commands = commands
         self.initiator = f"iqn.2024-01.test.lab:{name}"
         self.files: dict[str, str] = {}
+        self.trees: dict[str, Path] = {}
         self.units: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self._taps: list[str] = []
@@ -115,6 +126,10 @@ class Guest:
         """Give the guest a file, before its first boot."""
         self.files[path] = text
 
+    def tree(self, path: str, source: Path) -> None:
+        """Give the guest a copy of a folder, before its first boot."""
+        self.trees[path] = source
+
     def unit(self, name: str, text: str) -> None:
         """Give the guest a unit that is enabled, before its first boot."""
         self.units[name] = text
@@ -123,7 +138,7 @@ class Guest:
         """Let the guest run a salt-minion with this configuration."""
         own = {"id": self.name, "log_level_logfile": "info"}
         self.file("/etc/salt/minion", json.dumps({**own, **config}))
-        self.unit("salt-minion.service", MINION_UNIT.format(bin=BIN))
+        self.unit("salt-minion.service", MINION_UNIT.format(bin=self.commands))
 
     # Power.
 
@@ -268,9 +283,11 @@ class Guest:
             target = tree / "up" / path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
+        for path, source in self.trees.items():
+            shutil.copytree(source, tree / "up" / path.lstrip("/"), symlinks=True)
         (tree / "up" / "usr/local/bin").mkdir(parents=True)
         for command in ("salt-call", "salt-minion", "salt", "salt-run", "salt-key", "salt-master", "cinder-rtstool"):
-            (tree / "up" / "usr/local/bin" / command).symlink_to(BIN / command)
+            (tree / "up" / "usr/local/bin" / command).symlink_to(self.commands / command)
         units = tree / "units"
         (units / "multi-user.target.wants").mkdir(parents=True)
         (units / "network-online.target.wants").mkdir()

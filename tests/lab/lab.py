@@ -75,16 +75,7 @@ class Lab:
 
         :param listen: hosts can reach it; else see :meth:`listen`.
         """
-        Path("/run/tgtd").mkdir(exist_ok=True)
-        with (FOLDER / "c" / "tgtd.out").open("ab") as out:
-            self.tgtd = subprocess.Popen(
-                ["tgtd", "-f", "--iscsi", "portal=127.0.0.1:3261"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-            )
-        wait_for(
-            lambda: subprocess.run(["tgtadm", "--op", "show", "--mode", "sys"], capture_output=True, check=False).returncode == 0,
-            "tgtd",
-            20,
-        )
+        self.tgtd = start_tgtd(FOLDER / "c" / "tgtd.out")
         if listen:
             self.listen()
 
@@ -92,7 +83,7 @@ class Lab:
         """Let hosts reach the iSCSI daemon: after a restart once the targets are there, as
         docs/how-to/san.rst has it and says why.
         """
-        subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "portal", "--op", "new", "--param", "portal=0.0.0.0:3260"], check=True)
+        listen()
 
     def stop_tgtd(self) -> None:
         """Let the iSCSI daemon die, with all that it exports."""
@@ -160,6 +151,27 @@ class Lab:
         subprocess.run(["mkfs.xfs", "-q", str(image)], check=True)
         mount_file(image, self.volumes)
         self.volumes.chmod(0o700)
+
+
+def tgtd_answers() -> bool:
+    """Return whether an iSCSI daemon runs in the lab's namespace; there can be one."""
+    return subprocess.run(["tgtadm", "--op", "show", "--mode", "sys"], capture_output=True, check=False).returncode == 0
+
+
+def start_tgtd(log: Path) -> subprocess.Popen[bytes]:
+    """Start an iSCSI daemon that no host reaches yet, and return when it answers."""
+    Path("/run/tgtd").mkdir(exist_ok=True)
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            ["tgtd", "-f", "--iscsi", "portal=127.0.0.1:3261"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    wait_for(tgtd_answers, "tgtd", 20)
+    return process
+
+
+def listen() -> None:
+    """Let hosts reach the iSCSI daemon."""
+    subprocess.run(["tgtadm", "--lld", "iscsi", "--mode", "portal", "--op", "new", "--param", "portal=0.0.0.0:3260"], check=True)
 
 
 def mount_file(image: Path, folder: Path) -> None:

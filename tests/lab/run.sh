@@ -34,6 +34,8 @@ if [ -z "${LAB_PART:-}" ]; then
     rm -rf build/lab/logs build/lab/parts
     # Inside, there is no network to load it from.
     .venv/bin/python -m tests.lab.qemu build/lab
+    # For a long scenario; minutes, once.
+    case " $* ${LAB_LONG:+--long} " in *upgrade* | *" --all --long "* | *" tests/lab "*) .venv/bin/python -m tests.lab.onedir build/lab ;; esac
     gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o build/lab/registers.so tests/lab/files/registers.c
     # The name tells this run's leftovers from the processes and devices of others; see leftovers.py.
     LAB_RUN=lab-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')

@@ -13,6 +13,8 @@ import sys
 import threading
 from typing import Any
 
+from ... import imports
+
 _import_lock = threading.Lock()
 
 
@@ -38,6 +40,9 @@ def _import() -> Any:
 
         backend.register_backend_default_hook(lambda: backend.BackendType.THREADING)
         sys.modules["eventlet"] = None  # type: ignore[assignment]
+    else:
+        # os-brick would import it in this thread, and another thread may wait for this one.
+        imports.eventlet()
     try:
         from os_brick import privileged
         from os_brick.initiator import connector

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ... import imports
 from ...errors import FailedPreconditionError
 from ..catalog.database import lock_tables, prepare_file
 from . import logs
@@ -98,7 +99,7 @@ def load() -> type[Any]:
     with _lock, quiet(), fake_packages():
         try:
             _prefer_threads()
-            _import_eventlet()
+            imports.eventlet()
             _restore_moved_modules()
             from .backend import Backend
         except ModuleNotFoundError as error:
@@ -218,30 +219,6 @@ def _prefer_threads() -> None:
     # cotyledon, which the threading form needs, is an extra of oslo.service.
     if importlib.util.find_spec("cotyledon") is not None:
         backend.register_backend_default_hook(lambda: backend.BackendType.THREADING)
-
-
-def _import_eventlet() -> None:
-    """Import eventlet, as Cinder will, in a thread that no thread waits for.
-
-    It makes a second copy of the module threading, which takes the importing thread for the main
-    thread and (before Python 3.13) takes over the mark of its end: join() on that thread never
-    returns.
-    """
-    if "eventlet" in sys.modules or importlib.util.find_spec("eventlet") is None:
-        return
-    imported = threading.Event()
-
-    def run() -> None:
-        try:
-            os.environ["EVENTLET_NO_GREENDNS"] = "yes"  # as Cinder does
-            importlib.import_module("eventlet")
-        except ImportError:
-            log.debug("storage: eventlet cannot be imported", exc_info=True)  # Cinder will say so
-        finally:
-            imported.set()
-
-    threading.Thread(target=run, name="storage-eventlet", daemon=True).start()
-    imported.wait()
 
 
 @contextlib.contextmanager
