@@ -39,7 +39,6 @@ def host(own: str) -> Iterator[ServiceHost]:
         found.give_volumes(own)
         found.start()
         yield found
-        found.kill()
 
 
 @pytest.fixture(scope="module")
