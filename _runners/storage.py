@@ -79,7 +79,7 @@ def versions(minions=None):
     Code that was synced is used by ``salt-run`` at once, by the engine and its controller after a
     restart, and by the storage environment after ``state.apply storage.controller``.
 
-    minions
+    minions : None
         A glob of the minions to ask, such as ``'*'``; by default none is. A minion that does not
         answer in Salt's ``timeout`` is not listed.
 
