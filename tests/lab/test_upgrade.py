@@ -26,7 +26,7 @@ BACKEND = "file, tgt"
 PROTOCOL = "iSCSI, CHAP, multipath; Salt's packages (stand-ins)"
 MOUNTS = {"data": "/srv/data", "more": "/srv/more"}
 VOLUMES = {name: {"size": 1, "mount": mount, "fstype": "ext4"} for name, mount in MOUNTS.items()}
-#: A package for `salt-pip`; the storage environment has it too.
+#: A package for `salt-pip`.
 EXTRA = "statsd"
 #: The kernel keeps all of Salt from the unit that attaches at boot.
 NO_SALT = f"[Service]\nInaccessiblePaths={SALT.parent} /etc/salt -/var/cache/salt\n"
@@ -59,9 +59,9 @@ def salt_of(site: Site) -> tuple[str, str]:
 
 
 def targets(host: Guest) -> dict[str, Any]:
-    """Return what the records say of the way to each volume, and of its identity."""
+    """Return the way to each volume, and its name in the kernel, as the records have them."""
     found = {name: record(host, name) for name in MOUNTS}
-    return {name: (entry["connection_info"], entry["identity"]) for name, entry in found.items()}
+    return {name: (entry["connection_info"], entry["identity"]["dm_uuid"]) for name, entry in found.items()}
 
 
 def facts(site: Site) -> Any:
