@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from tests.conftest import CHECKOUT
-from tests.otheruser import make_python
+from tests.otheruser import python_for_all
 
 UNIT = "salt-storage-controller.service"
 #: States that need systemd, an index of packages, or a master.
@@ -37,17 +37,17 @@ class ServiceHost:
 
     :param folder: an empty folder that every user can reach.
     :param master: user of the salt-master.
+    :param python: a Python that every user can run, of the environment ``env`` in the folder.
     :ivar backends: the backends in pillar.
-    :ivar python: a Python that every user can run.
     """
 
-    def __init__(self, folder: Path, master: str) -> None:
+    def __init__(self, folder: Path, master: str, python: Path) -> None:
         self.folder = folder
         self.master = master
+        self.python = python
         self.volumes = folder / "volumes"
         self.volumes.mkdir()
         self.backends = {"local": {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": str(self.volumes)}}
-        self.python = make_python(folder / "env", CHECKOUT / "_utils/saltstorage")
         self.socket = folder / "run/salt-storage/controller.sock"
         self.state = folder / "var/lib/salt-storage/controller"
         self.config = folder / "etc/salt-storage/controller.yaml"
@@ -199,13 +199,15 @@ def service_host(master: str) -> Iterator[ServiceHost]:
     """Yield a host, and remove it with its process."""
     folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
     folder.chmod(0o755)
-    host = None
     try:
-        host = ServiceHost(folder, master)
-        yield host
+        with python_for_all(folder / "env", CHECKOUT / "_utils/saltstorage") as python:
+            host = ServiceHost(folder, master, python)
+            try:
+                yield host
+            finally:
+                if host.process is not None:
+                    host.kill()
     finally:
-        if host is not None and host.process is not None:
-            host.kill()
         shutil.rmtree(folder)
 
 

@@ -142,7 +142,7 @@ def test_the_administrators_operations(call: Any, tmp_path: Path) -> None:
     assert [found["done"] for found in told] == [True]
     assert list((tmp_path / "fast").glob("volume-*")) == []
     # Errors before anything is called.
-    assert "INVALID_ARGUMENT: there is no operation 'nothing'; known: backend_stats, backends, check, " in refused("nothing")
+    assert "INVALID_ARGUMENT: there is no operation 'nothing'; known: backend_stats, backends, bind, check, " in refused("nothing")
     assert "INVALID_ARGUMENT: manage: missing a required argument: 'owner'" in refused("manage", "data")
 
 

@@ -21,6 +21,8 @@ import salt.client
 import salt.version
 import yaml
 
+from tests import otheruser
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 #: Folders of the formula that a file root has; the checkout itself also has things that Salt
 #: should not list.
@@ -121,8 +123,12 @@ def cluster(
         stack.enter_context(_without_pythonpath())
         for name in FORMULA:
             (root / "formula").mkdir(exist_ok=True)
-            if (CHECKOUT / name).is_dir():
+            if not (CHECKOUT / name).is_dir():
+                continue
+            if master_python is None:
                 (root / "formula" / name).symlink_to(CHECKOUT / name)
+            else:
+                otheruser.copy(CHECKOUT / name, root / "formula" / name)
         for name in ("states", "pillar"):
             (root / name).mkdir()
         master = factories.salt_master_daemon(

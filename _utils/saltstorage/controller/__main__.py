@@ -26,6 +26,8 @@ from .process import Process, log_to_stderr
 
 #: Exit code of a service that only the administrator can help; the unit does not start it again.
 WRONG = 78
+#: How long systemd may take to take a message, seconds; the watchdog tells the next one soon.
+TELL_TIMEOUT = 1.0
 
 
 def main() -> int:
@@ -111,6 +113,8 @@ def _tell(system: str, state: str) -> None:
     """
     if system:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            # A systemd that does not read, since it is executed anew, must not hold up the end.
+            sock.settimeout(TELL_TIMEOUT)
             sock.sendto(state.encode(), f"\0{system[1:]}" if system.startswith("@") else system)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage.controller.cinder import logs
-from tests.otheruser import NOBODY, make_python
+from tests.otheruser import NOBODY, python_for_all
 
 pytestmark = pytest.mark.slow
 
@@ -281,46 +281,47 @@ def test_a_controller_that_is_not_root_says_so_and_calls_no_sudo(short_dir):
     (short_dir / "state").mkdir()
     for path in (short_dir, short_dir / "state"):
         os.chown(path, NOBODY, NOBODY)
-    result = run(
-        """
-        import json, os, sys
-        os.environ["PATH"] = f"{sys.argv[1]}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        from saltstorage.controller.cinder import bridge
-        from saltstorage.controller.cinder.provider import CinderlibProvider
-        from saltstorage.errors import StorageError
-        from saltstorage.providers import BackendConfig
-        bridge.setup(f"sqlite:///{sys.argv[1]}/state/cinderlib.sqlite", f"{sys.argv[1]}/state")
-        from cinder import utils
-        from os_brick.initiator.linuxscsi import LinuxSCSI
-        from os_brick.privileged import rootwrap
-        from saltstorage.controller.cinder.errors import map_errors
+    with python_for_all(short_dir / "python", UTILS / "saltstorage") as python:
+        result = run(
+            """
+            import json, os, sys
+            os.environ["PATH"] = f"{sys.argv[1]}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            from saltstorage.controller.cinder import bridge
+            from saltstorage.controller.cinder.provider import CinderlibProvider
+            from saltstorage.errors import StorageError
+            from saltstorage.providers import BackendConfig
+            bridge.setup(f"sqlite:///{sys.argv[1]}/state/cinderlib.sqlite", f"{sys.argv[1]}/state")
+            from cinder import utils
+            from os_brick.initiator.linuxscsi import LinuxSCSI
+            from os_brick.privileged import rootwrap
+            from saltstorage.controller.cinder.errors import map_errors
 
-        def lvm():
-            options = {"volume_driver": "cinder.volume.drivers.lvm.LVMVolumeDriver", "volume_group": "none"}
-            CinderlibProvider(BackendConfig(
-                name="lvm", options=options, state_dir=f"{sys.argv[1]}/state/backends/lvm",
-                database=f"sqlite:///{sys.argv[1]}/state/cinderlib.sqlite",
-            )).load()
+            def lvm():
+                options = {"volume_driver": "cinder.volume.drivers.lvm.LVMVolumeDriver", "volume_group": "none"}
+                CinderlibProvider(BackendConfig(
+                    name="lvm", options=options, state_dir=f"{sys.argv[1]}/state/backends/lvm",
+                    database=f"sqlite:///{sys.argv[1]}/state/cinderlib.sqlite",
+                )).load()
 
-        told = []
-        for call in (
-            lambda: utils.execute("true", run_as_root=True),
-            lambda: rootwrap.execute_root("true"),
-            lambda: LinuxSCSI("")._execute("true", run_as_root=True, root_helper="sudo"),
-            lvm,
-        ):
-            try:
-                with map_errors("try"):
-                    call()
-                told.append("it ran")
-            except StorageError as error:
-                told.append(str(error))
-        print(json.dumps({"told": told}))
-        """,
-        short_dir,
-        python=make_python(short_dir / "python"),
-        user=NOBODY,
-    )
+            told = []
+            for call in (
+                lambda: utils.execute("true", run_as_root=True),
+                lambda: rootwrap.execute_root("true"),
+                lambda: LinuxSCSI("")._execute("true", run_as_root=True, root_helper="sudo"),
+                lvm,
+            ):
+                try:
+                    with map_errors("try"):
+                        call()
+                    told.append("it ran")
+                except StorageError as error:
+                    told.append(str(error))
+            print(json.dumps({"told": told}))
+            """,
+            short_dir,
+            python=python,
+            user=NOBODY,
+        )
     assert len(result["told"]) == 4
     for text in result["told"]:
         assert text.startswith("FAILED_PRECONDITION"), text
