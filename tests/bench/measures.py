@@ -320,7 +320,7 @@ def flood(cluster: Cluster, times: int, events: int) -> Found:
 def _in_background(cluster: Cluster, function: str, *args: Any) -> Iterator[list[float]]:
     """Have the minion run a function meanwhile; the list has its answer afterwards."""
     answers: list[float] = []
-    thread = threading.Thread(target=lambda: answers.append(cluster.job(function, *args)))
+    thread = threading.Thread(target=lambda: answers.append(cluster.job(function, *args)), daemon=True)
     thread.start()
     yield answers
     thread.join()
