@@ -58,7 +58,7 @@ def outdated():
         salt master1 storage_controller.outdated
     """
     folder = os.path.join(_master()["extension_modules"], "utils", "saltstorage")
-    return not os.path.isdir(folder) or builds.digest(folder) != builds.BUILD
+    return not os.path.isdir(folder) or builds.digest(folder) != builds.own()
 
 
 def sync():

@@ -72,7 +72,7 @@ def status(name=None):
     """
     found = building.status(name or folder())
     stamp = {key: found.stamp.get(key) for key in ("role", "version", "build", "python")}
-    return {"present": found.present, "problem": found.problem, **stamp, "current": stamp["build"] == builds.BUILD}
+    return {"present": found.present, "problem": found.problem, **stamp, "current": stamp["build"] == builds.own()}
 
 
 def needed(name=None, role="consumer", python=None, index_url=None, wheels=None):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -179,7 +180,7 @@ def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
     found = Found()
     counts = sorted(counts)
     medians: dict[str, list[float]] = {"mounted": [], "connected": [], "nothing": []}
-    most = 0
+    most = children = 0
     found.lines.append(HEADING)
     for count in counts:
         names = [f"kept-{number}" for number in range(count)]
@@ -192,8 +193,10 @@ def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
             "nothing": cluster.states(f"nothing_{count}", {n: {"test.succeed_without_changes": []} for n in names}),
         }
         start = time.perf_counter()
-        cluster.job("state.apply", slses["mounted"])
-        data: dict[str, Any] = {"first_apply_seconds": round(time.perf_counter() - start, 3)}
+        first = cluster.job("bench.children_of", slses["mounted"])["children"]
+        data: dict[str, Any] = {"first_apply_seconds": round(time.perf_counter() - start, 3), "first_children": first}
+        if not first:
+            raise RuntimeError("the first run, which attaches volumes, is said to start no process for os-brick: the count is wrong")
         jobs: dict[str, list[float]] = {kind: [] for kind in slses}
         functions: dict[str, list[float]] = {kind: [] for kind in slses}
         requests: dict[str, list[int]] = {kind: [] for kind in slses}
@@ -207,6 +210,9 @@ def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
                 if len(states) != count or any(state["changes"] or not state["result"] for state in states.values()):
                     raise RuntimeError(f"the second run of {sls} changed something or failed")
                 functions[kind].append(sum(state["duration"] for state in states.values()) / 1000)
+        # Beside the measured rounds, since the count is no part of the project.
+        data["children"] = {kind: cluster.job("bench.children_of", sls)["children"] for kind, sls in slses.items()}
+        children = max(children, *data["children"].values())
         for kind in slses:
             data[kind] = {"job": spread(jobs[kind]), "states": spread(functions[kind]), "requests": max(requests[kind])}
             medians[kind].append(data[kind]["job"]["median"])
@@ -219,6 +225,7 @@ def unchanged(cluster: Cluster, counts: Iterable[int], rounds: int) -> Found:
         shown = ", ".join(f"{kind} {value:.1f}" for kind, value in found.data["ms_per_volume"].items())
         found.lines.append(f"  growth of the job, ms per volume (least squares over the medians): {shown}")
     found.targets.append(Target("(c) requests of an unchanged state run, most of all counts", most, 1))
+    found.targets.append(Target("(c) processes for os-brick of an unchanged state run, most of all counts", children, 0))
     return found
 
 
@@ -271,13 +278,25 @@ def socket_trips(cluster: Cluster, times: int) -> Found:
 
 
 def flood(cluster: Cluster, times: int, events: int) -> Found:
-    """Measure the effect on the controller of a flood on the bus, which the engine has to look
-    at.
+    """Measure the effect of a flood on the bus, which the engine has to look at, on the controller;
+    and that of a driver at work on the engine's answers and on the controller's.
     """
     quiet = _socket(cluster, times)["inventory"]
     with _in_background(cluster, "bench.flood", events) as flooded:
         loud = _socket(cluster, times)["inventory"]
-    data = {"events": events, "quiet": spread(quiet), "flooded": spread(loud), "ratio": ratio(loud, quiet)}
+    data: dict[str, Any] = {"events": events, "quiet": spread(quiet), "flooded": spread(loud), "ratio": ratio(loud, quiet)}
+    trips = {"idle": cluster.job("bench.trips", times // 6)}
+    work = cluster.root / "work"
+    work.touch()
+    with _in_background(cluster, "bench.work", str(work)) as worked:
+        try:
+            trips["working"] = cluster.job("bench.trips", times // 6)
+            busy = _socket(cluster, times)["inventory"]
+        finally:
+            work.unlink()
+    data |= {when: {kind: spread(values) for kind, values in kinds.items()} for when, kinds in trips.items()}
+    data |= {f"{when}_ratio": ratio(kinds["storage"], kinds["bare"]) for when, kinds in trips.items()}
+    data |= {"volumes_worked": worked[0], "inventory_working": spread(busy), "inventory_working_ratio": ratio(busy, quiet)}
     data["events_per_second"] = round(events / flooded[0], 1)
     found = Found(data=data)
     found.lines = [
@@ -285,7 +304,15 @@ def flood(cluster: Cluster, times: int, events: int) -> Found:
         line("`inventory` at the socket, nothing else on the bus", data["quiet"], scale=1000, unit="ms"),
         line(f"  during {events} events that are no requests", data["flooded"], scale=1000, unit="ms"),
         _ratios("ratio flooded / quiet", data["ratio"]),
+        line("  while the driver creates and deletes all the time", data["inventory_working"], scale=1000, unit="ms"),
+        _ratios("ratio working / quiet", data["inventory_working_ratio"]),
     ]
+    for when in trips:
+        found.lines += [
+            line(f"the engine's answer over the bus, driver {when}", data[when]["storage"], scale=1000, unit="ms"),
+            line("  a bare trip, in turn with it", data[when]["bare"], scale=1000, unit="ms"),
+            _ratios("ratio to the bare trip", data[f"{when}_ratio"]),
+        ]
     return found
 
 
@@ -293,7 +320,7 @@ def flood(cluster: Cluster, times: int, events: int) -> Found:
 def _in_background(cluster: Cluster, function: str, *args: Any) -> Iterator[list[float]]:
     """Have the minion run a function meanwhile; the list has its answer afterwards."""
     answers: list[float] = []
-    thread = threading.Thread(target=lambda: answers.append(cluster.job(function, *args)))
+    thread = threading.Thread(target=lambda: answers.append(cluster.job(function, *args)), daemon=True)
     thread.start()
     yield answers
     thread.join()
@@ -317,27 +344,40 @@ def runner(cluster: Cluster, rounds: int) -> Found:
         "nothing (test.arg)": "test.arg",
     }
     cold: dict[str, list[float]] = {name: [] for name in commands}
+    cpu: dict[str, list[float]] = {name: [] for name in commands}
     warm: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, command in commands.items():
+            before = _waited_for()
             cold[name].append(cluster.must_run(f"salt-run -c etc {command}"))
+            cpu[name].append(_waited_for() - before)
         for name, values in cluster.job("bench.operations", 5).items():
             warm.setdefault(name, []).extend(values)
-    found.data = {"runner_cold": {k: spread(v) for k, v in cold.items()}, "engine_warm": {k: spread(v) for k, v in warm.items()}}
+    found.data = {"runner_cold": {k: spread(v) for k, v in cold.items()}, "runner_cpu": {k: spread(v) for k, v in cpu.items()}}
+    found.data |= {"engine_warm": {k: spread(v) for k, v in warm.items()}}
     found.lines = [
         HEADING,
         *(line(f"salt-run {name}, whole command", value) for name, value in found.data["runner_cold"].items()),
+        *(line(f"salt-run {name}, its CPU time", value) for name, value in found.data["runner_cpu"].items()),
         *(line(f"engine over the bus: {name}", value, scale=1000, unit="ms") for name, value in found.data["engine_warm"].items()),
     ]
     values = found.data["runner_cold"]
     share = values["create"]["median"] / values["nothing (test.arg)"]["median"]
     found.data["ratio_create"] = ratio(cold["create"], cold["nothing (test.arg)"])
     found.lines.append(_ratios("ratio of salt-run create to salt-run of nothing", found.data["ratio_create"]))
+    found.data["ratio_create_cpu"] = ratio(cpu["create"], cpu["nothing (test.arg)"])
+    found.lines.append(_ratios("the same of their CPU time", found.data["ratio_create_cpu"]))
     found.targets.append(Target("(e) salt-run storage.create / salt-run of nothing, medians", round(share, 3), 1.2))
     return found
 
 
 # Within.
+
+
+def _waited_for() -> float:
+    """Return the CPU seconds of the processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _life(volumes: int, functions: tuple[str, ...]) -> dict[str, Any]:

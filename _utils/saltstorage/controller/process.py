@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..builds import BUILD, VERSION
+from .. import builds
 from ..errors import FailedPreconditionError, InternalError, InvalidArgumentError, LostError, StorageError, UnavailableError
 from ..faults import as_storage_error, describe
 from ..ipc import sockets
@@ -47,6 +47,7 @@ class Process:
 
     def __init__(self, role: str) -> None:
         self._role = role
+        self._build = builds.own()
         self._settings: dict[str, Any] | None = None
         self._parent: dict[str, Any] = {}
         self._service: Service | None = None
@@ -62,7 +63,14 @@ class Process:
     def hello(self) -> dict[str, Any]:
         """Return what this process says of itself at the beginning of a connection."""
         python = ".".join(map(str, sys.version_info[:3]))
-        own = {"protocol": PROTOCOL, "version": VERSION, "build": BUILD, "python": python, "pid": os.getpid(), "role": self._role}
+        own = {
+            "protocol": PROTOCOL,
+            "version": builds.VERSION,
+            "build": self._build,
+            "python": python,
+            "pid": os.getpid(),
+            "role": self._role,
+        }
         return {**own, "parent": self._parent}
 
     def handle(self, op: str, args: dict[str, Any], step: Step) -> Any:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..builds import BUILD, VERSION
+from .. import builds
 from . import building, location
 
 
@@ -22,7 +22,7 @@ def here(opts: Mapping[str, Any], role: str, part: str) -> list[dict[str, Any]]:
     import salt.version
 
     python = ".".join(map(str, sys.version_info[:3]))
-    own = {"part": part, "version": VERSION, "build": BUILD, "python": python, "salt": salt.version.__version__, "hint": ""}
+    own = {"part": part, "version": builds.VERSION, "build": builds.own(), "python": python, "salt": salt.version.__version__, "hint": ""}
     where = location.folder(opts, role)
     status = building.status(where)
     if not status.present and location.has_packages(role):
@@ -41,7 +41,7 @@ def row(part: str, said: Mapping[str, Any], why: str, cure: str) -> dict[str, An
     :param cure: the step to take when it has other code.
     """
     build = said.get("build")
-    hint = why if build is None else "" if build == BUILD else f"it has other code than what asks: {cure}"
+    hint = why if build is None else "" if build == builds.own() else f"it has other code than what asks: {cure}"
     return {
         "part": part,
         "version": said.get("version"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import progress
+from .. import builds, progress
 from ..errors import LostError, StorageError, UnavailableError
 from ..faults import as_storage_error
 from ..ipc import sockets
@@ -63,6 +63,8 @@ class RemoteService:
     """
 
     def __init__(self, opts: Mapping[str, Any]) -> None:
+        # Now: it is of the code that this process has loaded.
+        builds.own()
         self._opts = opts
         self._external = settings.is_external(opts)
         self._changed = self._now()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..builds import BUILD, VERSION
+from .. import builds
 from ..environment import location
 from ..errors import FailedPreconditionError, LostError, UnavailableError
 from ..ipc.child import Child
@@ -46,7 +46,7 @@ def start(opts: Mapping[str, Any], given: Mapping[str, Any], *, socket: str | No
                     "socket": socket,
                     "serve": serve,
                     "log_level": log.getEffectiveLevel(),
-                    "parent": {"version": VERSION, "build": BUILD},
+                    "parent": {"version": builds.VERSION, "build": builds.own()},
                 },
                 timeout=START_TIMEOUT,
             )
@@ -66,10 +66,10 @@ def check(hello: Mapping[str, Any]) -> None:
     """
     if hello.get("protocol") != PROTOCOL:
         raise FailedPreconditionError(
-            f"the storage controller has version {hello.get('version')}, which does not fit version {VERSION} here; "
+            f"the storage controller has version {hello.get('version')}, which does not fit version {builds.VERSION} here; "
             "apply storage.controller on the master's host, which brings both to one version, and restart the master"
         )
-    if hello.get("build") != BUILD:
+    if hello.get("build") != builds.own():
         log.warning("storage: the controller runs other code than this process; salt-run storage.versions says what to restart or apply")
 
 

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..builds import BUILD
+from .. import builds
 from ..environment import location
 from ..environment.versions import here, row
 from ..errors import InvalidArgumentError, LostError, StorageError
@@ -60,7 +60,7 @@ def _of_minions(opts: Mapping[str, Any], minions: str) -> Iterator[dict[str, Any
             yield {"host": host, **row("modules", {}, f"it has no storage.versions: {_SYNC.format(host)}", "")}
             continue
         for each in answer:
-            if each["part"] == "modules" and each["build"] != BUILD:
+            if each["part"] == "modules" and each["build"] != builds.own():
                 each = {**each, "hint": f"it has other code than the runner: {_SYNC.format(host)}"}
             yield {"host": host, **each}
 

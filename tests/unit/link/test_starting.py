@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from saltstorage.builds import BUILD, VERSION
+from saltstorage import builds
 from saltstorage.controller.process import Process
 from saltstorage.errors import FailedPreconditionError
 from saltstorage.link import starting
@@ -18,7 +18,7 @@ def hello() -> dict:
 
 
 def test_the_same_code_is_no_news(hello: dict, caplog: pytest.LogCaptureFixture) -> None:
-    assert (hello["version"], hello["build"]) == (VERSION, BUILD)
+    assert (hello["version"], hello["build"]) == (builds.VERSION, builds.own())
     starting.check(hello)
     assert caplog.records == []
 

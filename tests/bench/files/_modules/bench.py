@@ -2,12 +2,14 @@
 Functions that the benchmark has a minion run, in one long-lived job each.
 """
 
+import os
 import time
 
 import benchtimers
 import salt.utils.event
 
 from saltstorage.bus.client import BusClient
+from saltstorage.consumer.connectors import children
 from saltstorage.consumer.connectors.remote import Remote
 from saltstorage.consumer.host.config import ConsumerConfig
 
@@ -75,6 +77,43 @@ def apply(sls, timers=None):
     applied = _timed(lambda: found.append(__salt__["state.apply"](sls)))
     benchtimers.flush()
     return {"states": found[0], "import_seconds": imported, "apply_seconds": applied}
+
+
+def children_of(sls):
+    """
+    Apply ``sls`` and count the processes for os-brick that it starts.
+
+    Returns the state results as ``states``, and their number as ``children``.
+    """
+    started = []
+    real = children._Brick
+
+    class Counted(real):
+        def __init__(self, *args, **kwargs):
+            started.append(1)
+            super().__init__(*args, **kwargs)
+
+    children._Brick = Counted
+    try:
+        states = __salt__["state.apply"](sls)
+    finally:
+        children._Brick = real
+    return {"states": states, "children": len(started)}
+
+
+def work(until):
+    """
+    Create and delete a volume again and again, until there is no file ``until``.
+
+    Returns how many there were.
+    """
+    bus = BusClient(__opts__, context=__context__, answer_timeout=ConsumerConfig.from_opts(__opts__).answer_timeout)
+    done = 0
+    while os.path.exists(until):
+        bus.call("create", {"name": "worked", "size": 1})
+        bus.call("delete", {"name": "worked"})
+        done += 1
+    return done
 
 
 def flood(events):
