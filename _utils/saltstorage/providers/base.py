@@ -95,12 +95,14 @@ class BackendConfig:
         are resolved.
     :ivar state_dir: a directory for the provider's own state, private to the controller.
     :ivar database: SQLAlchemy URL for the metadata of providers that keep any.
+    :ivar zoning: ``storage:zoning``, for providers of Fibre Channel arrays; default none.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     state_dir: str
     database: str
+    zoning: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Provider(abc.ABC):

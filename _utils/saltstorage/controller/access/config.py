@@ -5,6 +5,7 @@ Masterless, the same keys stand in the minion's option ``storage``, beside ``con
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from .policy import Policy
 #: Seconds; the journal keeps requests for much longer.
 MAX_REQUEST_AGE = 3600
 DEFAULT_PROVIDER = "cinderlib"
+_FABRIC = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class ControllerConfig:
     :ivar policy: the rights of each minion.
     :ivar python_path: folders of modules that drivers and providers need and that the storage
         environment lacks.
+    :ivar zoning: Fibre Channel zones: options of Cinder's zone manager, and ``fabrics`` with those
+        of each fabric; empty: zones are not managed.
     :ivar lock_timeout: longest wait of an operation for another on the same volume, seconds,
         default 30.
     :ivar workers: operations that the engine runs at once, default 8.
@@ -89,6 +93,7 @@ class ControllerConfig:
     types: Mapping[str, TypeEntry] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     python_path: tuple[str, ...] = ()
+    zoning: Mapping[str, Any] = field(default_factory=dict)
     lock_timeout: int = 30
     workers: int = 8
     request_max_age: int = 300
@@ -116,7 +121,9 @@ class ControllerConfig:
                 "set storage:lookup:controller:controller_user to root, and apply storage.controller",
                 field="storage:root_helper",
             )
-        validate.no_unknown(given, {*_SIMPLE, *_NUMBERS, "backends", "types", "policy", "python_path", "consumer"}, "the option 'storage'")
+        validate.no_unknown(
+            given, {*_SIMPLE, *_NUMBERS, "backends", "types", "policy", "python_path", "zoning", "consumer"}, "the option 'storage'"
+        )
         for key in _SIMPLE:
             if key in given and not isinstance(given[key], str):
                 raise InvalidArgumentError(f"storage:{key} must be a string", field=f"storage:{key}")
@@ -138,6 +145,7 @@ class ControllerConfig:
             types=_types(given.get("types"), backends),
             policy=Policy.from_config(given.get("policy")),
             python_path=python_path.folders(given.get("python_path")),
+            zoning=_zoning(given.get("zoning")),
             **numbers,
         )
 
@@ -180,6 +188,7 @@ class ControllerConfig:
 
 
 _SIMPLE = ("state_dir", "database", "metadata_database", "coordination", "default_backend")
+_OTHERS = ("backends", "types", "policy", "python_path", "zoning", "consumer")
 _NUMBERS = ("lock_timeout", "workers", "request_max_age", "retry_interval", "hang_timeout")
 
 
@@ -200,6 +209,21 @@ def _backends(value: Any) -> dict[str, BackendEntry]:
             raise InvalidArgumentError(f"{where}:provider must be a string", field=f"{where}:provider")
         entries[name] = BackendEntry(name=name, provider=provider, options=options)
     return entries
+
+
+def _zoning(value: Any) -> dict[str, Any]:
+    """Check the form; the options are those of the zone driver, which is not loaded here."""
+    where = "storage:zoning"
+    zoning = validate.mapping({} if value is None else value, where)
+    if not zoning:
+        return {}
+    fabrics = validate.mapping(zoning.get("fabrics"), f"{where}:fabrics")
+    if not fabrics:
+        raise InvalidArgumentError(f"{where}:fabrics must name each fabric, with its options", field=f"{where}:fabrics")
+    for name in fabrics:
+        if not _FABRIC.fullmatch(name):
+            raise InvalidArgumentError(f"{where}:fabrics:{name}: use letters, digits, . _ and - for its name", field=f"{where}:fabrics")
+    return {**zoning, "fabrics": {name: validate.mapping(given, f"{where}:fabrics:{name}") for name, given in fabrics.items()}}
 
 
 def _default_backend(value: str | None, backends: Mapping[str, BackendEntry]) -> str | None:

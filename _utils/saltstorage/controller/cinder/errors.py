@@ -125,6 +125,11 @@ def _build_table() -> list[tuple[Any, type[errors.StorageError] | None, str]]:
         (cinder.ManageExistingInvalidReference, errors.InvalidArgumentError, ""),
         (cinder.ManageExistingVolumeTypeMismatch, errors.FailedPreconditionError, ""),
         ((cinder.Duplicate, cinder.ManageExistingAlreadyManaged), errors.AlreadyExistsError, ""),
+        (
+            (cinder.ZoneManagerException, cinder.FCZoneDriverException, cinder.FCSanLookupServiceException),
+            errors.UnavailableError,
+            "the zones of a Fibre Channel fabric could not be read or changed",
+        ),
         (cinder.ServiceUnavailable, errors.UnavailableError, ""),
         (cinder.APITimeout, errors.UnavailableError, ""),
         ((cinder.NotAuthorized, cinder.InvalidAuthKey), errors.FailedPreconditionError, "the backend refused the controller's credentials"),

@@ -23,7 +23,7 @@ from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError
 from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats
 from ...providers import BackendConfig, Capability, ProviderSnapshot, ProviderVolume, initiator_keys, merge_connectors
 from ...providers.initiators import bound_keys
-from . import bridge, logs, stats
+from . import bridge, logs, stats, zoning
 from . import options as driver_options
 from .errors import is_gone, map_errors
 from .logs import describe
@@ -72,6 +72,8 @@ class CinderlibProvider(CinderManage):
             options = driver_options.add_safe_defaults(driver, options)
             options["volume_driver"] = REPLACED.get(options["volume_driver"], options["volume_driver"])
             backend_class = bridge.setup(self.config.database, str(Path(self.config.state_dir).parent))
+            # Before the driver, which may look at it once.
+            zoning.use(self.config.zoning)
             try:
                 loaded = backend_class(self._group, **options)
             except Exception as error:
@@ -87,6 +89,7 @@ class CinderlibProvider(CinderManage):
             reported = loaded.stats()
             self._capabilities = stats.capabilities(loaded.driver, reported)
             self._protocol = stats.protocol(reported)
+            zoning.check(self._protocol)
             self._loaded = loaded
 
     def close(self) -> None:

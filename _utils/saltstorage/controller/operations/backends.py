@@ -322,5 +322,6 @@ class Backends(Mapping[str, Backend]):
                 options=entry.options,
                 state_dir=state_dir,
                 database=self._config.metadata_database,
+                zoning=self._config.zoning,
             )
         )

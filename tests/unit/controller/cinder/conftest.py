@@ -18,13 +18,14 @@ def make(metadata_dir, tmp_path):
     """Return a function that makes a provider of a fresh backend; all are closed at the end."""
     made = []
 
-    def make(driver: str = RECORDING, *, load: bool = True, name: str = "", **options) -> CinderlibProvider:
+    def make(driver: str = RECORDING, *, load: bool = True, name: str = "", zoning: dict | None = None, **options) -> CinderlibProvider:
         given = {"volume_driver": driver, "file_driver_path": str(tmp_path / "volumes"), **options}
         config = BackendConfig(
             name=name or f"test-{uuid.uuid4().hex[:8]}",
             options={key: value for key, value in given.items() if value is not None},
             state_dir=str(metadata_dir / "backends" / "test"),
             database=f"sqlite:///{metadata_dir}/cinderlib.sqlite",
+            zoning=zoning or {},
         )
         provider = CinderlibProvider(config)
         made.append(provider)
