@@ -115,6 +115,14 @@ def checkout() -> Path:
     return CHECKOUT
 
 
+@pytest.fixture(scope="session")
+def salt_factories_config() -> dict[str, Any]:
+    """Let Salt's programs find its modules as their Python does: a path of the checkout is closed
+    to other users.
+    """
+    return {"code_dir": None, "coverage_rc_path": None, "coverage_db_path": None, "inject_sitecustomize": False}
+
+
 @pytest.fixture
 def short_dir() -> Iterator[Path]:
     """Yield a temporary folder with a short path, for Unix sockets (their paths end at 107

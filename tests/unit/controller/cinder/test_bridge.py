@@ -32,7 +32,8 @@ def run(code: str, *args: object, python: str | Path = sys.executable, user: int
     """
     done = subprocess.run(
         [python, "-c", textwrap.dedent(code), *map(str, args)],
-        env={"PYTHONPATH": str(UTILS), "PATH": "/usr/bin:/bin"},
+        # A Python for other users has the package, and the checkout may be closed to them.
+        env={"PATH": "/usr/bin:/bin"} | ({"PYTHONPATH": str(UTILS)} if user is None else {}),
         capture_output=True,
         text=True,
         timeout=100,
