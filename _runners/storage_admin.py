@@ -62,6 +62,44 @@ def check(backend=None, kinds=None):
 
 
 @calls.operation
+def validate(name, file=None, life=False, minion=None, timeout=600):
+    """
+    Try a backend step by step: its options, the names of hosts in them, the login, its statistics,
+    and when told, the life of a volume, which is cleaned up. In a process of its own, beside the
+    controller that serves; nothing is written to the catalog.
+
+    name
+        The backend, as it is configured or is to be called.
+    file : None
+        A YAML file on the master with the backend's options, to try it before it is configured: the
+        options alone, or pillar with ``storage:controller:backends:<name>``.
+    life : False
+        Also create a volume of 1 GiB, take a snapshot, copy both, grow the volume, and delete all
+        of it, as far as the backend can.
+    minion : None
+        Also map the volume to this minion, which has to answer and does not attach it. This
+        includes ``life``, but the volume does not grow.
+    timeout : 600
+        Longest run, seconds. A driver that hangs is ended then.
+
+    Returns a list of ``step``, ``result`` (``ok`` or ``failed``), ``seconds``, ``text`` (the
+    finding, or the cause) and ``code`` (of the error). The first step that fails is the last one,
+    apart from those that clean up, and makes the function fail.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.validate acme1 --out=table
+        salt-run storage.validate acme2 file=/root/acme2.yaml
+        salt-run storage.validate acme1 minion=db1
+    """
+    from saltstorage.runner import trials
+
+    return trials.validate(__opts__, name, file=file, life=life, minion=minion, timeout=timeout)
+
+
+@calls.operation
 def initiators(minion=None, kind=None):
     """
     Return the initiators by which arrays know hosts, and the minion that each belongs to: the first

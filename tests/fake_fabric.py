@@ -22,7 +22,7 @@ class Fabric:
 
     :param ports: names of the ports that are logged in, of hosts and arrays: ``10:00:…``.
     :ivar zones: the zones in force, by name, each with its members.
-    :ivar broken: what the switch says to the next change, instead of doing it.
+    :ivar broken: an answer of the switch to the next change, which it does not do then.
     :ivar port: where it listens, on 127.0.0.1.
     """
 

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-#: What the archive holds: the formula for `file_roots`, and its documentation.
+#: The contents of the archive: the formula for `file_roots`, and its documentation.
 FORMULA = (
     *("_engines", "_modules", "_runners", "_states", "_utils", "storage", "requirements", "docs"),
     *("CHANGELOG.rst", "CONTRIBUTING.rst", "FORMULA", "LICENSE", "README.rst", "SECURITY.rst", "pillar.example"),
@@ -69,7 +69,7 @@ def build(checkout: Path, output: Path, *, dirty: bool = False) -> list[Path]:
         stage = Path(folder)
         with tarfile.open(fileobj=io.BytesIO(tree)) as files:
             # The modes are git's, whatever the umask is. Python 3.11.2, that of Debian 12, knows no
-            # ``filter=``, and from 3.14 on, the one that changes modes is what it uses without.
+            # ``filter=``, and from 3.14 on, without it a filter that changes modes is used.
             files.extraction_filter = lambda member, _folder: member
             files.extractall(stage)  # noqa: S202 the commit is ours
         version = _version(stage)

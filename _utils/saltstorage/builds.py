@@ -31,14 +31,14 @@ def own() -> str:
 
     It is made when it is first asked for: most jobs and commands never do. A process that lives
     long asks at its start. Where a file has changed between the load and the first call, the code
-    that was loaded is no longer known, and the answer is one that no other code has.
+    that was loaded is no longer known, and the answer is a digest that no other code has.
     """
     return digest_as_of(Path(__file__).parent, _LOADED)
 
 
 def digest_as_of(folder: Path, moment: int) -> str:
-    """Return the digest of a folder as it was loaded at a moment; one that fits no folder when a
-    file has changed since.
+    """Return the digest of a folder as it was loaded at a moment; a digest that fits no folder
+    when a file has changed since.
 
     :param folder: the folder.
     :param moment: nanoseconds since the epoch.

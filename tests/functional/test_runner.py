@@ -70,6 +70,31 @@ def test_versions_name_the_missing_controller(loaded: dict[str, Any]) -> None:
     assert "does not run" in parts["controller"]["hint"]
 
 
+@pytest.mark.parametrize("form", ["options", "backends", "pillar"])
+def test_a_backend_is_tried_before_it_is_configured(loaded: dict[str, Any], tmp_path: Path, form: str) -> None:
+    options = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": str(tmp_path / "volumes")}
+    backends = {"backends": {"new": options}}
+    file = tmp_path / "new.yaml"
+    file.write_text(yaml.safe_dump({"options": options, "backends": backends, "pillar": {"storage": {"controller": backends}}}[form]))
+    rows = functions(loaded)["storage.validate"]("new", file=str(file), life=True)
+    assert {row["result"] for row in rows} == {"ok"}
+    assert [row["step"] for row in rows][:5] == ["options", "names", "login", "statistics", "create"]
+    assert list((tmp_path / "volumes").iterdir()) == []
+
+
+def test_a_file_of_options_is_checked(loaded: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "new.yaml"
+    with pytest.raises(FailedPreconditionError, match="cannot be read: No such file"):
+        functions(loaded)["storage.validate"]("new", file=str(file))
+    file.write_text("a: [s3cret")
+    with pytest.raises(InvalidArgumentError, match="no valid YAML, line ") as caught:
+        functions(loaded)["storage.validate"]("new", file=str(file))
+    assert "s3cret" not in str(caught.value)
+    file.write_text("backends: {other: {}}")
+    with pytest.raises(InvalidArgumentError, match="has no backend 'new'; it has other"):
+        functions(loaded)["storage.validate"]("new", file=str(file))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("outputter", [[], ["--out=json"], ["--out=yaml"]])
 def test_salt_run_shows_the_error_and_no_traceback(master_config: Path, outputter: list[str]) -> None:

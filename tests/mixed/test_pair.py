@@ -2,8 +2,8 @@
 made, mounted, found unchanged and deleted, and what fails has its code.
 
 ``tools/matrix.sh`` runs this for each pair of releases. ``STORAGE_MASTER_PYTHON`` and
-``STORAGE_MINION_PYTHON`` are interpreters whose environments have Salt; default the one that runs
-the test. The two need not be of one release, so nothing of Salt is imported here.
+``STORAGE_MINION_PYTHON`` are interpreters whose environments have Salt; default that of the
+test. The two need not be of one release, so nothing of Salt is imported here.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def clone(to: Path) -> Path:
     """Clone this checkout, with the changes of tracked files as a commit."""
     who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     commit = git(CHECKOUT, *who, "stash", "create").strip() or git(CHECKOUT, "rev-parse", "HEAD").strip()
-    # Shared: what the stash made belongs to no branch, and a fetch would not bring it.
+    # Shared: the commit of the stash belongs to no branch, and a fetch would not bring it.
     git(CHECKOUT, "clone", "--quiet", "--shared", "--no-checkout", str(CHECKOUT), str(to))
     git(to, "checkout", "--quiet", "--detach", commit)
     return to

@@ -150,7 +150,7 @@ def fail_when_closed(event: Any) -> None:
         subscriber.disconnect_callback = _raise_closed
         return
     # The subscriber of Salt 3006 connects again by itself, and waits without end where nobody
-    # serves the bus. It says None for both a bus that is gone and one that is silent.
+    # serves the bus. It says None for both a lost bus and a silent one.
 
     @gen.coroutine
     def read(timeout: float | None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from .. import validate
 from ..errors import BY_CODE, InvalidArgumentError
 from . import reports
+from .admin import validation
 from .operations.core import Caller
 from .service import Service
 
@@ -42,6 +43,17 @@ def drivers(args: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     _check("drivers", list_drivers, (), args)
     return list_drivers(**args)
+
+
+def try_backend(settings: Mapping[str, Any] | None, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Try a backend, configured or not; see the runner's function ``validate``.
+
+    :param settings: those of this process.
+    :raises InvalidArgumentError: there is no such backend, or an argument is wrong.
+    :raises StorageError: a step failed.
+    """
+    _check("validate", validation.run, (settings,), args)
+    return validation.run(settings, **args)
 
 
 def _check(name: str, function: Callable[..., Any], given: tuple[Any, ...], args: Mapping[str, Any]) -> None:

@@ -169,6 +169,9 @@ class Process:
                 # A child that only lists drivers has no settings.
                 python_path.use(python_path.folders((self._settings or {}).get("storage", {}).get("python_path")))
                 return desk.drivers(args["args"])
+            if args["call"] == "validate":
+                # In a process of its own, so it needs no catalog.
+                return desk.try_backend(self._settings, args["args"])
             return desk.call(self._serving(), args["call"], args["args"])
         if op.startswith("journal_"):
             return self._journal(op.removeprefix("journal_"), args)

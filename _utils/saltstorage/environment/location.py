@@ -19,7 +19,7 @@ CONTROLLER = "controller"
 CONSUMER = "consumer"
 #: One package of each role that nothing else brings.
 _MARKS: Mapping[str, tuple[str, ...]] = {CONTROLLER: ("cinder", "sqlalchemy", "os_brick"), CONSUMER: ("os_brick",)}
-#: What a program needs of this process's environment. Nothing else is passed on: it may hold
+#: The variables of this process that a program needs. Nothing else is passed on: it may hold
 #: secrets, and Salt's packages set variables for their own Python.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "COVERAGE_PROCESS_START")
 

@@ -223,7 +223,7 @@ class RemoteService:
         except (LostError, StorageError) as exc:
             log.error("storage: the controller is gone or hangs (%s); it is started again", exc)
             if self._child is not None:
-                # One that hangs hears nothing else.
+                # A process that hangs hears nothing else.
                 self._child.process.kill()
             return False
         return True
@@ -241,7 +241,7 @@ class RemoteService:
         return (settings.socket_path(self._opts, section), *(section.get(key) for key in ENGINE_KEYS))
 
     def _now(self) -> int:
-        """Return a number that changes with the configuration; one that is not read never does."""
+        """Return a number that changes with the configuration; 0 for one that is not read."""
         return 0 if self._external else settings.changed(self._opts)
 
 

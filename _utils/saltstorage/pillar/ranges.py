@@ -14,7 +14,7 @@ from ..errors import InvalidArgumentError
 MAX_RANGE = 1000
 #: A range of numbers in the name of an entry, which stands for as many volumes.
 _RANGE = re.compile(r"\{([0-9]{1,6})\.\.([0-9]{1,6})\}", re.ASCII)
-#: What is meant as a range most likely, and is none.
+#: Text that is meant as a range most likely, and is none.
 _NEARLY = re.compile(r"\{\s*([0-9]{1,6})\s*(?:-|\.{1,4}|…|:|to)\s*([0-9]{1,6})\s*\}", re.ASCII)
 
 

@@ -120,6 +120,14 @@ class Provider(abc.ABC):
     def __init__(self, config: BackendConfig) -> None:
         self.config = config
 
+    def check(self) -> None:
+        """Check the options, as far as that is possible without reaching the array. Before
+        :meth:`load`, which does it too. The default checks nothing.
+
+        :raises InvalidArgumentError: an option is unknown, wrong or missing.
+        :raises FailedPreconditionError: the controller lacks a package, a tool or a right.
+        """
+
     @abc.abstractmethod
     def load(self) -> None:
         """Load the driver and reach the array. Called before anything else; called again after it

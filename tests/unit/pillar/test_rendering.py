@@ -383,7 +383,7 @@ def test_a_size_that_stays_as_written_is_not_told(entry: dict[str, Any]) -> None
 @pytest.mark.parametrize(("name", "right"), [("d{1-3}", "{1..3}"), ("d{01...12}", "{01..12}"), ("{1:2}", "{1..2}"), ("d{1…3}", "{1..3}")])
 def test_a_range_in_another_form_is_refused(name: str, right: str) -> None:
     assert f"write {right}" in volume({"size": 1}, name)[1]["comment"]
-    # One that was made in the past can be removed.
+    # A volume that was made in the past can be removed.
     assert volume({"state": "absent"}, name)[0] == "storage_volume.absent"
 
 

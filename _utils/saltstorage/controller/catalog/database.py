@@ -154,7 +154,7 @@ def _make_tables(engine: Engine) -> None:
 def _create(path: str | Path) -> None:
     """Create a database file with mode 0600, unless it is there.
 
-    One that is there is not opened: closing it would drop the locks of this process's other
+    A file that is there is not opened: closing it would drop the locks of this process's other
     connections (POSIX locks belong to the process), and another process would then take away the
     write-ahead log under them: https://www.sqlite.org/howtocorrupt.html, section 2.2.
 

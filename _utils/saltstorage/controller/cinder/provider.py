@@ -60,15 +60,23 @@ class CinderlibProvider(CinderManage):
         self._load_lock = threading.Lock()
         self._protocol = ""
 
+    def check(self) -> None:
+        """Import the driver and check its options; see the base class."""
+        with self._load_lock, map_errors(f"load the backend {self.config.name!r}", default=UnavailableError):
+            self._check()
+
+    def _check(self) -> tuple[type[Any], dict[str, Any]]:
+        options = dict(self.config.options)
+        # Cinder's configuration has a name here, and the project takes the backend's.
+        options.pop("volume_backend_name", None)
+        return driver_options.check(self.config.name, options), options
+
     def load(self) -> None:
         """Load the driver and reach the array; see the base class."""
         with self._load_lock, map_errors(f"load the backend {self.config.name!r}", default=UnavailableError):
             if self._loaded is not None:
                 return
-            options = dict(self.config.options)
-            # Cinder's configuration has a name here, and the project takes the backend's.
-            options.pop("volume_backend_name", None)
-            driver = driver_options.check(self.config.name, options)
+            driver, options = self._check()
             options = driver_options.add_safe_defaults(driver, options)
             options["volume_driver"] = REPLACED.get(options["volume_driver"], options["volume_driver"])
             backend_class = bridge.setup(self.config.database, str(Path(self.config.state_dir).parent))

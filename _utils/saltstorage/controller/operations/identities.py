@@ -1,4 +1,4 @@
-"""Who is who at the array: the name under which a driver knows a minion, and the initiators, each
+"""Identities at the array: the name under which a driver knows a minion, and the initiators, each
 of which belongs to one minion.
 
 A signature proves a minion's id to the controller, and nothing to the array, which tells hosts
