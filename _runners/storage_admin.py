@@ -37,11 +37,13 @@ def check(backend=None, kinds=None):
         Only on this backend; None for all.
     kinds : None
         Only these kinds of findings, a list or one of: ``backend`` (it cannot be asked),
-        ``half_done`` (an operation was cut off and nobody goes on with it), ``error``, ``orphan``
-        (named as the project names volumes, and no record knows it), ``gone`` (a record whose
-        volume the backend does not have), ``left_over`` (of a volume that is gone from the
-        catalog), ``dead_host`` (connected to a minion without accepted key), ``fenced_host`` (a
-        volume was taken from it, and it has not confirmed that its stale device is gone),
+        ``half_done`` (an operation was cut off and nobody goes on with it), ``lost_backend`` (it is
+        not configured, and volumes are on it), ``same_storage`` (two backends have the volume),
+        ``error``, ``orphan`` (named as the project names volumes, and no record knows it), ``gone``
+        (a record whose volume the backend does not have), ``left_over`` (of a volume that is gone
+        from the catalog), ``dead_host`` (connected to a minion without accepted key),
+        ``fenced_host`` (a volume was taken from it, and it has not confirmed that its stale device
+        is gone),
         ``behind`` (it has not followed a volume that has grown), ``unknown_owner`` (owned by a
         minion without key), ``moved`` (the original that a move left), ``shared_host`` (two minions
         that an array may take for one host) and ``unattached`` (no host uses it).
@@ -343,6 +345,35 @@ def import_cinderlib(url, owner, backend=None, source_backend=None, names=None, 
 
         given |= {"url": salt.utils.sdb.sdb_get(url, __opts__), "from_sdb": True}
     return _change("import_cinderlib", **given)
+
+
+@calls.operation
+def rename_backend(old, new, force=False, apply=False):
+    """
+    Give everything that is recorded for a backend to another name of it, after its name was changed
+    in the configuration. Nothing on the array changes, and hosts may be connected.
+
+    Until then, its volumes cannot be used, and :py:func:`check` lists them as ``lost_backend``.
+
+    old
+        The former name, which is no longer configured.
+    new
+        The name that the same storage has in the configuration now.
+    force : False
+        Also when the driver cannot list its volumes, or does not list some of them.
+    apply : False
+        Whether to do it. False only tells the volumes.
+
+    Returns for each volume ``owner``, ``name``, ``id``, ``backend`` and ``done``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.rename_backend san fast_san
+        salt-run storage.rename_backend san fast_san apply=True
+    """
+    return _change("rename_backend", old=old, new=new, force=force, apply=apply)
 
 
 @calls.operation

@@ -146,6 +146,7 @@ CALLS: Mapping[str, Callable[..., Any]] = {
     "unmanage": lambda service, **how: service.adoption.unmanage(**how),
     "import_cinderlib": _import_cinderlib,
     "give": _give,
+    "rename_backend": lambda service, **how: service.renames.rename(**how),
     "migrate": lambda service, **how: service.moves.migrate(**how),
     "migrate_finish": lambda service, **how: service.moves.finish(**how),
 }

@@ -26,6 +26,7 @@ from .admin.check import Check
 from .admin.cinderlib_import import Import
 from .admin.moves import Mover, Moves
 from .admin.recovery import Recovery
+from .admin.renames import Renames
 from .admin.repair import Repair
 from .admin.transfers import Transfers
 from .catalog.catalog import Catalog
@@ -78,6 +79,7 @@ class Service:
         self.adoption = Adoption(core, volumes, takeover, releases)
         self.importing = Import(core, volumes)
         self.transfers = Transfers(core, volumes)
+        self.renames = Renames(core)
         self.moves = Moves(core, volumes, mover)
         self.recovery = Recovery(core, volumes, self.connections, self.snapshots, self.reverts, mover)
         self.operations: Mapping[str, Operation] = {

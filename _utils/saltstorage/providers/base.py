@@ -335,6 +335,16 @@ class Provider(abc.ABC):
         controller's machine.
         """
 
+    def take_state(self, former: str) -> None:
+        """Take over the files that this provider kept for the backend under another name, which is
+        no longer configured. Called again after an interruption. The default keeps none.
+        """
+
+    def take_metadata(self, volume: ProviderVolume, former: str) -> None:
+        """Take over the metadata that this provider kept of a volume and its snapshots under
+        another name of the backend. Called again after an interruption. The default keeps none.
+        """
+
     def exports_intact(self) -> bool | None:
         """Return whether all exports of connected volumes are still there.
 

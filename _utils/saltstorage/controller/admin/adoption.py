@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ... import model, validate
@@ -28,6 +28,7 @@ from ..operations.volumes import Volumes
 log = logging.getLogger(__name__)
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+_NAME = re.compile(rf"\bvolume-({_UUID.pattern})$")
 
 
 class Adoption:
@@ -184,32 +185,49 @@ class Takeover:
         the take-over.
         """
         if Capability.LIST not in provider.capabilities():
+            self._refuse_recorded(_ids_in(reference), reference)
             return
         found = next((f for f in provider.list_volumes() if dict(f.reference) == dict(reference)), None)
         if found is None:
             # Drivers accept other forms of reference than they list, so this alone says nothing.
+            self._refuse_recorded(_ids_in(reference), reference)
             return
+        # Another backend over the same storage may have it, and then its metadata does not know it.
+        self._refuse_recorded([found.id], reference)
         self._check_unknown(found, backend)
         if found.obstacle and not found.known:
             text = f"backend {backend!r} does not let {dict(reference)!r} be taken over: {found.obstacle}"
             raise FailedPreconditionError(text, field="reference")
 
+    def _refuse_recorded(self, ids: Iterable[str], reference: Mapping[str, Any]) -> None:
+        """Refuse a volume whose id the catalog has, on whatever backend."""
+        for volume_id in filter(None, ids):
+            volume = self.core.catalog.volume_by_id(volume_id)
+            if volume is not None:
+                raise AlreadyExistsError(
+                    f"{dict(reference)!r} is volume {volume.name!r} of {volume.owner} already, on backend {volume.backend!r}",
+                    field="reference",
+                )
+            moved = next((m for m in self.core.catalog.moves() if volume_id in (m.source_id, m.target_id)), None)
+            if moved is not None:
+                raise AlreadyExistsError(
+                    f"{dict(reference)!r} belongs to the move of volume {moved.name!r} of {moved.owner}; finish that", field="reference"
+                )
+
     def _check_unknown(self, found: Found, backend: str) -> None:
         if not found.known:
             return
-        volume = self.core.catalog.volume_by_id(found.id)
-        if volume is not None:
-            raise AlreadyExistsError(f"{dict(found.reference)!r} is volume {volume.name!r} of {volume.owner} already", field="reference")
-        moved = next((m for m in self.core.catalog.moves() if found.id in (m.source_id, m.target_id)), None)
-        if moved is not None:
-            raise AlreadyExistsError(
-                f"{dict(found.reference)!r} belongs to the move of volume {moved.name!r} of {moved.owner}; finish that", field="reference"
-            )
         raise AlreadyExistsError(
             f"{dict(found.reference)!r} is known to the metadata of backend {backend!r} and to no record of the catalog;"
             " salt-run storage.check tells more",
             field="reference",
         )
+
+
+def _ids_in(reference: Mapping[str, Any]) -> list[str]:
+    """Return the ids in names of Cinder's form, which are those of volumes."""
+    found = (_NAME.search(str(value).lower()) for value in reference.values())
+    return [match[1] for match in found if match is not None]
 
 
 def _reference(value: Any) -> dict[str, Any]:

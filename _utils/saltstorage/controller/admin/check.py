@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +22,8 @@ R = TypeVar("R", bound=Record)
 #: The kinds of findings, with their meaning.
 KINDS = {
     "backend": "a backend could not be asked",
+    "lost_backend": "records of a backend that is not configured",
+    "same_storage": "a volume that two backends have: both are configured over one storage",
     "half_done": "an operation was cut off; a repair finishes or undoes it",
     "error": "a volume or snapshot whose creation or deletion did not end",
     "orphan": "a volume or snapshot on a backend with a name in the project's form, that no record knows",
@@ -80,8 +84,8 @@ class Check:
         names = list(self.core.config.backends) if backend is None else [self.core.config.backend(backend).name]
         wanted = _parse_kinds(kinds)
         volumes = {v.id: v for v in self.core.catalog.volumes()}
-        found = [*self._check_records(volumes), *self._check_keys(volumes.values())]
-        if wanted & {"orphan", "gone", "backend"}:
+        found = [*self._check_records(volumes), *self._check_keys(volumes.values()), *self._check_configured(volumes.values())]
+        if wanted & {"orphan", "gone", "backend", "same_storage"}:
             for name in names:
                 found += self._check_backend(name, volumes)
         return [f for f in found if f.kind in wanted and (backend is None or f.backend in ("", *names))]
@@ -201,6 +205,15 @@ class Check:
                 volume_of = self.core.catalog.volume_by_id(connection.volume_id)
                 yield _make_finding(connection, "connection", kind="dead_host", text=text, backend=volume_of.backend if volume_of else "")
 
+    def _check_configured(self, volumes: Iterable[Volume]) -> Iterator[Finding]:
+        lost = Counter(volume.backend for volume in volumes if volume.backend not in self.core.config.backends)
+        for name, count in sorted(lost.items()):
+            text = (
+                f"it is not configured, and {count} volumes are on it; configure it again, or, if the same storage has another name now, "
+                f"salt-run storage.rename_backend {shlex.quote(name)} NEW"
+            )
+            yield Finding(kind="lost_backend", what="backend", text=text, backend=name, name=name)
+
     def _check_backend(self, name: str, volumes: dict[str, Volume]) -> Iterator[Finding]:
         try:
             provider = self.core.provider(name)
@@ -216,6 +229,12 @@ class Check:
             return
         yield from self._find_orphans(name, on_backend, snapshots)
         there = {f.id for f in on_backend}
+        for other in (v for v in volumes.values() if v.id in there and v.backend != name):
+            now = self.core.catalog.volume_by_id(other.id)
+            # It may have been moved since it was read.
+            if now is not None and now.backend not in ("", name):
+                text = f"it is on backend {other.backend!r}, and {name!r} has it too: two backends over one storage count its space twice"
+                yield _make_finding(other, "volume", kind="same_storage", text=f"{text}; configure one of them only", backend=name)
         mine = [v for v in volumes.values() if v.backend == name and v.state == model.AVAILABLE]
         text = "the backend does not list it"
         if mine and not any(v.id in there for v in mine):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError
@@ -13,7 +14,7 @@ from ...model import AVAILABLE
 from ...providers import Capability, Found, ProviderVolume
 from . import bridge, logs
 from .errors import map_errors
-from .rows import CinderRows
+from .rows import CinderRows, group_name
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 #: Entries that are asked for at once; drivers page, but Cinder has them sort everything for each
@@ -91,6 +92,37 @@ class CinderManage(CinderRows):
                 row.persistence.delete_volume(row)
             logs.keep_secrets(volume.id, ())
             return name
+
+    def take_state(self, former: str) -> None:
+        """Take over the files of exports; see the base class."""
+        folder = self.driver.configuration.safe_get("volumes_dir")
+        if not folder:
+            return
+        source, target = Path(folder, group_name(former)), Path(folder, self._group)
+        if source.is_dir():
+            target.mkdir(mode=0o700, exist_ok=True)
+            for path in source.iterdir():
+                if not (target / path.name).exists():
+                    path.rename(target / path.name)
+
+    def take_metadata(self, volume: ProviderVolume, former: str) -> None:
+        """Rename the backend in a volume's row; see the base class."""
+        with map_errors(f"rename the backend of volume {volume.id}"):
+            row = self.find_row(volume.id)
+            if row is None:
+                return
+            backend, _, pool = str(row._ovo.host).partition("#")
+            group = group_name(former)
+            if backend == f"{bridge.HOST}@{group}":
+                # A driver without pools has one of the backend's name.
+                pool = self._group if pool == group else pool
+                from cinder.db import api
+
+                with self._transaction():
+                    api.volume_update(self.context, volume.id, {"host": f"{bridge.HOST}@{self._group}#{pool}"})
+                    for snapshot in api.snapshot_get_all_for_volume(self.context, volume.id):
+                        # cinderlib keeps the backend's name here.
+                        api.snapshot_update(self.context, snapshot.id, {self._library.objects.BACKEND_NAME_SNAPSHOT_FIELD: self._group})
 
     def import_volume(
         self,

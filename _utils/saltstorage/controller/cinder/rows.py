@@ -17,6 +17,16 @@ from .errors import is_gone
 log = logging.getLogger(__name__)
 
 
+def group_name(backend: str) -> str:
+    """Return the name of a backend in Cinder: a group of oslo.config, and a part of its
+    ``host@backend#pool``.
+
+    >>> group_name("fast disks")
+    'storage_fast%20disks'
+    """
+    return "storage_" + quote(backend, safe="")
+
+
 class CinderRows(Provider):
     """The part of the provider that reads and writes rows; cinderlib's objects wrap Cinder's,
     which are in ``_ovo``.
@@ -24,8 +34,7 @@ class CinderRows(Provider):
 
     def __init__(self, config: BackendConfig) -> None:
         super().__init__(config)
-        # The name is a group of oslo.config, and a part of Cinder's "host@backend#pool".
-        self._group = "storage_" + quote(config.name, safe="")
+        self._group = group_name(config.name)
         self._loaded: Any = None
         self._capabilities: frozenset[Capability] = frozenset()
 

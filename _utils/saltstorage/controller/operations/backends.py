@@ -179,7 +179,10 @@ class Backends(Mapping[str, Backend]):
         """
         backend = self._backends.get(name)
         if backend is None:
-            raise FailedPreconditionError(f"backend {name!r} is not in the controller's configuration any more; configure it again")
+            raise FailedPreconditionError(
+                f"backend {name!r} is not in the controller's configuration any more; configure it again, or say with "
+                "salt-run storage.rename_backend which name the same storage has now"
+            )
         return backend.provider()
 
     def watch(
