@@ -10,8 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import http.client
 import logging
 import os
+import socket
+import ssl
+import urllib.error
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,8 +65,13 @@ def translate(error: BaseException, doing: str, *, default: type[errors.StorageE
     for kind, cls, hint in _build_table():
         if isinstance(error, kind):
             return (cls or default)(f"could not {doing}: {hint + ': ' if hint else ''}{describe(error)}")
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
+        # Its reason says more, such as a refused connection.
+        return translate(error.reason, doing, default=default)
     if isinstance(error, OSError):
         return _map_os_error(error, doing)
+    if isinstance(error, http.client.HTTPException):
+        return errors.UnavailableError(f"could not {doing}: {describe(error)}")
     if isinstance(error, _FAULTS):
         default = errors.InternalError
     return default(f"could not {doing}: {describe(error)}")
@@ -76,8 +85,16 @@ def is_gone(error: BaseException) -> bool:
 
 
 def _map_os_error(error: OSError, doing: str) -> errors.StorageError:
-    what = f"could not {doing}: {os.strerror(error.errno) if error.errno else type(error).__name__}"
-    what += f": {error.filename}" if error.filename else ""
+    # Those of libraries, such as urllib's, have a text and no number; names and TLS have other
+    # numbers.
+    numbered = isinstance(error.errno, int) and not isinstance(error, socket.gaierror | ssl.SSLError)
+    text = os.strerror(error.errno) if numbered and error.errno else describe(error)
+    what = f"could not {doing}: {text}"
+    what += f": {error.filename}" if error.filename and numbered else ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return errors.FailedPreconditionError(f"{what}; the backend's certificate is not trusted")
+    if isinstance(error, socket.gaierror | urllib.error.URLError | ssl.SSLError):
+        return errors.UnavailableError(what)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.ResourceExhaustedError(what)
     if error.errno == errno.ENOENT:

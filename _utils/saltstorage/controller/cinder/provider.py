@@ -84,7 +84,8 @@ class CinderlibProvider(CinderManage):
             zoning.use(self.config.zoning)
             try:
                 loaded = backend_class(self._group, **options)
-            except Exception as error:
+            except Exception as exc:
+                error = _cause(exc)
                 missing = driver_options.find_missing_modules(driver)
                 if missing:
                     raise FailedPreconditionError(
@@ -92,9 +93,15 @@ class CinderlibProvider(CinderManage):
                         f"{' or '.join(map(repr, missing))} on the controller: {describe(error)}",
                         details={"packages": missing},
                     ) from None
-                raise
+                raise error from None
             logs.tame()
             reported = loaded.stats()
+            if not loaded.pool_names:
+                backend_class.forget(self._group)
+                raise UnavailableError(
+                    f"could not load the backend {self.config.name!r}: its driver found no pool; "
+                    "compare the names of pools in its options with those on the array"
+                )
             self._capabilities = stats.capabilities(loaded.driver, reported)
             self._protocol = stats.protocol(reported)
             zoning.check(self._protocol)
@@ -146,6 +153,8 @@ class CinderlibProvider(CinderManage):
     def delete_volume(self, volume: ProviderVolume) -> bool:
         """Delete a volume, or the remains of a volume, on the backend and in the metadata."""
         with map_errors(f"delete volume {volume.id}"):
+            from cinder import utils
+
             row = self.find_row(volume.id)
             known = row is not None
             if row is None:
@@ -174,6 +183,8 @@ class CinderlibProvider(CinderManage):
             if known:
                 row.persistence.delete_volume(row)
             logs.keep_secrets(volume.id, ())
+            # As Cinder's manager does; else a file for each volume would stay for ever.
+            utils.clean_volume_file_locks(volume.id, self.driver)
             return known and existed
 
     def volume_size(self, volume: ProviderVolume) -> int | None:
@@ -214,6 +225,8 @@ class CinderlibProvider(CinderManage):
     def delete_snapshot(self, snapshot: ProviderSnapshot) -> bool:
         """Delete a snapshot, or the remains of a snapshot, on the backend and in the metadata."""
         with map_errors(f"delete snapshot {snapshot.id}"):
+            from cinder import utils
+
             row = self._find_snapshot(snapshot.id)
             known = row is not None
             if row is None:
@@ -230,6 +243,7 @@ class CinderlibProvider(CinderManage):
                 existed = False
             if known:
                 row.persistence.delete_snapshot(row)
+            utils.clean_snapshot_file_locks(snapshot.id, self.driver)
             return known and existed
 
     def revert_volume(self, volume: ProviderVolume, snapshot: ProviderSnapshot) -> None:
@@ -255,6 +269,8 @@ class CinderlibProvider(CinderManage):
         was lost on the array.
         """
         with map_errors(f"connect volume {volume.id} to {connector.get('host')!r}"):
+            from cinder import objects
+
             row = self.need_row(volume.id)
             self._keep_secret(row)
             self.driver.validate_connector(dict(connector))
@@ -280,7 +296,9 @@ class CinderlibProvider(CinderManage):
                 )
                 connection.save()
                 row.connections.append(connection)
-                row._ovo.volume_attachment.objects.append(connection._ovo)
+                # Not the object of the connection: it refers to the volume, and a driver that saves
+                # the volume would follow this circle without end.
+                row._ovo.volume_attachment = objects.VolumeAttachmentList.get_all_by_volume_id(self.context, volume.id)
             try:
                 self._update(row, self.driver.create_export(self.context, row._ovo, dict(connector)))
                 self._keep_secret(row)
@@ -406,3 +424,14 @@ class CinderlibProvider(CinderManage):
         if data.get("discard") is None and self.driver.configuration.safe_get("report_discard_supported"):
             data["discard"] = True
         return plain
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the reason why a driver could not be set up.
+
+    After any AttributeError in a driver's own code, cinderlib tries a method ``setup``, which
+    drivers have no more, and reports that it is missing.
+    """
+    if isinstance(error, AttributeError) and error.name == "setup" and isinstance(error.__context__, AttributeError):
+        return error.__context__
+    return error

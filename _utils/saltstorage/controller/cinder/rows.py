@@ -139,7 +139,10 @@ class CinderRows(Provider):
 
     @staticmethod
     def _update(row: Any, changes: Mapping[str, Any] | None, *, status: str | None = None) -> None:
-        """Record a driver's answer, and a new status."""
+        """Record a driver's answer, and a new status.
+
+        Metadata replaces that of the row, as with Cinder's own objects.
+        """
         if changes:
             row._ovo.update(changes)
         if status is not None and row._ovo.status != status:
@@ -147,15 +150,23 @@ class CinderRows(Provider):
         # Not obj_what_changed(): it follows the circle that cinderlib makes of a volume and its
         # connections, without end.
         changed = row.persistence.get_changed_fields(row)
-        if changed and row._ovo.obj_name() == "Volume":
-            from cinder.db import api
+        if not changed:
+            return
+        from cinder.db import api
 
-            # Not save(): from an existing row it takes the volume's own type away, and with it the
-            # specs.
-            api.volume_update(row._ovo._context, row.id, changed)
-            row.persistence.reset_change_tracker(row)
-        elif changed:
-            row.save()
+        context = row._ovo._context
+        # Not save(): from an existing row of a volume it takes its own type away, and with it the
+        # specs; and it writes no metadata of a snapshot.
+        if row._ovo.obj_name() == "Volume":
+            api.volume_update(context, row.id, changed)
+        else:
+            metadata = changed.pop("metadata", None)
+            with api.main_context_manager.writer.using(context):
+                if metadata is not None:
+                    api.snapshot_metadata_update(context, row.id, metadata, True)
+                if changed:
+                    api.snapshot_update(context, row.id, changed)
+        row.persistence.reset_change_tracker(row)
 
     @staticmethod
     def _discard(row: Any, delete: Callable[[Any], Any], forget: Callable[[Any], Any]) -> None:
