@@ -125,7 +125,9 @@ def backend_stats(name=None):
         Name of the backend; the default backend if None.
 
     Returns ``name``, ``vendor``, ``driver_version``, ``protocol``, ``total_gib``, ``free_gib``,
-    ``allocated_gib`` and ``thin``. A number that the backend does not give is None.
+    ``allocated_gib``, ``thin`` and ``pools``, each with ``name``, ``total_gib``, ``free_gib``,
+    ``provisioned_gib``, ``reserved_percentage``, ``max_over_subscription_ratio`` and ``thin``. A
+    number that the backend does not give is None.
 
     CLI Example:
 
@@ -135,6 +137,38 @@ def backend_stats(name=None):
         salt-run storage.backend_stats name=ceph
     """
     return _read("backend_stats", name=name)
+
+
+@calls.operation
+def place(size, backend=None, type=None, pool=None, minion=None):
+    """
+    Return the pools in which a new volume could be, the best first, and why not in the others.
+    Nothing is created. Loads the drivers.
+
+    size
+        Size: a whole number of GiB, or a text such as ``500GiB``.
+    backend : None
+        Backend of the volume; None for those of the type, or the default backend.
+    type : None
+        Type of the volume.
+    pool : None
+        Glob of the pools to look at; None for all.
+    minion : None
+        Apply the policy for this minion; None for no policy.
+
+    Returns a list of ``backend``, ``pool``, ``room_gib`` (what it can still give, with the reserve,
+    the over-subscription and running creations counted; None when nobody can tell), ``free_gib``,
+    ``total_gib``, ``reserved_percentage``, ``max_over_subscription_ratio`` (None for a thick pool),
+    ``reason`` (why it cannot be chosen) and ``chosen``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-run storage.place 500GiB type=gold --out=table
+        salt-run storage.place 500GiB backend=acme1 minion=db1
+    """
+    return _read("place", size=size, backend=backend, type=type, pool=pool, minion=minion)
 
 
 @calls.operation

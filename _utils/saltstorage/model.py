@@ -7,6 +7,7 @@ Sizes are in GiB unless the name says otherwise; times are seconds since the epo
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -217,6 +218,62 @@ class Initiator(Record):
     value: str  #: The initiator in lower case, without separators.
     minion: str  #: Minion that it belongs to.
     created: float = 0.0  #: Time of its first use.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Record):
+    """A pool of a backend, as its driver last reported it."""
+
+    name: str  #: The driver's name for it; empty where the backend has no pools.
+    total_gib: float | None = None  #: Capacity; None when it is unknown or has no limit.
+    free_gib: float | None = None  #: Free capacity; None as above.
+    provisioned_gib: float = 0.0  #: Sum of the sizes of all volumes, others' included.
+    reserved_percentage: float = 0.0  #: Part of the capacity that no volume gets.
+    max_over_subscription_ratio: float = 1.0  #: Most GiB that are promised for each GiB there is.
+    thin: bool = False  #: Whether volumes take only the space that was written.
+
+    def room(self, pending: float = 0.0, *, thick: bool = False) -> float | None:
+        """Return the GiB that volumes may still get; None when nobody can tell.
+
+        As Cinder's scheduler counts, and for thin volumes not more than the free space can be
+        over-subscribed.
+
+        :param pending: GiB that were promised since the report.
+        :param thick: whether the volume is to take all its space at once.
+
+        >>> Pool(name="a", total_gib=100, free_gib=40, reserved_percentage=10).room(5)
+        25.0
+        >>> pool = Pool(name="b", total_gib=100, free_gib=40, provisioned_gib=150, thin=True,
+        ...             max_over_subscription_ratio=2.0)
+        >>> pool.room(), pool.room(thick=True)
+        (50.0, 40.0)
+        """
+        if self.free_gib is None or (self.total_gib is None and not self.reserved_percentage):
+            return None
+        if self.total_gib is None:
+            # The reserved part of it is not known either.
+            return 0.0
+        reserved = math.floor(self.total_gib * self.reserved_percentage / 100)
+        free = self.free_gib - reserved
+        if not self.thin or thick:
+            return round(free - pending, 2)
+        ratio = self.max_over_subscription_ratio
+        return round(min((self.total_gib - reserved) * ratio - self.provisioned_gib - pending, free * ratio), 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation(Record):
+    """Space of a pool that is promised to a creation or growth, which its statistics may not show
+    yet.
+    """
+
+    id: str  #: UUID.
+    volume_id: str  #: UUID of the volume.
+    backend: str  #: Backend.
+    pool: str  #: Name of the pool.
+    gib: int  #: Promised GiB.
+    created: float  #: Time at which it was promised.
+    finished: float | None = None  #: Time at which the backend had done it; None: it runs.
 
 
 @dataclass(frozen=True, kw_only=True)

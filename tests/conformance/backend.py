@@ -59,7 +59,7 @@ def choose(value: str, master_config: str) -> Backend:
         entry = config.backend(value)
     except StorageError as error:
         raise pytest.UsageError(f"{master_config}: {error.message}") from None
-    types = [kind for kind in config.types.values() if kind.specs and (kind.backend or config.default_backend) == value]
+    types = [kind for kind in config.types.values() if kind.specs and (kind.backends or (config.default_backend,)) == (value,)]
     return Backend(entry.provider, entry.options, types)
 
 

@@ -4,6 +4,7 @@ process. Plain data goes in and comes out.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -73,7 +74,20 @@ def _backends(service: Service) -> list[dict[str, Any]]:
 
 
 def _backend_stats(service: Service, name: str | None = None) -> dict[str, Any]:
-    return reports.stats(service.backend_stats(name))  # type: ignore[arg-type]
+    found = reports.stats(service.backend_stats(name))  # type: ignore[arg-type]
+    return {**found, "pools": [pool.to_wire() for pool in service.core.provider(found["name"]).pools()]}
+
+
+def _place(
+    service: Service, size: Any, backend: str | None = None, type: str | None = None, pool: str | None = None, minion: str | None = None
+) -> list[dict[str, Any]]:
+    kind = service.core.config.type(type) if type is not None else None
+    caller = Caller() if minion is None else Caller(validate.name(minion, "minion"))
+    request = service.volumes.request(caller, validate.size_gib(size, "size"), backend, kind)
+    if pool is not None:
+        request = dataclasses.replace(request, pools={**request.pools, "the request": [validate.name(pool, "pool")]})
+    rows = [found.to_wire() for found in service.volumes.placement.candidates(request)]
+    return [{**row, "chosen": number == 0 and not row["reason"]} for number, row in enumerate(rows)]
 
 
 def _volumes(service: Service, **where: Any) -> list[dict[str, Any]]:
@@ -132,6 +146,7 @@ CALLS: Mapping[str, Callable[..., Any]] = {
     "operate": _operate,
     "backends": _backends,
     "backend_stats": _backend_stats,
+    "place": _place,
     "volumes": _volumes,
     "volume": _volume,
     "connections": _connections,

@@ -197,7 +197,7 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         return path
 
     def _capacity(self) -> tuple[int, int]:
-        """Return total bytes, and free bytes less the reserved part.
+        """Return total and free bytes.
 
         Refuse a folder that is not the one of the start: without its file system, new volumes would
         be made below the mount point.
@@ -210,9 +210,7 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
             raise exception.VolumeBackendAPIException(
                 data=f"file_driver_path {self.folder} is on another file system than when the driver was loaded; mount the right one"
             )
-        total = info.f_blocks * info.f_frsize
-        reserved = total * (self.configuration.reserved_percentage or 0) // 100
-        return total, max(0, info.f_bavail * info.f_frsize - reserved)
+        return info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize
 
     def _require_room(self, size: int) -> None:
         """Refuse ``size`` more GiB where Cinder's scheduler would: over the ratio of the total or
@@ -221,6 +219,7 @@ class FileDriver(ManageableFiles, driver.VolumeDriver):
         if size <= 0:
             return
         total, free = self._capacity()
+        free = max(0, free - total * (self.configuration.reserved_percentage or 0) // 100)
         ratio = float(volume_utils.get_max_over_subscription_ratio(self.configuration.max_over_subscription_ratio))
         room = min(total * ratio - sparse.sum_sizes(self.folder), free * ratio)
         if size * GIB > room:

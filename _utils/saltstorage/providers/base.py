@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UnimplementedError
-from ..model import BackendStats
+from ..model import BackendStats, Pool
 from .initiators import ALL_INITIATORS, bound_keys, merge_connectors
 
 
@@ -45,6 +45,8 @@ class ProviderVolume:
     #: Extra specs of the volume's type, in Cinder's form; only :meth:`Provider.create_volume` gets
     #: them.
     extra_specs: Mapping[str, str] = field(default_factory=dict)
+    #: Pool for a volume that is to be created, as :meth:`Provider.pools` names it; empty: any.
+    pool: str = ""
     #: QoS specs of the volume's type, likewise.
     qos_specs: Mapping[str, str] = field(default_factory=dict)
 
@@ -155,6 +157,17 @@ class Provider(abc.ABC):
         Only ``name`` and ``protocol`` are required. ``allocated_gib`` is the sum of the sizes of
         the project's own volumes; ``raw`` is any further plain data, without secrets.
         """
+
+    def pools(self) -> Sequence[Pool]:
+        """Return fresh statistics of each pool; the service chooses one for a new volume. The
+        default: the backend as one pool without a name, all of whose free space can be used.
+        """
+        found = self.stats()
+        return [Pool(name="", total_gib=found.total_gib, free_gib=found.free_gib)]
+
+    def pool_of(self, volume: ProviderVolume) -> str:
+        """Return the name of the pool that has a volume; empty when it is not known."""
+        return ""
 
     @abc.abstractmethod
     def create_volume(self, volume: ProviderVolume, *, source: ProviderVolume | ProviderSnapshot | None = None) -> int:

@@ -37,15 +37,17 @@ class TypeEntry:
     minions choose.
 
     :ivar name: the type's name.
-    :ivar backend: backend of its volumes; None: the backend that the volume names, or the default
-        backend.
+    :ivar backends: backends that its volumes may be on; none: the backend that the volume names,
+        or the default backend.
+    :ivar pools: globs of pools that its volumes may be in; none: all.
     :ivar extra_specs: Cinder's extra specs of a volume type: texts that the driver documents, such
         as ``provisioning:type``.
     :ivar qos_specs: Cinder's specs of a back-end QoS, such as ``maxIOPS``.
     """
 
     name: str
-    backend: str | None = None
+    backends: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
     extra_specs: Mapping[str, str] = field(default_factory=dict)
     qos_specs: Mapping[str, str] = field(default_factory=dict)
 
@@ -173,18 +175,21 @@ class ControllerConfig:
             raise InvalidArgumentError(f"type {name!r} is not configured on the controller; known: {known}", field="type")
         return self.types[name]
 
-    def choose_backend(self, backend: str | None, kind: TypeEntry | None) -> str:
-        """Return the name of the backend for a new volume: the volume's own, its type's, or the
-        default.
+    def choose_backends(self, backend: str | None, kind: TypeEntry | None) -> tuple[str, ...]:
+        """Return the names of the backends that a new volume may be on: the volume's own, those of
+        its type, or the default.
 
         :raises InvalidArgumentError: backend and type do not fit, or there is no such backend, or
             no default.
         """
-        of_type = kind.backend if kind is not None else None
-        if kind is not None and backend is not None and of_type not in (None, backend):
-            text = f"volumes of type {kind.name!r} are on backend {of_type!r}, not on {backend!r}; name one of the two only"
+        of_type = kind.backends if kind is not None else ()
+        if kind is not None and backend is not None and of_type and backend not in of_type:
+            known = " and ".join(map(repr, of_type))
+            text = f"volumes of type {kind.name!r} are on backend {known}, not on {backend!r}; name one of the two only"
             raise InvalidArgumentError(text, field="backend")
-        return self.backend(backend if backend is not None else of_type).name
+        if backend is not None or not of_type:
+            return (self.backend(backend).name,)
+        return of_type
 
 
 _SIMPLE = ("state_dir", "database", "metadata_database", "coordination", "default_backend")
@@ -243,14 +248,23 @@ def _types(value: Any, backends: Mapping[str, BackendEntry]) -> dict[str, TypeEn
         where = f"storage:types:{name}"
         validate.name(name, where)
         options = validate.mapping({} if options is None else options, where)
-        validate.no_unknown(options, ("backend", "extra_specs", "qos_specs"), where)
-        backend = options.get("backend")
-        if backend is not None and backend not in backends:
-            known = ", ".join(backends) or "none"
-            raise InvalidArgumentError(f"{where}:backend {backend!r} is not one of the backends: {known}", field=f"{where}:backend")
+        validate.no_unknown(options, ("backend", "pool", "extra_specs", "qos_specs"), where)
+        of_type, pools = (_names(options.get(key), f"{where}:{key}") for key in ("backend", "pool"))
+        for backend in of_type:
+            if backend not in backends:
+                known = ", ".join(backends) or "none"
+                raise InvalidArgumentError(f"{where}:backend {backend!r} is not one of the backends: {known}", field=f"{where}:backend")
         specs = {key: _specs(options.get(key), f"{where}:{key}") for key in ("extra_specs", "qos_specs")}
-        entries[name] = TypeEntry(name=name, backend=backend, **specs)
+        entries[name] = TypeEntry(name=name, backends=of_type, pools=pools, **specs)
     return entries
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    """Return one name or several as a list."""
+    given = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(given, list) or not all(isinstance(item, str) and item for item in given):
+        raise InvalidArgumentError(f"{where} must be a name or a list of names", field=where)
+    return tuple(given)
 
 
 def _specs(value: Any, where: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ class Rule:
     :ivar backends: globs of backend names that may be used; default all.
     :ivar types: globs of types that new volumes may have; default all. A volume without a type is
         not restricted by it.
+    :ivar pools: globs of pools that new volumes may be in, on every backend; default all.
     :ivar max_volumes: most volumes that one minion may own; default no limit.
     :ivar max_gib: most GiB that one minion may own, snapshots included; default no limit.
     :ivar shared: globs of names of shared volumes that may be used; default none.
@@ -34,6 +35,7 @@ class Rule:
     glob: str = "*"
     backends: tuple[str, ...] = ("*",)
     types: tuple[str, ...] = ("*",)
+    pools: tuple[str, ...] = ("*",)
     max_volumes: int | None = None
     max_gib: int | None = None
     shared: tuple[str, ...] = ()
@@ -92,12 +94,13 @@ class Policy:
         for glob, given in validate.mapping(value, "storage:policy").items():
             where = f"storage:policy:{glob}"
             given = validate.mapping(given or {}, where)
-            validate.no_unknown(given, ("backends", "types", "max_volumes", "max_gib", "shared", "retain"), where)
+            validate.no_unknown(given, ("backends", "types", "pools", "max_volumes", "max_gib", "shared", "retain"), where)
             rules.append(
                 Rule(
                     glob=glob,
                     backends=_globs(given.get("backends", ["*"]), f"{where}:backends"),
                     types=_globs(given.get("types", ["*"]), f"{where}:types"),
+                    pools=_globs(given.get("pools", ["*"]), f"{where}:pools"),
                     max_volumes=_limit(given.get("max_volumes"), f"{where}:max_volumes"),
                     max_gib=_limit(given.get("max_gib"), f"{where}:max_gib"),
                     shared=_globs(given.get("shared", []), f"{where}:shared"),

@@ -31,6 +31,7 @@ from ...providers import Capability, ProviderVolume
 from ..access.config import TypeEntry
 from ..operations import identities
 from ..operations.core import Caller, Core, new_id, require
+from ..operations.placement import Placement, request_for
 from ..operations.volumes import Volumes
 from . import copying
 
@@ -80,7 +81,7 @@ class Moves:
                 )
             self.volumes.check_unused(old)
             kind = self.core.config.type(old.type) if old.type else None
-            self.core.config.choose_backend(entry.name, kind)
+            self.core.config.choose_backends(entry.name, kind)
             if kind is not None and kind.specs:
                 require(self.core.provider(entry.name), Capability.SPECS, entry.name, f"apply the specs of type {kind.name!r}")
             volume, move, checksum = self.mover.move(old, entry.name, kind)
@@ -118,6 +119,7 @@ class Mover:
 
     def __init__(self, core: Core, consumer: Callable[[], Consumer]) -> None:
         self.core = core
+        self.placement = Placement(core)
         self._consumer = consumer
 
     def settle(self, volume: Volume, *, fenced: str | None = None) -> Volume:
@@ -208,13 +210,27 @@ class Mover:
         """Make the copy and compare it; afterwards nothing is attached or mapped any more."""
         source, target = _ends(move)
         new = dataclasses.replace(target, extra_specs=kind.extra_specs, qos_specs=kind.qos_specs) if kind is not None else target
-        size = self.core.provider(move.target_backend).create_volume(new)
+        size = self._create(new, move, kind)
         source_path = self._attach(consumer, move, move.source_backend, source, read_only=True)
         target_path = self._attach(consumer, move, move.target_backend, target, read_only=False)
         checksum = copying.copy(source_path, target_path)
         copying.verify(source_path, target_path, checksum)
         self._let_go(move)
         return size, checksum
+
+    def _create(self, new: ProviderVolume, move: Move, kind: TypeEntry | None) -> int:
+        """Create the copy in a pool that has room."""
+        request = request_for(kind, move.size, [move.target_backend], {})
+        # The record that is `migrating` is that of the source.
+        with self.placement.chosen(request, move.source_id) as (backend, reservation):
+            self.core.catalog.add(reservation)
+        try:
+            size = self.core.provider(backend).create_volume(dataclasses.replace(new, pool=reservation.pool))
+        except BaseException:
+            self.placement.forget(reservation)
+            raise
+        self.placement.settle(reservation)
+        return size
 
     def _attach(self, consumer: Consumer, move: Move, backend: str, end: ProviderVolume, *, read_only: bool) -> str:
         connection_id = _connection_id(move, end)

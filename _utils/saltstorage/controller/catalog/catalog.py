@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import AlreadyExistsError, InternalError, UnavailableError
-from ...model import Connection, Fence, Initiator, Move, Record, Snapshot, Volume
+from ...model import Connection, Fence, Initiator, Move, Record, Reservation, Snapshot, Volume
 from .database import open_database
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _ORDER: Mapping[type[Record], tuple[str, ...]] = {
     Connection: ("owner", "volume", "host"),
     Fence: ("volume_id", "host"),
     Initiator: ("minion", "kind", "value"),
+    Reservation: ("created",),
 }
 
 
@@ -48,6 +49,7 @@ class Catalog:
             Fence: schema.fences,
             Move: schema.moves,
             Initiator: schema.initiators,
+            Reservation: schema.reservations,
         }
 
     def close(self) -> None:
@@ -106,6 +108,10 @@ class Catalog:
         """
         return self._all(Move, where)
 
+    def reservations(self, **where: Any) -> list[Reservation]:
+        """Return the promises of space with those values, such as ``backend``, oldest first."""
+        return self._all(Reservation, where)
+
     def usage(self, owner: str) -> tuple[int, int]:
         """Return the number of an owner's volumes and the GiB that the owner uses.
 
@@ -129,7 +135,7 @@ class Catalog:
         with self.reading() as connection:
             return int(connection.execute(select(func.coalesce(func.sum(table.c.size), 0)).where(table.c.backend == backend)).scalar_one())
 
-    def add(self, record: Volume | Snapshot | Connection | Fence | Move) -> None:
+    def add(self, record: Volume | Snapshot | Connection | Fence | Move | Reservation) -> None:
         """Insert a record; the unique index refuses a second record of the same identity.
 
         :raises InternalError: the identity exists; the service checks that first, under a lock.
@@ -148,7 +154,7 @@ class Catalog:
             self._change(connection, record, changes)
         return type(record).from_wire({**record.to_wire(), **{f: getattr(record, f) for f in record.private}, **changes})
 
-    def remove(self, record: Volume | Snapshot | Connection | Fence | Move | Initiator) -> None:
+    def remove(self, record: Volume | Snapshot | Connection | Fence | Move | Initiator | Reservation) -> None:
         """Delete a record."""
         with self._writing() as connection:
             self._delete(connection, record)

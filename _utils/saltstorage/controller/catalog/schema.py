@@ -175,6 +175,19 @@ moves = Table(
     Index("storage_moves_identity", "owner", "name"),
 )
 
+reservations = Table(
+    "storage_reservations",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("volume_id", _id, nullable=False),
+    Column("backend", _name, nullable=False),
+    Column("pool", _name, nullable=False),
+    Column("gib", Integer, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("finished", Double),
+    Index("storage_reservations_backend", "backend"),
+)
+
 requests = Table(
     "storage_requests",
     metadata,

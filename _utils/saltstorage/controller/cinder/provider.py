@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError, UnavailableError
-from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats
+from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats, Pool
 from ...providers import BackendConfig, Capability, ProviderSnapshot, ProviderVolume, initiator_keys, merge_connectors
 from ...providers.initiators import bound_keys
-from . import bridge, logs, stats, zoning
+from . import bridge, logs, pools, stats, zoning
 from . import options as driver_options
 from .errors import is_gone, map_errors
 from .logs import describe
@@ -126,6 +126,17 @@ class CinderlibProvider(CinderManage):
 
             _count, allocated = api.volume_data_get_for_host(self.context, f"{bridge.HOST}@{self._group}")
             return stats.stats(self.config.name, raw, float(allocated))
+
+    def pools(self) -> Sequence[Pool]:
+        """Return fresh statistics of each pool; see the base class."""
+        with map_errors(f"read the statistics of {self.config.name!r}", default=UnavailableError):
+            return pools.pools(self._backend.stats(refresh=True), self.driver.configuration)
+
+    def pool_of(self, volume: ProviderVolume) -> str:
+        """Return the pool that the volume's row names."""
+        with map_errors(f"look for volume {volume.id}"):
+            row = self.find_row(volume.id)
+            return "" if row is None else str(row._ovo.host).partition("#")[2]
 
     def create_volume(self, volume: ProviderVolume, *, source: ProviderVolume | ProviderSnapshot | None = None) -> int:
         """Create a volume, empty or from a source; see the base class."""

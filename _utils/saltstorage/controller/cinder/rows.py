@@ -111,7 +111,8 @@ class CinderRows(Provider):
 
     def _new_volume(self, volume: ProviderVolume, **fields: Any) -> Any:
         shared = Capability.MULTIATTACH in self._capabilities
-        return self._library.Volume(self._backend, id=volume.id, size=volume.size, name=volume.name, multiattach=shared, **fields)
+        given = {"id": volume.id, "size": volume.size, "name": volume.name, "multiattach": shared, "pool_name": volume.pool or None}
+        return self._library.Volume(self._backend, **given, **fields)
 
     def _save_new(self, row: Any, volume: ProviderVolume) -> Any:
         """Write the row of a new volume, with a volume type of its own that has its specs, and

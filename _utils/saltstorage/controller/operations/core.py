@@ -4,6 +4,7 @@ and the rights of a caller.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Mapping
@@ -131,8 +132,10 @@ def as_provider_volume(volume: Volume, kind: TypeEntry | None = None) -> Provide
 
     :param kind: its type, for a volume that is to be created.
     """
-    specs = {"extra_specs": kind.extra_specs, "qos_specs": kind.qos_specs} if kind is not None else {}
-    return ProviderVolume(id=volume.id, size=volume.size, name=volume.name, **specs)
+    plain = ProviderVolume(id=volume.id, size=volume.size, name=volume.name)
+    if kind is None:
+        return plain
+    return dataclasses.replace(plain, extra_specs=kind.extra_specs, qos_specs=kind.qos_specs)
 
 
 def as_provider_snapshot(snapshot: Snapshot) -> ProviderSnapshot:

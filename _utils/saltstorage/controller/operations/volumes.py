@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ... import model
@@ -16,6 +17,7 @@ from ...spec import ATTRIBUTES, VolumeSpec, differing
 from ..access.config import TypeEntry
 from ..access.locks import owner_key
 from .core import Caller, Core, as_provider_volume, new_id, require
+from .placement import Placement, Request, pool_of, request_for
 from .releases import Releases
 from .sources import Source, Sources
 
@@ -32,6 +34,7 @@ class Volumes:
     def __init__(self, core: Core, releases: Releases, settlers: Mapping[str, Callable[[Volume], Volume | None]]) -> None:
         self.core = core
         self.sources = Sources(core)
+        self.placement = Placement(core)
         self.releases = releases
         self.settlers = {model.RELEASING: releases.settle, **settlers}
 
@@ -210,15 +213,16 @@ class Volumes:
         check: Callable[[Provider], None] | None,
     ) -> Volume:
         source = self.sources.get(owner, spec)
-        kind, backend = self._place(caller, spec, kind, source)
-        provider = self.core.provider(backend)
+        kind, request = self._place(caller, spec, kind, source)
         if check is not None:
-            check(provider)
+            for name_of in request.backends:
+                check(self.core.provider(name_of))
+        pool = None if source is None else self._pool_of_source(source)
         volume = Volume(
             id=new_id(),
             owner=owner,
             name=name,
-            backend=backend,
+            backend=request.backends[0],
             type=kind.name if kind else None,
             size=spec.size,
             state=model.CREATING,
@@ -234,36 +238,65 @@ class Volumes:
             if caller.minion:
                 count, gib = self.core.catalog.usage(owner)
                 self.core.rule(caller).check_usage(caller.minion, count + 1, gib + spec.size)
-            self.core.catalog.add(volume)
+            with self.placement.chosen(request, volume.id, only=pool) as (backend, reservation):
+                volume = dataclasses.replace(volume, backend=backend)
+                self.core.catalog.apply(add=[volume, reservation])
         try:
             copied = source.as_provider_source() if source else None
-            size = provider.create_volume(as_provider_volume(volume, kind), source=copied)
+            wanted = dataclasses.replace(as_provider_volume(volume, kind), pool=reservation.pool if source is None else "")
+            size = self.core.provider(backend).create_volume(wanted, source=copied)
         except BaseException as error:
             self._undo_create(volume, error)
+            self.placement.forget(reservation)
             raise
+        self.placement.settle(reservation)
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
 
-    def _place(self, caller: Caller, spec: VolumeSpec, kind: TypeEntry | None, source: Source | None) -> tuple[TypeEntry | None, str]:
-        """Return the type and the backend of a new volume, if policy and backend allow them.
+    def _place(self, caller: Caller, spec: VolumeSpec, kind: TypeEntry | None, source: Source | None) -> tuple[TypeEntry | None, Request]:
+        """Return the type of a new volume and its request for space, if policy and backends allow
+        them.
 
         :param kind: the type that was asked for; None takes the source's.
         """
         if kind is None and source is not None and source.type is not None:
             kind = self.core.config.type(source.type)
-        backend = self.core.config.choose_backend(spec.backend, kind)
+        request = self.request(caller, spec.size, spec.backend, kind)
+        backends = request.backends
+        if source is not None and source.found.backend in backends:
+            backends = (source.found.backend,)
+        for backend in backends:
+            if source is not None:
+                source.refuse_other_backend(backend)
+            if len(backends) > 1 and self.core.backends[backend].look().state != "up":
+                continue
+            provider = self.core.provider(backend)
+            if kind is not None and kind.specs:
+                require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
+            if source is not None:
+                capability, doing = source.capability
+                require(provider, capability, backend, doing)
+        return kind, dataclasses.replace(request, backends=backends)
+
+    def request(self, caller: Caller, gib: int, backend: str | None, kind: TypeEntry | None) -> Request:
+        """Return the request for space of a volume, with all that the policy allows.
+
+        :raises PermissionDeniedError: the policy allows no such backend or type.
+        """
+        backends = self.core.config.choose_backends(backend, kind)
+        pools: dict[str, Sequence[str]] = {}
         if caller.minion:
             rule = self.core.rule(caller)
-            rule.check_backend(caller.minion, backend)
+            allowed = tuple(name for name in backends if rule.may_use(name))
+            if not allowed:
+                rule.check_backend(caller.minion, backends[0])
             rule.check_type(caller.minion, kind.name if kind else None)
-        if source is not None:
-            source.refuse_other_backend(backend)
-        provider = self.core.provider(backend)
-        if kind is not None and kind.specs:
-            require(provider, Capability.SPECS, backend, f"apply the specs of type {kind.name!r}")
-        if source is not None:
-            capability, doing = source.capability
-            require(provider, capability, backend, doing)
-        return kind, backend
+            backends = allowed
+            if rule.pools != ("*",):
+                pools["the policy"] = rule.pools
+        return request_for(kind, gib, backends, pools)
+
+    def _pool_of_source(self, source: Source) -> str:
+        return "" if source.volume is None else pool_of(self.core, source.volume)
 
     def _undo_create(self, volume: Volume, error: BaseException) -> None:
         """Remove all traces of a failed creation; when even that fails, keep the record, so that
@@ -288,18 +321,24 @@ class Volumes:
             raise FailedPreconditionError(
                 f"backend {volume.backend!r} grows volumes only while no host uses them; disconnect {hosts} first"
             )
+        kind = self.core.config.types.get(volume.type or "")
+        request = request_for(kind, size - volume.size, [volume.backend], {})
         with self.core.locks.held(owner_key(volume.owner), why="a look at the quota"):
             if caller.minion:
                 count, gib = self.core.catalog.usage(volume.owner)
                 self.core.rule(caller).check_usage(caller.minion, count, gib - volume.size + size)
-            # The new size counts from here on, for the next look at the quota.
-            before, volume = volume, self.core.catalog.update(volume, state=model.EXTENDING, size=size)
+            with self.placement.chosen(request, volume.id, only=pool_of(self.core, volume)) as (_, reservation):
+                # The new size counts from here on, for the next look at the quota.
+                self.core.catalog.apply(update=[(volume, {"state": model.EXTENDING, "size": size})], add=[reservation])
+            before, volume = volume, dataclasses.replace(volume, state=model.EXTENDING, size=size)
         try:
             size = provider.extend_volume(as_provider_volume(before), size)
         except StorageError as error:
             # A failed extension leaves the volume as it was: its data is there, and it can be used.
             self.core.catalog.update(volume, state=model.AVAILABLE, size=before.size, error=error.message)
+            self.placement.forget(reservation)
             raise
+        self.placement.settle(reservation)
         return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, error="")
 
     def _recover(self, volume: Volume) -> Volume:
