@@ -72,6 +72,8 @@ class Volume(Attributes, Record):
     name: str  #: Name that the owner gave; unique for the owner.
     backend: str  #: Name of the backend in the controller's configuration.
     size: int  #: Size that the backend delivers, GiB.
+    #: Size that was asked for, GiB, where the backend delivered more; None where both are the same.
+    requested: int | None = None
     #: creating, available, extending, reverting, deleting, adopting, releasing, migrating or
     #: error.
     state: str = AVAILABLE

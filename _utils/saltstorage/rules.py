@@ -45,12 +45,14 @@ def refuse_different(spec: VolumeSpec, volume: Volume, source: Volume | Snapshot
         listed = "; ".join(texts.values())
         text = f"volume {volume.name!r} of {volume.owner} exists and differs: {listed}"
         raise AlreadyExistsError(text, field=next(iter(differs)), details=differs)
-    if spec.size < volume.size:
+    # An array may have delivered more than was asked for.
+    asked = volume.requested or volume.size
+    if spec.size < asked:
         raise OutOfRangeError(
-            f"volume {volume.name!r} of {volume.owner} has {volume.size} GiB and cannot shrink to {spec.size} GiB;"
+            f"volume {volume.name!r} of {volume.owner} has {asked} GiB and cannot shrink to {spec.size} GiB;"
             " ask for at least its size, or make a new volume and copy",
             field="size",
-            details={"size": [volume.size, spec.size]},
+            details={"size": [asked, spec.size]},
         )
 
 

@@ -28,9 +28,10 @@ def extended(flow: Flow, name: Any, size: Any, exact: Any, owner: Any) -> Plan:
     if volume is None:
         raise NotFoundError(f"volume {name!r} of {owner} does not exist; create it with storage_volume.present", field="name")
     check_usable(volume)
-    if volume.size > size and exact:
-        text = f"volume {name!r} has {volume.size} GiB and cannot shrink to {size} GiB"
-        raise OutOfRangeError(text, field="size", details={"size": [volume.size, size]})
+    asked = volume.requested or volume.size
+    if asked > size and exact:
+        text = f"volume {name!r} has {asked} GiB and cannot shrink to {size} GiB"
+        raise OutOfRangeError(text, field="size", details={"size": [asked, size]})
     fencing.refuse_stale(flow, owner, name, "grown")
     changes = _planned(flow, volume, size)
     if not changes:

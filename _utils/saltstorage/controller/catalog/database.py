@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection as SqlConnection
     from sqlalchemy.engine import Engine
 
 #: Longest wait of a writer for another process's transaction, seconds.
@@ -142,6 +143,7 @@ def _make_tables(engine: Engine) -> None:
 
     with engine.begin() as connection:
         schema.metadata.create_all(connection)
+        _add_columns(connection)
         found = connection.execute(sqlalchemy.select(schema.meta.c.value).where(schema.meta.c.key == "schema")).scalar()
         if found is None:
             connection.execute(schema.meta.insert().values(key="schema", value=str(schema.SCHEMA_VERSION)))
@@ -149,6 +151,19 @@ def _make_tables(engine: Engine) -> None:
             raise FailedPreconditionError(
                 f"the catalog has schema version {found}, this release needs {schema.SCHEMA_VERSION}; run the release that wrote it"
             )
+
+
+def _add_columns(connection: SqlConnection) -> None:
+    """Add the columns that an older catalog lacks; each may be empty."""
+    import sqlalchemy
+
+    from . import schema
+
+    known = {column["name"] for column in sqlalchemy.inspect(connection).get_columns(schema.volumes.name)}
+    for column in schema.volumes.columns:
+        if column.name not in known:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(sqlalchemy.text(f"ALTER TABLE {schema.volumes.name} ADD COLUMN {column.name} {kind}"))
 
 
 def _create(path: str | Path) -> None:

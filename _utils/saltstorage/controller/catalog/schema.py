@@ -63,6 +63,7 @@ volumes = Table(
     Column("name", _name, nullable=False),
     Column("backend", _name, nullable=False),
     Column("size", Integer, nullable=False),
+    Column("requested", Integer),
     Column("state", String(16), nullable=False),
     Column("source", JSON),
     Column("type", _name),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ... import model
-from ...errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, StorageError
+from ...errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError, StorageError
 from ...model import Volume
 from ...providers.base import Capability, Provider
 from ...rules import refuse_different, refuse_protected, retains
@@ -245,12 +245,14 @@ class Volumes:
             copied = source.as_provider_source() if source else None
             wanted = dataclasses.replace(as_provider_volume(volume, kind), pool=reservation.pool if source is None else "")
             size = self.core.provider(backend).create_volume(wanted, source=copied)
+            if size < spec.size:
+                raise InternalError(f"backend {backend!r} delivered {size} GiB and not the {spec.size} GiB that were asked for")
         except BaseException as error:
             self._undo_create(volume, error)
             self.placement.forget(reservation)
             raise
         self.placement.settle(reservation)
-        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size)
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, requested=_requested(spec.size, size))
 
     def _place(self, caller: Caller, spec: VolumeSpec, kind: TypeEntry | None, source: Source | None) -> tuple[TypeEntry | None, Request]:
         """Return the type of a new volume and its request for space, if policy and backends allow
@@ -331,6 +333,7 @@ class Volumes:
                 # The new size counts from here on, for the next look at the quota.
                 self.core.catalog.apply(update=[(volume, {"state": model.EXTENDING, "size": size})], add=[reservation])
             before, volume = volume, dataclasses.replace(volume, state=model.EXTENDING, size=size)
+        asked = size
         try:
             size = provider.extend_volume(as_provider_volume(before), size)
         except StorageError as error:
@@ -339,7 +342,7 @@ class Volumes:
             self.placement.forget(reservation)
             raise
         self.placement.settle(reservation)
-        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, error="")
+        return self.core.catalog.update(volume, state=model.AVAILABLE, size=size, requested=_requested(asked, size), error="")
 
     def _recover(self, volume: Volume) -> Volume:
         """Return the volume. After a crash, its record gets the size on the backend, or the
@@ -375,3 +378,7 @@ class Volumes:
         if snapshots:
             names = ", ".join(repr(s.name) for s in snapshots)
             raise FailedPreconditionError(f"volume {volume.name!r} has the snapshots {names}; delete them first")
+
+
+def _requested(asked: int, delivered: int) -> int | None:
+    return asked if delivered > asked else None

@@ -64,3 +64,19 @@ class SmallDriver(PoolDriver):
     """One pool, of which eight volumes of 1 GiB fit."""
 
     POOLS: ClassVar[dict[str, dict[str, Any]]] = {"only": {"total_capacity_gb": 8}}
+
+
+class SteppingDriver(FileDriver):
+    """Delivers volumes in steps of 8 GiB."""
+
+    def create_volume(self, volume: Any) -> dict[str, Any]:
+        super().create_volume(volume)
+        return {"size": -(-volume.size // 8) * 8}
+
+
+class ShortDriver(FileDriver):
+    """Delivers less than was asked for."""
+
+    def create_volume(self, volume: Any) -> dict[str, Any]:
+        super().create_volume(volume)
+        return {"size": volume.size - 1}
