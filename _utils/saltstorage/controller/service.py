@@ -206,7 +206,7 @@ class Service:
             this minion, the ids that the volume had then and has now, also when it is another
             owner's or gone; ``backends``: name to ``state`` and ``retains`` (whether it can let
             go of volumes; None: not known), for those that the minion may use;
-            ``default_backend``; ``types``: name to ``backend`` (None: any), for those that the
+            ``default_backend``; ``types``: name to ``backends`` (empty: any), for those that the
             minion may use; ``retain``: whether the minion may delete volumes and leave their data
             on the backend; ``time``: now, seconds since the epoch; ``more``: None on the last
             page.

@@ -98,7 +98,7 @@ class Inventory:
         return wanted
 
     def check_type(self, kind: str | None, backend: str | None) -> str:
-        """Return the backend for a new volume.
+        """Return the backend for a new volume; of several, the controller chooses one.
 
         :param kind: type of the volume; None for no type.
         :raises InvalidArgumentError: there is no such type, or it does not fit the backend; and as
@@ -109,11 +109,15 @@ class Inventory:
         if kind not in self.types:
             known = ", ".join(self.types) or "none"
             raise InvalidArgumentError(f"type {kind!r} is not one that this minion may use: {known}", field="type")
-        of_type = self.types[kind]["backend"]
-        if backend is not None and of_type not in (None, backend):
-            text = f"volumes of type {kind!r} are on backend {of_type!r}, not on {backend!r}; name one of the two only"
+        of_type = self.types[kind]["backends"]
+        if backend is not None and of_type and backend not in of_type:
+            named = " and ".join(map(repr, of_type))
+            text = f"volumes of type {kind!r} are on backend {named}, not on {backend!r}; name one of the two only"
             raise InvalidArgumentError(text, field="backend")
-        return self.check_backend(backend if backend is not None else of_type)
+        if backend is not None or not of_type:
+            return self.check_backend(backend)
+        # Those that the policy lets this minion use; none is refused by the first name.
+        return " or ".join(name for name in of_type if name in self.backends) or self.check_backend(of_type[0])
 
     # Changes that this run made.
 

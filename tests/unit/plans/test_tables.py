@@ -32,7 +32,8 @@ def inventory(*records, fenced=()):
     kinds = {"volumes": Volume, "snapshots": Snapshot, "connections": Connection}
     found = {name: [r.to_wire() for r in records if isinstance(r, kind)] for name, kind in kinds.items()}
     backends = {"local": {"state": "up", "retains": True}, "other": {"state": "up", "retains": False}}
-    rights = {"types": {"gold": {"backend": "other"}}, "retain": True}
+    types = {"gold": {"backends": ["other"]}, "any": {"backends": ["other", "gone", "local"]}}
+    rights = {"types": types, "retain": True}
     return Inventory({**found, **rights, "fenced": list(fenced), "backends": backends, "default_backend": "local", "time": 1e9})
 
 
@@ -52,6 +53,7 @@ def foretell(tmp_path):
 DONE = [
     ([], "present", {"size": 1}, {"data": NEW}),
     ([], "present", {"size": 1, "type": "gold"}, {"data": {"old": None, "new": {"size": 1, "backend": "other", "type": "gold"}}}),
+    ([], "present", {"size": 1, "type": "any"}, {"data": {"old": None, "new": {"size": 1, "backend": "other or local", "type": "any"}}}),
     ([MINE], "present", {"size": 2}, {}),
     ([MINE], "present", {"size": 3}, {"size": {"old": 2, "new": 3}}),
     ([MINE], "present", {"size": 2, "protected": True}, {"protected": {"old": False, "new": True}}),

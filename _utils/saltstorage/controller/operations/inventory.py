@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,7 @@ def page(core: Core, caller: Caller, after: Any) -> dict[str, Any]:
         **found,
         "backends": {n: _show_backend(states.get(n)) for n in names},
         "default_backend": core.config.default_backend,
-        "types": {name: {"backend": _only(kind.backends)} for name, kind in core.config.types.items() if rule.may_have(name)},
+        "types": {name: {"backends": list(kind.backends)} for name, kind in core.config.types.items() if rule.may_have(name)},
         "retain": rule.may_retain,
         "time": time.time(),
         "more": more,
@@ -128,7 +128,3 @@ def _is_text(value: str) -> bool:
         return bool(value.encode("utf-8"))
     except UnicodeEncodeError:
         return False
-
-
-def _only(names: Sequence[str]) -> str | None:
-    return names[0] if len(names) == 1 else None
