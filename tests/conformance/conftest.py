@@ -1,5 +1,5 @@
 """The backend for the conformance suite: the one of ``--backend``, or the two file drivers through
-cinderlib.
+cinderlib and the vendors' drivers that have a simulator.
 
 ::
 
@@ -9,6 +9,7 @@ cinderlib.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from saltstorage.controller.access.config import TypeEntry
 from saltstorage.providers import BackendConfig, Capability, Provider, find_provider
 from tests import needs as machine
 from tests.conftest import free_tcp_port
+from tests.simulators.backends import SIMULATED
 from tests.tgtd import Tgtd
 
 from . import world as worlds
@@ -43,13 +45,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         given = metafunc.config.getoption("--backend")
-        metafunc.parametrize("backend", ["given"] if given else ["file", "iscsi"], indirect=True, scope="session")
+        metafunc.parametrize("backend", ["given"] if given else ["file", "iscsi", *SIMULATED], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     if request.param == "given":
         yield choose(request.config.getoption("--backend"), request.config.getoption("--master-config"))
+        return
+    if request.param in SIMULATED:
+        with SIMULATED[request.param]() as simulated:
+            yield simulated
         return
     options = {"file_driver_path": str(tmp_path_factory.mktemp("volumes"))}
     if request.param == "file":
@@ -96,13 +102,13 @@ def provider(backend: Backend, backend_config: BackendConfig) -> Iterator[Provid
 
 @pytest.fixture
 def world(provider: Provider, backend: Backend) -> Iterator[World]:
-    made = World(provider, backend.types)
+    made = World(provider, backend.types, backend.limits)
     folder = backend.options.get("file_driver_path")
-    before = set(Path(folder).iterdir()) if folder else set()
+    contents = backend.contents or (lambda: set(os.listdir(folder)) if folder else set())
+    before = contents()
     yield made
     made.clean()
-    if folder:
-        assert set(Path(folder).iterdir()) == before, "files left over"
+    assert contents() == before, "left over on the backend"
 
 
 @pytest.fixture
@@ -111,6 +117,8 @@ def needs(provider: Provider, backend: Backend) -> Callable[..., None]:
         lacking = [capability.value for capability in capabilities if capability not in provider.capabilities()]
         if lacking:
             pytest.skip(f"the backend does not have {', '.join(lacking)}")
+        for reason in [backend.limits[capability] for capability in capabilities if capability in backend.limits]:
+            pytest.skip(f"the backend is a simulator that {reason}")
         if Capability.SPECS in capabilities and not backend.types:
             pytest.skip("this suite does not know the specs to try; see conformance:types in the guide for providers")
 
