@@ -30,7 +30,7 @@ coverage: venv  ## The lines that the last make test did not reach, in build/cov
 
 conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml is a backend's options, BACKEND=acme1 one of the master
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tests; fi
-	$(BIN)/python -m pytest -q --tb=short tests/conformance $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
+	$(BIN)/python -m pytest -q --tb=short tests/conformance --thorough $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
 
 lab:  ## Real kernels, real protocols, in virtual machines (as root); SCENARIO=multipath runs one scenario, LONG=yes all, RECORD=yes for docs/verified.rst
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \

@@ -3,6 +3,7 @@ cinderlib and the vendors' drivers that have a simulator.
 
 ::
 
+    make conformance                     # those; the simulators too live each life ten times over
     make conformance BACKEND=acme.yaml   # a file: the entry of a backend in the configuration
     make conformance BACKEND=acme1       # a backend of the master's configuration
 """
@@ -40,6 +41,21 @@ TYPES = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backend", help="the backend to test: a YAML or JSON file with provider and options, or a name in --master-config")
     parser.addoption("--master-config", default="/etc/salt/master", help="the master's configuration (default: %(default)s)")
+    parser.addoption("--thorough", action="store_true", help="live each life ten times over on the simulators too: minutes each")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes on a simulator and shows leaks of the suite's own drivers."""
+    if config.getoption("--thorough"):
+        return
+    left_out = {item for item in items if _parameter(item, "backend") in SIMULATED and _parameter(item, "times") == 10}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _parameter(item: pytest.Item, name: str) -> Any:
+    return getattr(getattr(item, "callspec", None), "params", {}).get(name)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

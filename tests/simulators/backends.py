@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -13,6 +15,7 @@ from saltstorage.controller.access.config import TypeEntry
 from saltstorage.providers import Capability
 from tests.conformance.backend import Backend
 
+from . import solidfire as solidfire_array
 from .extract import take
 from .ssh import SSHArray
 
@@ -53,10 +56,48 @@ def instorage(driver: str) -> Iterator[Backend]:
         in_no_time(patch, common.InStorageAssistant, "check_lcmapping_interval")
         yield Backend(
             "cinderlib",
-            {"volume_driver": f"{_INSTORAGE}.{driver}", "instorage_mcs_volpool_name": ["openstack"], **shell(simulator)},
+            {
+                "volume_driver": f"{_INSTORAGE}.{driver}",
+                "instorage_mcs_volpool_name": ["openstack"],
+                # The simulator takes the host's name for its secret.
+                **({"instorage_mcs_iscsi_chap_enabled": False} if "iscsi" in driver else {}),
+                **shell(simulator),
+            },
             types=_THIN,
             contents=partial(_names, simulator, "volumes", "hosts", "mappings", "lcmappings"),
         )
+
+
+@contextmanager
+def solidfire() -> Iterator[Backend]:
+    """Yield a backend on the SolidFire cluster of this folder."""
+    cluster = solidfire_array.Cluster()
+    server = solidfire_array.serve(cluster)
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(server):
+        # The driver reads all of the system's certificates for each request, which takes longer
+        # than the request, and then does not use them.
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        yield Backend(
+            "cinderlib",
+            solidfire_options(server.port),
+            types=[
+                TypeEntry(name="qos", qos_specs={"minIOPS": "200", "maxIOPS": "400", "burstIOPS": "500"}),
+                TypeEntry(name="extra", extra_specs={"SFAttribute:owner": "me", "minIOPS": "100", "maxIOPS": "300", "burstIOPS": "300"}),
+            ],
+            refused=[TypeEntry(name="upside down", qos_specs={"minIOPS": "900", "maxIOPS": "400", "burstIOPS": "500"})],
+            contents=cluster.contents,
+        )
+
+
+def solidfire_options(port: int) -> dict[str, Any]:
+    """Return Cinder's options to reach a SolidFire cluster of this folder."""
+    return {
+        "volume_driver": "cinder.volume.drivers.solidfire.SolidFireDriver",
+        "san_ip": "127.0.0.1",
+        "sf_api_port": port,
+        "san_login": solidfire_array.Cluster.LOGIN,
+        "san_password": solidfire_array.Cluster.PASSWORD,
+    }
 
 
 def shell(simulator: Any) -> dict[str, Any]:
@@ -96,4 +137,5 @@ SIMULATED: dict[str, Callable[[], AbstractContextManager[Backend]]] = {
     "storwize-fc": partial(storwize, "storwize_svc_fc.StorwizeSVCFCDriver"),
     "instorage-iscsi": partial(instorage, "instorage_iscsi.InStorageMCSISCSIDriver"),
     "instorage-fc": partial(instorage, "instorage_fc.InStorageMCSFCDriver"),
+    "solidfire": solidfire,
 }
