@@ -9,6 +9,7 @@ import datetime
 import functools
 import http.server
 import json
+import socketserver
 import ssl
 import tempfile
 import threading
@@ -61,7 +62,7 @@ class HTTPSArray:
                 except ConnectionError:  # the client did not wait
                     handler.close_connection = True
 
-            def do_GET(handler) -> None:  # noqa: N802
+            def do_GET(handler) -> None:
                 length = int(handler.headers.get("Content-Length") or 0)
                 body = handler.rfile.read(length)
                 if self.broken == "silent":
@@ -74,7 +75,7 @@ class HTTPSArray:
                     asked = Request(handler.command, handler.path, json.loads(body) if body else None)
                     handler.reply(200, json.dumps(answer(asked)).encode())
 
-            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
             def reply(handler, status: int, body: bytes) -> None:
                 handler.send_response(status)
@@ -86,8 +87,7 @@ class HTTPSArray:
             def log_message(handler, *_: Any) -> None:
                 """Write nothing."""
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.socket = _context().wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -97,6 +97,13 @@ class HTTPSArray:
         self._over.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """Not http.server's own: where eventlet was loaded, its threads are eventlet's, and hang."""
+
+    daemon_threads = True
+    request_queue_size = 64
 
 
 @functools.cache

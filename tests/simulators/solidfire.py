@@ -1,5 +1,5 @@
-"""A SolidFire cluster: its JSON-RPC over HTTPS, with volumes, snapshots, clones, accounts and access
-groups that are remembered. Nothing stores data.
+"""A SolidFire cluster: its JSON-RPC over HTTPS, with volumes, snapshots, clones, accounts and
+access groups that are remembered. Nothing stores data.
 
 Written after the public reference of the Element API
 (https://docs.netapp.com/us-en/element-software/api/), as far as Cinder's driver uses it.
@@ -70,7 +70,7 @@ class Cluster:
             except Refused as error:
                 return {"id": None, "error": {"code": 500, "name": error.name, "message": str(error)}}
 
-    def _GetClusterInfo(self) -> dict[str, Any]:  # noqa: N802 - the names of the API
+    def _GetClusterInfo(self) -> dict[str, Any]:
         return {"clusterInfo": {"name": "sim", "mvip": "127.0.0.1", "svip": "192.0.2.10", "uuid": "5ea1-cluster", "uniqueID": "5ea1"}}
 
     def _GetClusterVersionInfo(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Cluster:
                 return {"account": account}
         raise Refused("xUnknownAccount", f"there is no account {username}")
 
-    def _AddAccount(self, username: str, initiatorSecret: str, targetSecret: str, attributes: Any) -> dict[str, Any]:  # noqa: N803
+    def _AddAccount(self, username: str, initiatorSecret: str, targetSecret: str, attributes: Any) -> dict[str, Any]:
         number = next(self._ids)
         self.accounts[number] = {
             "accountID": number,
@@ -120,23 +120,23 @@ class Cluster:
         except KeyError:
             raise Refused(name, f"there is no {number}") from None
 
-    def _ListVolumes(self, startVolumeID: Any = 0, limit: int = 10**6, volumeName: str = "") -> dict[str, Any]:  # noqa: N803
+    def _ListVolumes(self, startVolumeID: Any = 0, limit: int = 10**6, volumeName: str = "") -> dict[str, Any]:
         found = [v for number, v in sorted(self.volumes.items()) if number >= int(startVolumeID) and volumeName in ("", v["name"])]
         return {"volumes": found[:limit]}
 
-    def _ListActiveVolumes(self, startVolumeID: Any = 0, limit: int = 10**6) -> dict[str, Any]:  # noqa: N803
+    def _ListActiveVolumes(self, startVolumeID: Any = 0, limit: int = 10**6) -> dict[str, Any]:
         found = self._ListVolumes(startVolumeID)["volumes"]
         return {"volumes": [volume for volume in found if volume["status"] == "active"][:limit]}
 
-    def _ListVolumesForAccount(self, accountID: int) -> dict[str, Any]:  # noqa: N803
+    def _ListVolumesForAccount(self, accountID: int) -> dict[str, Any]:
         self._find(self.accounts, accountID, "xUnknownAccount")
         return {"volumes": [volume for volume in self._ListVolumes()["volumes"] if volume["accountID"] == accountID]}
 
     def _CreateVolume(
         self,
         name: str,
-        accountID: int,  # noqa: N803
-        totalSize: int,  # noqa: N803
+        accountID: int,
+        totalSize: int,
         attributes: Any,
         qos: Any,
         **_: Any,
@@ -157,7 +157,7 @@ class Cluster:
         }
         return {"volumeID": number}
 
-    def _ModifyVolume(self, volumeID: int, totalSize: int = 0, qos: Any = None, **changes: Any) -> dict[str, Any]:  # noqa: N803
+    def _ModifyVolume(self, volumeID: int, totalSize: int = 0, qos: Any = None, **changes: Any) -> dict[str, Any]:
         volume = self._find(self.volumes, volumeID, "xVolumeIDDoesNotExist")
         if totalSize > volume["totalSize"]:
             self._reserve(totalSize - volume["totalSize"])
@@ -170,11 +170,11 @@ class Cluster:
 
     def _CloneVolume(
         self,
-        volumeID: int,  # noqa: N803
+        volumeID: int,
         name: str,
-        newAccountID: int,  # noqa: N803
-        newSize: int,  # noqa: N803
-        snapshotID: int | None = None,  # noqa: N803
+        newAccountID: int,
+        newSize: int,
+        snapshotID: int | None = None,
     ) -> dict[str, Any]:
         origin = self._find(self.volumes, volumeID, "xVolumeIDDoesNotExist")
         if snapshotID is not None:
@@ -182,11 +182,11 @@ class Cluster:
         made = self._CreateVolume(name, newAccountID, newSize, origin["attributes"], origin["qos"])
         return {**made, "cloneID": next(self._ids), "asyncHandle": next(self._ids)}
 
-    def _DeleteVolume(self, volumeID: int) -> dict[str, Any]:  # noqa: N803
+    def _DeleteVolume(self, volumeID: int) -> dict[str, Any]:
         self._find(self.volumes, volumeID, "xVolumeIDDoesNotExist")["status"] = "deleted"
         return {}
 
-    def _PurgeDeletedVolume(self, volumeID: int) -> dict[str, Any]:  # noqa: N803
+    def _PurgeDeletedVolume(self, volumeID: int) -> dict[str, Any]:
         if self._find(self.volumes, volumeID, "xVolumeIDDoesNotExist")["status"] != "deleted":
             raise Refused("xVolumeNotDeleted", "delete it first")
         del self.volumes[volumeID]
@@ -195,21 +195,21 @@ class Cluster:
             group["volumes"] = [number for number in group["volumes"] if number != volumeID]
         return {}
 
-    def _ListSnapshots(self, volumeID: int | None = None) -> dict[str, Any]:  # noqa: N803
+    def _ListSnapshots(self, volumeID: int | None = None) -> dict[str, Any]:
         return {"snapshots": [each for each in self.snapshots.values() if volumeID in (None, each["volumeID"])]}
 
-    def _CreateSnapshot(self, volumeID: int, name: str) -> dict[str, Any]:  # noqa: N803
+    def _CreateSnapshot(self, volumeID: int, name: str) -> dict[str, Any]:
         size = self._find(self.volumes, volumeID, "xVolumeIDDoesNotExist")["totalSize"]
         number = next(self._ids)
         self.snapshots[number] = {"snapshotID": number, "volumeID": volumeID, "name": name, "totalSize": size, "status": "done"}
         return {"snapshotID": number}
 
-    def _DeleteSnapshot(self, snapshotID: int) -> dict[str, Any]:  # noqa: N803
+    def _DeleteSnapshot(self, snapshotID: int) -> dict[str, Any]:
         self._find(self.snapshots, snapshotID, "xSnapshotIDDoesNotExist")
         del self.snapshots[snapshotID]
         return {}
 
-    def _RollbackToSnapshot(self, volumeID: int, snapshotID: int, **_: Any) -> dict[str, Any]:  # noqa: N803
+    def _RollbackToSnapshot(self, volumeID: int, snapshotID: int, **_: Any) -> dict[str, Any]:
         self._find(self.volumes, volumeID, "xVolumeIDDoesNotExist")
         if self._find(self.snapshots, snapshotID, "xSnapshotIDDoesNotExist")["volumeID"] != volumeID:
             raise Refused("xInvalidParameter", "the snapshot is of another volume")
@@ -226,26 +226,26 @@ class Cluster:
         self.groups[number] = {"volumeAccessGroupID": number, "name": name, "attributes": attributes, **members}
         return {"volumeAccessGroupID": number}
 
-    def _AddVolumesToVolumeAccessGroup(self, volumeAccessGroupID: int, volumes: list[int]) -> dict[str, Any]:  # noqa: N803
+    def _AddVolumesToVolumeAccessGroup(self, volumeAccessGroupID: int, volumes: list[int]) -> dict[str, Any]:
         group = self._find(self.groups, volumeAccessGroupID, "xVolumeAccessGroupIDDoesNotExist")
         if set(volumes) & set(group["volumes"]):
             raise Refused("xAlreadyInVolumeAccessGroup", f"{volumes} are in the group")
         group["volumes"] += volumes
         return {}
 
-    def _RemoveVolumesFromVolumeAccessGroup(self, volumeAccessGroupID: int, volumes: list[int]) -> dict[str, Any]:  # noqa: N803
+    def _RemoveVolumesFromVolumeAccessGroup(self, volumeAccessGroupID: int, volumes: list[int]) -> dict[str, Any]:
         group = self._find(self.groups, volumeAccessGroupID, "xVolumeAccessGroupIDDoesNotExist")
         if not set(volumes) <= set(group["volumes"]):
             raise Refused("xNotInVolumeAccessGroup", f"{volumes} are not in the group")
         group["volumes"] = [number for number in group["volumes"] if number not in volumes]
         return {}
 
-    def _DeleteVolumeAccessGroup(self, volumeAccessGroupID: int) -> dict[str, Any]:  # noqa: N803
+    def _DeleteVolumeAccessGroup(self, volumeAccessGroupID: int) -> dict[str, Any]:
         self._find(self.groups, volumeAccessGroupID, "xVolumeAccessGroupIDDoesNotExist")
         del self.groups[volumeAccessGroupID]
         return {}
 
-    def _GetVolumeStats(self, volumeID: int) -> dict[str, Any]:  # noqa: N803
+    def _GetVolumeStats(self, volumeID: int) -> dict[str, Any]:
         self._find(self.volumes, volumeID, "xVolumeIDDoesNotExist")
         groups = [number for number, group in self.groups.items() if volumeID in group["volumes"]]
         return {"volumeStats": {"volumeID": volumeID, "volumeAccessGroups": groups}}
