@@ -1,4 +1,4 @@
-"""The page that lists all drivers is that of the installed Cinder, and of the suite's simulators."""
+"""The page that lists all drivers is that of the installed Cinder and of the simulators."""
 
 from __future__ import annotations
 
