@@ -4,7 +4,7 @@
 BIN := .venv/bin
 # Where a login lacks them, as that of su does.
 export PATH := $(PATH):/usr/sbin:/sbin
-TESTS ?= tests/unit tests/functional tests/integration tests/conformance
+TESTS ?= tests/unit tests/simulators tests/functional tests/integration tests/conformance
 CHECKED := $(wildcard _utils _modules _states _runners _engines saltext setup.py demo tests tools docs/conf.py docs/_ext)
 
 help:  ## Show this text
@@ -18,7 +18,7 @@ demo:  ## Watch a volume live from creation to deletion, with a real master and 
 	tools/packages.sh --demo && tools/venv.sh demo && $(BIN)/python demo/demo.py; fi
 
 check: lint  ## Lint, types, prose, and the quick tests, which need neither root nor daemons, in about a minute; TESTS=… and K=… choose
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal --quick $(if $(K),-k "$(K)") $(or $(filter-out tests/functional tests/integration tests/conformance,$(wildcard $(TESTS))),$(error make check has no tests in "$(TESTS)"; make test may))
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal --quick $(if $(K),-k "$(K)") $(or $(filter-out tests/simulators tests/functional tests/integration tests/conformance,$(wildcard $(TESTS))),$(error make check has no tests in "$(TESTS)"; make test may))
 
 test: lint  ## Lint, then all tests but the lab's, and coverage; TESTS=tests/unit/bus chooses folders or files, K=expression tests by name
 	@if [ "$$(id -u)" = 0 ]; then tools/packages.sh --tests; fi
@@ -30,7 +30,7 @@ coverage: venv  ## The lines that the last make test did not reach, in build/cov
 
 conformance: venv  ## The tests that every provider must pass; BACKEND=acme.yaml is a backend's options, BACKEND=acme1 one of the master
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(BACKEND)" ]; then tools/packages.sh --tests; fi
-	$(BIN)/python -m pytest -q --tb=short tests/conformance $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
+	$(BIN)/python -m pytest -q --tb=short tests/conformance --thorough $(if $(BACKEND),--backend="$(BACKEND)") $(if $(MASTER),--master-config="$(MASTER)")
 
 lab:  ## Real kernels, real protocols, in virtual machines (as root); SCENARIO=multipath runs one scenario, LONG=yes all, RECORD=yes for docs/verified.rst
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab makes network namespaces and mounts, so it needs root: sudo make lab"; exit 1; fi; \

@@ -8,6 +8,7 @@ Reads ``{"provider": …, "config": …, "volume": …, "connection": …, "conn
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from saltstorage.providers import BackendConfig, ProviderVolume, find_provider
@@ -23,6 +24,9 @@ def main() -> None:
     provider.close()
     # Drivers may have written to standard output before.
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
+    sys.stdout.flush()
+    # As the controller ends: drivers may have threads, and finalizers, that never end.
+    os._exit(0)
 
 
 if __name__ == "__main__":

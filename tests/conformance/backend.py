@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from saltstorage.controller.access.config import DEFAULT_PROVIDER, ControllerConfig, TypeEntry
-from saltstorage.providers import StorageError
+from saltstorage.providers import Capability, StorageError
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,18 @@ class Backend:
     :ivar types: extra specs and QoS specs to try; only a person who knows the backend can name
         them.
     :ivar refused: specs that it must refuse.
+    :ivar limits: abilities that its driver has and the simulator behind it has not, each with the
+        reason.
+    :ivar contents: returns the names of all that is on the array; None where only the provider can
+        say.
     """
 
     provider: str
     options: Mapping[str, Any] = field(repr=False)
     types: Sequence[TypeEntry] = ()
     refused: Sequence[TypeEntry] = ()
+    limits: Mapping[Capability, str] = field(default_factory=dict)
+    contents: Callable[[], set[str]] | None = None
 
 
 def choose(value: str, master_config: str) -> Backend:

@@ -1,14 +1,16 @@
 """The backend for the conformance suite: the one of ``--backend``, or the two file drivers through
-cinderlib.
+cinderlib and the vendors' drivers that have a simulator.
 
 ::
 
+    make conformance                     # those; the simulators too live each life ten times over
     make conformance BACKEND=acme.yaml   # a file: the entry of a backend in the configuration
     make conformance BACKEND=acme1       # a backend of the master's configuration
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from saltstorage.controller.access.config import TypeEntry
 from saltstorage.providers import BackendConfig, Capability, Provider, find_provider
 from tests import needs as machine
 from tests.conftest import free_tcp_port
+from tests.simulators.backends import SIMULATED
 from tests.tgtd import Tgtd
 
 from . import world as worlds
@@ -38,18 +41,37 @@ TYPES = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backend", help="the backend to test: a YAML or JSON file with provider and options, or a name in --master-config")
     parser.addoption("--master-config", default="/etc/salt/master", help="the master's configuration (default: %(default)s)")
+    parser.addoption("--thorough", action="store_true", help="live each life ten times over on the simulators too: minutes each")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes minutes on a simulator and shows leaks of the suite's own drivers."""
+    if config.getoption("--thorough"):
+        return
+    left_out = {item for item in items if _parameter(item, "backend") in SIMULATED and _parameter(item, "times") == 10}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _parameter(item: pytest.Item, name: str) -> Any:
+    return getattr(getattr(item, "callspec", None), "params", {}).get(name)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         given = metafunc.config.getoption("--backend")
-        metafunc.parametrize("backend", ["given"] if given else ["file", "iscsi"], indirect=True, scope="session")
+        metafunc.parametrize("backend", ["given"] if given else ["file", "iscsi", *SIMULATED], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     if request.param == "given":
         yield choose(request.config.getoption("--backend"), request.config.getoption("--master-config"))
+        return
+    if request.param in SIMULATED:
+        with SIMULATED[request.param]() as simulated:
+            yield simulated
         return
     options = {"file_driver_path": str(tmp_path_factory.mktemp("volumes"))}
     if request.param == "file":
@@ -96,13 +118,13 @@ def provider(backend: Backend, backend_config: BackendConfig) -> Iterator[Provid
 
 @pytest.fixture
 def world(provider: Provider, backend: Backend) -> Iterator[World]:
-    made = World(provider, backend.types)
+    made = World(provider, backend.types, backend.limits)
     folder = backend.options.get("file_driver_path")
-    before = set(Path(folder).iterdir()) if folder else set()
+    contents = backend.contents or (lambda: set(os.listdir(folder)) if folder else set())
+    before = contents()
     yield made
     made.clean()
-    if folder:
-        assert set(Path(folder).iterdir()) == before, "files left over"
+    assert contents() == before, "left over on the backend"
 
 
 @pytest.fixture
@@ -111,6 +133,8 @@ def needs(provider: Provider, backend: Backend) -> Callable[..., None]:
         lacking = [capability.value for capability in capabilities if capability not in provider.capabilities()]
         if lacking:
             pytest.skip(f"the backend does not have {', '.join(lacking)}")
+        for reason in [backend.limits[capability] for capability in capabilities if capability in backend.limits]:
+            pytest.skip(f"the backend is a simulator that {reason}")
         if Capability.SPECS in capabilities and not backend.types:
             pytest.skip("this suite does not know the specs to try; see conformance:types in the guide for providers")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +17,20 @@ class World:
     """Makes things on the backend, and takes them away in reverse order when the test ends.
 
     :ivar types: types whose specs the backend takes.
+    :ivar limits: abilities that cannot be tried here.
     """
 
     provider: Provider
     types: Sequence[TypeEntry] = ()
+    limits: Collection[Capability] = ()
     undo: list[Callable[[], Any]] = field(default_factory=list)
     volumes: list[ProviderVolume] = field(default_factory=list)
     snapshots: list[ProviderSnapshot] = field(default_factory=list)
 
     def can(self, *capabilities: Capability) -> bool:
         """Return whether the backend has these capabilities, and it is known how to try them."""
-        return self.provider.capabilities().issuperset(capabilities) and (Capability.SPECS not in capabilities or bool(self.types))
+        able = self.provider.capabilities().difference(self.limits).issuperset(capabilities)
+        return able and (Capability.SPECS not in capabilities or bool(self.types))
 
     def volume(
         self, size: int = 1, source: ProviderVolume | ProviderSnapshot | None = None, kind: TypeEntry | None = None

@@ -49,6 +49,10 @@ What the lab has verified
 Written by ``make lab RECORD=yes``; do not edit. Each row ran for real: kernels, protocols and, where it does not say masterless, Salt
 daemons. What is not in this table was not shown by the lab. The last column is the run that showed it; the runs are below.
 
+This is the first of three classes of evidence. In the second, a driver's own code runs in the conformance suite against a simulator of its
+array: no data is stored, and nothing of the array itself is shown. In the third, a driver's code can be imported, and no more was run here.
+:doc:`reference/drivers` names the class of each driver and counts them.
+
 .. list-table::
    :header-rows: 1
    :widths: 20 20 45 10 5

@@ -389,11 +389,11 @@ class CinderlibProvider(CinderManage):
 
     def exports_intact(self) -> bool | None:
         """Ask a driver that has targets of its own to look after; see the base class."""
-        intact = getattr(self.driver, "exports_intact", None)
-        if intact is None:
+        # Not of the object: some drivers raise NotImplementedError for an attribute they lack.
+        if not hasattr(type(self.driver), "exports_intact"):
             return None
         with map_errors(f"look for the exports of backend {self.config.name!r}", default=UnavailableError):
-            answer: bool | None = intact()
+            answer: bool | None = self.driver.exports_intact()
             return answer
 
     def _unmap(self, row: Any, connection: Any, *, keep_export: bool) -> None:

@@ -70,13 +70,13 @@ def capabilities(driver: Any, raw: Mapping[str, Any]) -> frozenset[Capability]:
 
 
 def _has(driver: Any, method: str) -> bool:
-    """Return whether a driver has its own form of a method; the base class's only raises
-    NotImplementedError.
+    """Return whether a driver has its own form of a method; those of the base classes only raise
+    NotImplementedError, or answer with nothing.
     """
     from cinder.volume import driver as base
 
     own = getattr(type(driver), method, None)
-    return own is not None and own is not getattr(base.VolumeDriver, method, None)
+    return own is not None and own.__module__ != base.__name__
 
 
 def _is_thin_lvm(driver: Any) -> bool:
