@@ -201,7 +201,17 @@ def thaw(name):
 
 
 def connect(
-    name, size=None, backend=None, type=None, source=None, resize=True, owner=None, read_only=False, encrypted=False, passphrase=None
+    name,
+    size=None,
+    backend=None,
+    pool=None,
+    type=None,
+    source=None,
+    resize=True,
+    owner=None,
+    read_only=False,
+    encrypted=False,
+    passphrase=None,
 ):
     """
     Attach a volume to this minion, and return what is attached.
@@ -213,6 +223,8 @@ def connect(
         None connects an existing volume.
     backend : None
         Name of a backend, for a volume that is created.
+    pool : None
+        Glob of the backend's pools, for a volume that is created.
     type : None
         Name of a type in the controller's configuration, for a volume that is created.
     source : None

@@ -288,7 +288,18 @@ def snapshots(owner=None, volume=None):
 
 @calls.operation
 def create(
-    name, owner, size, backend=None, type=None, source=None, resize=True, labels=None, description=None, protected=None, retain=None
+    name,
+    owner,
+    size,
+    backend=None,
+    pool=None,
+    type=None,
+    source=None,
+    resize=True,
+    labels=None,
+    description=None,
+    protected=None,
+    retain=None,
 ):
     """
     Make sure that a volume exists and is at least as large as asked.
@@ -301,6 +312,8 @@ def create(
         Whole GiB, or a string such as ``20GiB``; rounded up to whole GiB.
     backend : None
         Name of a backend; the type's or the default backend if None.
+    pool : None
+        Glob of its pools that a new volume may be in; all that its type allows if None.
     type : None
         Name of a type in the controller's configuration, which says how the array makes the volume;
         none, or the source's, if None.

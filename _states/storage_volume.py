@@ -53,6 +53,7 @@ def present(
     name,
     size=None,
     backend=None,
+    pool=None,
     type=None,
     source=None,
     resize=True,
@@ -75,6 +76,9 @@ def present(
     backend : None
         Name of a backend in the controller's configuration. None is the default backend; a volume
         that exists may be on any.
+    pool : None
+        Glob of the backend's pools that a new volume may be in. None is all that its type and the
+        policy allow. A volume that exists stays where it is.
     type : None
         Name of a type in the controller's configuration, which says how the array makes the volume.
         None is no type, or the source's.
@@ -151,6 +155,7 @@ def connected(
     name,
     size=None,
     backend=None,
+    pool=None,
     type=None,
     source=None,
     resize=True,
@@ -179,6 +184,9 @@ def connected(
         is.
     backend : None
         Name of a backend, for a volume that is created.
+    pool : None
+        Glob of the backend's pools that a new volume may be in. None is all that its type and the
+        policy allow. A volume that exists stays where it is.
     type : None
         Name of a type in the controller's configuration, which says how the array makes the volume.
         None is no type, or the source's.
@@ -261,6 +269,7 @@ def mounted(
     mount=None,
     size=None,
     backend=None,
+    pool=None,
     fstype=None,
     mkfs_options=None,
     mount_options="defaults",
@@ -301,6 +310,9 @@ def mounted(
     mount_options : defaults
         Options for mount, as a string or list. The options that make the boot wait for the volume
         are added in the table of file systems.
+    pool : None
+        Glob of the backend's pools that a new volume may be in. None is all that its type and the
+        policy allow. A volume that exists stays where it is.
     type : None
         Name of a type in the controller's configuration, which says how the array makes the volume.
         None is no type, or the source's.

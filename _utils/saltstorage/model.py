@@ -243,9 +243,9 @@ class Pool(Record):
         :param pending: GiB that were promised since the report.
         :param thick: whether the volume is to take all its space at once.
 
-        >>> Pool(name="a", total_gib=100, free_gib=40, reserved_percentage=10).room(5)
+        >>> Pool(name="a", total_gib=100.0, free_gib=40.0, reserved_percentage=10).room(5)
         25.0
-        >>> pool = Pool(name="b", total_gib=100, free_gib=40, provisioned_gib=150, thin=True,
+        >>> pool = Pool(name="b", total_gib=100.0, free_gib=40.0, provisioned_gib=150.0, thin=True,
         ...             max_over_subscription_ratio=2.0)
         >>> pool.room(), pool.room(thick=True)
         (50.0, 40.0)

@@ -100,6 +100,8 @@ class VolumeSpec:
     :ivar size: GiB.
     :ivar backend: name of a backend. None: the type's or the default one; an existing volume may
         be on any.
+    :ivar pool: glob of the pools of the backend that a new volume may be in. None: all; an existing
+        volume may be in any.
     :ivar type: name of a type in the controller's configuration. None: no type, or the source's;
         an existing volume may have any.
     :ivar source: ``kind`` (``volume`` or ``snapshot``) and ``name`` of the same owner's volume or
@@ -113,6 +115,7 @@ class VolumeSpec:
 
     size: int = field(metadata=_describe(validate.size_gib))
     backend: str | None = field(default=None, metadata=_describe(validate.name, fixed=True))
+    pool: str | None = field(default=None, metadata=_describe(validate.name))
     type: str | None = field(default=None, metadata=_describe(validate.name, fixed=True))
     source: Mapping[str, str] | None = field(default=None, metadata=_describe(_source))
     resize: bool = field(default=True, metadata=_describe(validate.boolean))

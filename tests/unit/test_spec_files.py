@@ -110,6 +110,7 @@ def test_a_specification_crosses_the_wire_whole():
     spec = VolumeSpec(
         size=2,
         backend="local",
+        pool="ssd*",
         type="gold",
         source={"kind": "snapshot", "name": "cut"},
         resize=False,

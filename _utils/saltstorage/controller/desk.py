@@ -4,7 +4,6 @@ process. Plain data goes in and comes out.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -83,9 +82,8 @@ def _place(
 ) -> list[dict[str, Any]]:
     kind = service.core.config.type(type) if type is not None else None
     caller = Caller() if minion is None else Caller(validate.name(minion, "minion"))
-    request = service.volumes.request(caller, validate.size_gib(size, "size"), backend, kind)
-    if pool is not None:
-        request = dataclasses.replace(request, pools={**request.pools, "the request": [validate.name(pool, "pool")]})
+    pool = None if pool is None else validate.name(pool, "pool")
+    request = service.volumes.request(caller, validate.size_gib(size, "size"), backend, kind, pool)
     rows = [found.to_wire() for found in service.volumes.placement.candidates(request)]
     return [{**row, "chosen": number == 0 and not row["reason"]} for number, row in enumerate(rows)]
 

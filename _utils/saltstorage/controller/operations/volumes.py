@@ -262,7 +262,7 @@ class Volumes:
         """
         if kind is None and source is not None and source.type is not None:
             kind = self.core.config.type(source.type)
-        request = self.request(caller, spec.size, spec.backend, kind)
+        request = self.request(caller, spec.size, spec.backend, kind, spec.pool)
         backends = request.backends
         if source is not None and source.found.backend in backends:
             backends = (source.found.backend,)
@@ -279,9 +279,10 @@ class Volumes:
                 require(provider, capability, backend, doing)
         return kind, dataclasses.replace(request, backends=backends)
 
-    def request(self, caller: Caller, gib: int, backend: str | None, kind: TypeEntry | None) -> Request:
+    def request(self, caller: Caller, gib: int, backend: str | None, kind: TypeEntry | None, pool: str | None = None) -> Request:
         """Return the request for space of a volume, with all that the policy allows.
 
+        :param pool: glob of the pools that were asked for; None: any.
         :raises PermissionDeniedError: the policy allows no such backend or type.
         """
         backends = self.core.config.choose_backends(backend, kind)
@@ -295,6 +296,8 @@ class Volumes:
             backends = allowed
             if rule.pools != ("*",):
                 pools["the policy"] = rule.pools
+        if pool is not None:
+            pools["the volume"] = (pool,)
         return request_for(kind, gib, backends, pools)
 
     def _pool_of_source(self, source: Source) -> str:

@@ -103,6 +103,19 @@ def test_the_policy_chooses_pools(make):
     ]
 
 
+def test_a_volume_may_name_its_pool(make):
+    service = make(types={"gold": {"pool": ["a", "b"]}})
+    create(service, "one", 10, pool="b")
+    create(service, "two", 10, pool="[!t]*", type="gold")
+    assert used(service) == {"a": 10, "b": 10, "thin": 0}
+    again = create(service, "one", 10, pool="a")
+    assert again["name"] == "one", "it stays where it is"
+    with pytest.raises(errors.ResourceExhaustedError, match="pool a: the volume does not allow this pool"):
+        create(service, "three", 1, pool="thin", type="gold")
+    rows = desk.call(service, "place", {"size": 1, "pool": "th*"})
+    assert [row["pool"] for row in rows if row["chosen"]] == ["thin"]
+
+
 def test_growth_and_copies_stay_in_their_pool(make):
     service = make(types={"gold": {"pool": "b"}})
     create(service, "one", 20, type="gold")
