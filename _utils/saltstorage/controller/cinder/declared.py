@@ -28,8 +28,7 @@ _WORD = re.compile(r"""[.'"]([a-z]\w+)""")
 RBD_KEYRING = cfg.StrOpt("rbd_keyring_conf", default="", help="Path of the Ceph keyring file of the user rbd_user.")
 
 
-@functools.cache
-def find_options(driver: Any) -> Mapping[str, cfg.Opt]:
+def find_options(driver: type[Any]) -> Mapping[str, cfg.Opt]:
     """Return the definitions of all options that ``driver`` has, by name, those of Cinder's base
     class included.
 

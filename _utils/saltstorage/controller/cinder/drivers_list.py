@@ -36,7 +36,8 @@ def list_drivers(name: str = "", *, options: bool = True) -> list[dict[str, Any]
         ``protocol`` (empty when it depends on options), ``version``, ``wiki``, ``supported``,
         ``description``, ``missing`` (Python modules that its code could not import), ``error``
         (why it cannot be imported, else empty), and ``options``: ``name``, ``type``, ``default``,
-        ``required``, ``secret``, ``choices`` and ``help`` of each.
+        ``required``, ``one_of`` (options of which one is required, this one among them),
+        ``secret``, ``choices`` and ``help`` of each.
     :raises FailedPreconditionError: Cinder or cinderlib is not installed.
 
     >>> [driver["name"] for driver in list_drivers("saltstorage")]
@@ -124,10 +125,11 @@ def _find_modules() -> list[tuple[str, list[str]]]:
 def _describe(driver: type[Any]) -> dict[str, Any]:
     from cinder.interface import util
 
-    from . import declared
+    from . import declared, required
     from .options import find_missing_modules
 
     info = util.DriverInfo(driver)
+    groups = required.find_groups(driver)
     return {
         "class": info.class_fqn,
         "name": info.class_name,
@@ -139,7 +141,7 @@ def _describe(driver: type[Any]) -> dict[str, Any]:
         "description": " ".join((inspect.getdoc(driver) or "").partition("\n\n")[0].split()),
         "missing": find_missing_modules(driver),
         "error": "",
-        "options": [_describe_option(option) for _name, option in sorted(declared.find_read(driver).items())],
+        "options": [_describe_option(option, groups) for _name, option in sorted(declared.find_read(driver).items())],
     }
 
 
@@ -161,7 +163,7 @@ def _describe_unusable(module: str, name: str, error: BaseException) -> dict[str
     }
 
 
-def _describe_option(option: Any) -> dict[str, Any]:
+def _describe_option(option: Any, groups: list[tuple[str, ...]]) -> dict[str, Any]:
     kind = option.type
     choices = getattr(kind, "choices", None)
     default = option.default
@@ -170,7 +172,8 @@ def _describe_option(option: Any) -> dict[str, Any]:
         "type": str(getattr(kind, "type_name", None) or kind),
         # Objects such as addresses have a text form only.
         "default": default if default is None or isinstance(default, bool | int | float | str | list | dict) else str(default),
-        "required": bool(option.required),
+        "required": (option.dest,) in groups,
+        "one_of": next((list(group) for group in groups if len(group) > 1 and option.dest in group), []),
         "secret": bool(option.secret),
         "choices": list(choices) if choices else [],
         "help": " ".join(str(option.help or "").split()),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FailedPreconditionError, InvalidArgumentError
-from . import bridge, declared, logs, values
+from . import bridge, declared, logs, required, values
 
 # A keyring is an INI file: "[client.cinder]", then "key = AQB…".
 _CEPH_USER = re.compile(r"^\s*\[([^\]\n]*)\]", re.MULTILINE)
@@ -57,9 +57,7 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
         raise InvalidArgumentError(f"backend {backend!r}: the option {name!r} {why}", field=name)
     if options.get(declared.RBD_KEYRING.dest):
         _check_keyring(backend, str(options[declared.RBD_KEYRING.dest]), f"client.{options.get('rbd_user') or 'admin'}")
-    for option in driver.get_driver_options():
-        if option.required and option.default is None and options.get(option.dest) in (None, ""):
-            raise InvalidArgumentError(f"backend {backend!r} lacks the option {option.dest!r}: {option.help}", field=option.dest)
+    required.check(backend, driver, options, known)
     return driver
 
 

@@ -5,12 +5,14 @@ options; empty when all is well.
 from __future__ import annotations
 
 import json
+import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 from oslo_config import types
 
-from saltstorage.controller.cinder import bridge, declared, options
+from saltstorage.controller.cinder import bridge, declared, option_data, options, required, required_found
 from saltstorage.controller.cinder.drivers_list import import_drivers
 from saltstorage.errors import InvalidArgumentError
 
@@ -49,7 +51,6 @@ def walk(backend_class: Any) -> list[str]:
     for path, driver in import_drivers():
         first[path] = dict(declared.find_options(driver))
         drivers.append((path, driver))
-    declared.find_options.cache_clear()
     general = declared.general_options().keys()
     everything = {name for options_ in first.values() for name in options_}
     for number, (path, driver) in enumerate(drivers):
@@ -82,5 +83,24 @@ def walk(backend_class: Any) -> list[str]:
     return wrong
 
 
+def compare_required() -> list[str]:
+    """Compare the tables of needed options with the installed Cinder."""
+    tool = runpy.run_path(str(Path(__file__).parents[4] / "tools" / "required_options.py"))
+    drivers = dict(import_drivers())
+    found = {path: tuple(groups) for path, driver in drivers.items() if (groups := tool["find_required"](driver))}
+    wrong = [] if found == required_found.FOUND else ["required_found.py is old: run tools/required_options.py"]
+    for start, groups in option_data.REQUIRED.items():
+        meant = [driver for path, driver in drivers.items() if path.startswith(start)]
+        wrong += [] if meant else [f"REQUIRED: no driver starts with {start}"]
+        for known in map(declared.find_options, meant):
+            lost = [name for group in groups for name in group if name not in known or known[name].default]
+            wrong += [f"REQUIRED: {start} does not lack {lost}"] if lost else []
+    for path, driver in drivers.items():
+        words = declared.find_read(driver).keys()
+        unread = [name for group in required.find_groups(driver) for name in group if name not in words]
+        wrong += [f"{path} is said to need {unread}, which it does not read"] if unread else []
+    return wrong
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(walk(bridge.load())))
+    sys.stdout.write(json.dumps(walk(bridge.load()) + compare_required()))

@@ -45,3 +45,27 @@ def test_b1_an_option_that_only_the_constructor_registers():
         "podm_password": "p",
     }
     assert options.check("r", given).__name__ == "RSDDriver"
+
+
+@pytest.mark.parametrize(
+    ("driver", "given", "missing"),
+    [
+        ("pure.PureISCSIDriver", {}, ["san_ip", "pure_api_token"]),
+        ("pure.PureISCSIDriver", {"san_ip": "192.0.2.1", "pure_api_token": "t"}, []),
+        ("solidfire.SolidFireDriver", {"san_ip": "192.0.2.1"}, ["san_password"]),
+        ("ibm.storwize_svc.storwize_svc_iscsi.StorwizeSVCISCSIDriver", {"san_ip": "192.0.2.1"}, ["san_password", "san_private_key"]),
+        ("ibm.storwize_svc.storwize_svc_iscsi.StorwizeSVCISCSIDriver", {"san_ip": "192.0.2.1", "san_private_key": "/k"}, []),
+        ("lenovo.lenovo_fc.LenovoFCDriver", {"san_ip": ""}, ["san_ip", "san_password"]),
+        ("nfs.NfsDriver", {}, []),
+    ],
+)
+def test_b6_missing_options_are_named_at_once(driver, given, missing):
+    """With their help, before the driver is loaded; one of two is enough where that is so."""
+    given = {"volume_driver": f"cinder.volume.drivers.{driver}", **given}
+    if not missing:
+        assert options.check("b", given)
+        return
+    with pytest.raises(errors.InvalidArgumentError, match="lacks the option") as caught:
+        options.check("b", given)
+    assert caught.value.field == missing[0]
+    assert all(repr(name) in str(caught.value) for name in missing)
