@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import Any, NoReturn
@@ -10,10 +11,14 @@ import cinder.privsep
 import os_brick
 import os_brick.privileged
 from cinder import utils as cinder_utils
+from cinder.volume import configuration
 from cinderlib import cinderlib
 from cinderlib.persistence.dbms import DBPersistence
 from oslo_concurrency import processutils
 from oslo_config import cfg
+from oslo_utils import importutils
+
+from . import declared, values
 
 __all__ = ["Backend", "DBPersistence"]
 
@@ -21,22 +26,27 @@ __all__ = ["Backend", "DBPersistence"]
 class Backend(cinderlib.Backend):
     """One configured driver; see cinderlib."""
 
-    #: cinderlib passes the options of a backend through a group that all backends share.
+    #: oslo.config is one object for all backends.
     _config_lock = threading.Lock()
 
     def _get_backend_config(self, driver_cfg: dict[str, Any]) -> Any:
+        """Return the driver's view of its options.
+
+        cinderlib passes them through a group that all backends share, and drops those that the
+        driver registers later or elsewhere. Overrides of the backend's own group stay.
+        """
         name = driver_cfg["volume_backend_name"]
+        definitions = declared.find_options(importutils.import_class(driver_cfg["volume_driver"]))
         with self._config_lock:
-            config = super()._get_backend_config(driver_cfg)
-            # cinderlib leaves the values on an object of oslo.config's cache, which a driver that
-            # loads in another thread may drop before this driver has read them. Overrides of the
-            # backend's own group stay.
+            cfg.CONF.register_group(cfg.OptGroup(name))
+            config = configuration.Configuration([], config_group=name)
             self._clear_options(name)
             for key, value in driver_cfg.items():
-                definition = option(key)
-                if definition is not None:
-                    cfg.CONF.register_opt(definition, group=name)
-                    cfg.CONF.set_override(key, value, group=name)
+                # A driver that was here before may have left another definition of that name.
+                cfg.CONF.unregister_opt(definitions[key], group=name)
+                with contextlib.suppress(cfg.DuplicateOptError):
+                    cfg.CONF.register_opt(definitions[key], group=name)
+                cfg.CONF.set_override(key, values.normalize(definitions[key], value), group=name)
             return config
 
     @classmethod
@@ -88,30 +98,3 @@ class Backend(cinderlib.Backend):
 def _refuse_root(*_args: Any, **_kwargs: Any) -> NoReturn:
     """Take the place of the start of oslo.privsep's daemon, which would use sudo."""
     raise processutils.NoRootWrapSpecified("a command has to be run as root")
-
-
-# Cinder's RBD driver still reads it, and cinderlib offers it, but Cinder no longer defines it.
-RBD_KEYRING = cfg.StrOpt("rbd_keyring_conf", default="", help="Path of the Ceph keyring file of the user rbd_user.")
-cfg.CONF.register_opt(RBD_KEYRING, group="backend_defaults")
-
-
-def option(name: str) -> cfg.Opt | None:
-    """Return the definition of a driver option that is registered, or None."""
-    try:
-        return cfg.CONF._get_opt_info(name, "backend_defaults")["opt"]
-    except cfg.NoSuchOptError:
-        return None
-
-
-def option_names() -> list[str]:
-    """Return the names of all driver options that the modules loaded so far have registered."""
-    return list(cfg.CONF.backend_defaults)
-
-
-def check_option(name: str, value: Any) -> None:
-    """Raise ValueError or TypeError when ``value`` is not valid for a driver option."""
-    with Backend._config_lock:
-        try:
-            cfg.CONF.set_override(name, value, "backend_defaults")
-        finally:
-            cfg.CONF.clear_override(name, "backend_defaults")

@@ -33,6 +33,7 @@ from ... import imports
 from ...errors import FailedPreconditionError
 from ..catalog.database import lock_tables, prepare_file
 from . import logs
+from .option_data import DELEGATES
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +112,16 @@ def load() -> type[Any]:
 
 
 def import_driver_module(name: str) -> types.ModuleType:
-    """Import a module of a driver under the same conditions as cinderlib itself."""
+    """Import a module of a driver under the same conditions as cinderlib itself, and with it the
+    modules that it would import later by name.
+    """
     load()
     with _lock, quiet(), fake_packages():
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        for user, names in DELEGATES.items():
+            for delegate in names if user in sys.modules else ():
+                importlib.import_module(delegate)
+        return module
 
 
 @contextlib.contextmanager

@@ -12,10 +12,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...errors import FailedPreconditionError, InternalError
+from .option_data import BASES
 
 _REGISTERED = re.compile(r"^@interface\.volumedriver\b.*?^class\s+(\w+)", re.MULTILINE | re.DOTALL)
 _OWN = "saltstorage.drivers"
@@ -34,7 +36,8 @@ def list_drivers(name: str = "", *, options: bool = True) -> list[dict[str, Any]
         ``protocol`` (empty when it depends on options), ``version``, ``wiki``, ``supported``,
         ``description``, ``missing`` (Python modules that its code could not import), ``error``
         (why it cannot be imported, else empty), and ``options``: ``name``, ``type``, ``default``,
-        ``required``, ``secret``, ``choices`` and ``help`` of each.
+        ``required``, ``one_of`` (options of which one is required, this one among them),
+        ``secret``, ``choices`` and ``help`` of each.
     :raises FailedPreconditionError: Cinder or cinderlib is not installed.
 
     >>> [driver["name"] for driver in list_drivers("saltstorage")]
@@ -88,6 +91,18 @@ def _collect(name: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda driver: str(driver["class"]))
 
 
+def import_drivers() -> Iterator[tuple[str, type[Any]]]:
+    """Import the drivers one after the other, and yield the class path and class of each; for
+    tools and tests.
+    """
+    from . import bridge
+
+    bridge.load()
+    for module_name, class_names in _find_modules():
+        for class_name in class_names:
+            yield f"{module_name}.{class_name}", getattr(bridge.import_driver_module(module_name), class_name)
+
+
 def _find_modules() -> list[tuple[str, list[str]]]:
     """Return the modules that register drivers, each with its classes' names, from the source, so
     that the others need no import.
@@ -99,9 +114,10 @@ def _find_modules() -> list[tuple[str, list[str]]]:
     for folder, package in places:
         for path in sorted(folder.rglob("*.py")):
             names = _REGISTERED.findall(path.read_text(encoding="utf-8", errors="replace"))
+            parts = path.relative_to(folder).with_suffix("").parts
+            module = ".".join([package, *(part for part in parts if part != "__init__")])
+            names = [name for name in names if f"{module}.{name}" not in BASES]
             if names:
-                parts = path.relative_to(folder).with_suffix("").parts
-                module = ".".join([package, *(part for part in parts if part != "__init__")])
                 found.append((module, names))
     return found
 
@@ -109,11 +125,11 @@ def _find_modules() -> list[tuple[str, list[str]]]:
 def _describe(driver: type[Any]) -> dict[str, Any]:
     from cinder.interface import util
 
-    from . import backend
+    from . import declared, required
     from .options import find_missing_modules
 
     info = util.DriverInfo(driver)
-    extra = [backend.RBD_KEYRING] if info.class_name == "RBDDriver" else []
+    groups = required.find_groups(driver)
     return {
         "class": info.class_fqn,
         "name": info.class_name,
@@ -125,7 +141,7 @@ def _describe(driver: type[Any]) -> dict[str, Any]:
         "description": " ".join((inspect.getdoc(driver) or "").partition("\n\n")[0].split()),
         "missing": find_missing_modules(driver),
         "error": "",
-        "options": [_describe_option(option) for option in [*info.driver_options, *extra]],
+        "options": [_describe_option(option, groups) for _name, option in sorted(declared.find_read(driver).items())],
     }
 
 
@@ -147,7 +163,7 @@ def _describe_unusable(module: str, name: str, error: BaseException) -> dict[str
     }
 
 
-def _describe_option(option: Any) -> dict[str, Any]:
+def _describe_option(option: Any, groups: list[tuple[str, ...]]) -> dict[str, Any]:
     kind = option.type
     choices = getattr(kind, "choices", None)
     default = option.default
@@ -156,7 +172,8 @@ def _describe_option(option: Any) -> dict[str, Any]:
         "type": str(getattr(kind, "type_name", None) or kind),
         # Objects such as addresses have a text form only.
         "default": default if default is None or isinstance(default, bool | int | float | str | list | dict) else str(default),
-        "required": bool(option.required),
+        "required": (option.dest,) in groups,
+        "one_of": next((list(group) for group in groups if len(group) > 1 and option.dest in group), []),
         "secret": bool(option.secret),
         "choices": list(choices) if choices else [],
         "help": " ".join(str(option.help or "").split()),

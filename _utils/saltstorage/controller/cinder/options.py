@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FailedPreconditionError, InvalidArgumentError
-from . import bridge, logs
+from . import bridge, declared, logs, required, values
 
 # A keyring is an INI file: "[client.cinder]", then "key = AQB…".
 _CEPH_USER = re.compile(r"^\s*\[([^\]\n]*)\]", re.MULTILINE)
@@ -36,32 +36,37 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
     :raises FailedPreconditionError: the driver lacks a Python package, which the message names.
     """
     driver = find_driver(backend, options)
-    from . import backend as cinder_backend
-
-    known = cinder_backend.option_names()
+    known = declared.find_options(driver)
     for name, value in options.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidArgumentError(f"backend {backend!r} has the option {name!r}, which its driver does not have{hint}", field=name)
-        option = cinder_backend.option(name)
-        secret = option is not None and option.secret
-        if secret:
-            logs.add_secret(value)
+        option = known.get(name)
+        if option is None:
+            raise InvalidArgumentError(
+                f"backend {backend!r} has the option {name!r}, which its driver does not have{_hint(name, driver, known)}", field=name
+            )
+        for text in values.find_texts(value) if option.secret else ():
+            logs.add_secret(text)
         try:
-            cinder_backend.check_option(name, value)
+            values.check(option, value)
         except (ValueError, TypeError) as error:
-            shown = "" if secret else f": {logs.mask(str(error))}"
-            raise InvalidArgumentError(f"backend {backend!r} has a wrong value for the option {name!r}{shown}", field=name) from None
+            shown = logs.mask(str(error)) if isinstance(error, values.FormError) or not option.secret else ""
+            raise InvalidArgumentError(
+                f"backend {backend!r} has a wrong value for the option {name!r}{shown and f': {shown}'}", field=name
+            ) from None
     refused = getattr(driver, "refused_options", None)
     for name, why in (refused(options) if refused is not None else {}).items():
         raise InvalidArgumentError(f"backend {backend!r}: the option {name!r} {why}", field=name)
-    if options.get(cinder_backend.RBD_KEYRING.dest):
-        _check_keyring(backend, str(options[cinder_backend.RBD_KEYRING.dest]), f"client.{options.get('rbd_user') or 'admin'}")
-    for option in driver.get_driver_options():
-        if option.required and option.default is None and options.get(option.dest) in (None, ""):
-            raise InvalidArgumentError(f"backend {backend!r} lacks the option {option.dest!r}: {option.help}", field=option.dest)
+    if options.get(declared.RBD_KEYRING.dest):
+        _check_keyring(backend, str(options[declared.RBD_KEYRING.dest]), f"client.{options.get('rbd_user') or 'admin'}")
+    required.check(backend, driver, options, known)
     return driver
+
+
+def _hint(name: str, driver: type[Any], known: Mapping[str, Any]) -> str:
+    """Return what to do about an option that the driver does not have."""
+    renamed = [option.dest for option in known.values() if name in (old.name for old in option.deprecated_opts)]
+    near = renamed or difflib.get_close_matches(name, known, n=1)
+    did_you = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{did_you or ';'} 'salt-run storage.drivers {driver.__module__}.{driver.__name__}' lists those that it reads"
 
 
 def _check_keyring(backend: str, path: str, user: str) -> None:
