@@ -107,6 +107,24 @@ def add_safe_defaults(driver: type[Any], options: Mapping[str, Any]) -> dict[str
     return {**options, **{name: "true" for name in names if options.get(name, "auto") == "auto"}}
 
 
+def _behind(backend: str, driver: Any, options: Mapping[str, Any]) -> Any:
+    """Return the class that NetApp's unified driver stands for, as its guides name it: it makes an
+    object of another class. Any other driver is returned as it is.
+    """
+    registry = getattr(sys.modules.get(getattr(driver, "__module__", "")), "NETAPP_UNIFIED_DRIVER_REGISTRY", None)
+    if registry is None or not inspect.isclass(driver) or hasattr(driver, "get_driver_options"):
+        return driver
+    found: Any = registry
+    for field, default in (("netapp_storage_family", "ontap_cluster"), ("netapp_storage_protocol", None)):
+        value = str(options.get(field) or default or "").lower()
+        if value not in found:
+            text = f"backend {backend!r} needs the option {field!r}, one of {', '.join(sorted(found))}"
+            raise InvalidArgumentError(text, field=field)
+        found = found[value]
+    module, _, name = str(found).rpartition(".")
+    return getattr(bridge.import_driver_module(module), name)
+
+
 def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
     """Return the class that the option ``volume_driver`` names."""
     path = options.get("volume_driver")
@@ -126,6 +144,7 @@ def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
                 f"the driver of backend {backend!r} needs the Python package {str(error.name).partition('.')[0]!r} on the controller",
                 details={"packages": [error.name]},
             ) from None
+    driver = _behind(backend, driver, options)
     if not inspect.isclass(driver) or not hasattr(driver, "get_driver_options"):
         raise InvalidArgumentError(
             f"backend {backend!r} has the volume_driver {path!r}, which does not exist; storage.drivers lists the drivers",
