@@ -78,7 +78,9 @@ class CinderlibProvider(CinderManage):
                 return
             driver, options = self._check()
             options = driver_options.add_safe_defaults(driver, options)
-            options["volume_driver"] = REPLACED.get(options["volume_driver"], options["volume_driver"])
+            # The class itself: NetApp's unified driver only stands for it.
+            path = f"{driver.__module__}.{driver.__qualname__}"
+            options["volume_driver"] = REPLACED.get(path, path)
             backend_class = bridge.setup(self.config.database, str(Path(self.config.state_dir).parent))
             # Before the driver, which may look at it once.
             zoning.use(self.config.zoning)
