@@ -40,7 +40,8 @@ def check(backend=None, kinds=None):
         ``half_done`` (an operation was cut off and nobody goes on with it), ``lost_backend`` (it is
         not configured, and volumes are on it), ``same_storage`` (two backends have the volume),
         ``error``, ``orphan`` (named as the project names volumes, and no record knows it), ``gone``
-        (a record whose volume the backend does not have), ``left_over`` (of a volume that is gone
+        (a record whose volume the backend does not have), ``resized`` (a volume whose size was
+        changed on the backend itself), ``left_over`` (of a volume that is gone
         from the catalog), ``dead_host`` (connected to a minion without accepted key),
         ``fenced_host`` (a volume was taken from it, and it has not confirmed that its stale device
         is gone),

@@ -358,6 +358,11 @@ class Provider(abc.ABC):
         another name of the backend. Called again after an interruption. The default keeps none.
         """
 
+    def take_size(self, volume: ProviderVolume, size: int) -> None:
+        """Note in this provider's metadata that the backend has a volume with ``size`` GiB, since
+        it was grown there. The default keeps none.
+        """
+
     def exports_intact(self) -> bool | None:
         """Return whether all exports of connected volumes are still there.
 

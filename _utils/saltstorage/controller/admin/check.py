@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ KINDS = {
     "error": "a volume or snapshot whose creation or deletion did not end",
     "orphan": "a volume or snapshot on a backend with a name in the project's form, that no record knows",
     "gone": "a record whose volume the backend does not have",
+    "resized": "a volume whose size was changed on the backend itself",
     "left_over": "a record of a snapshot or connection whose volume is gone from the catalog",
     "dead_host": "a connection to a minion that has no accepted key",
     "behind": "unreported growth: a volume grew, and the host has not reported the new size",
@@ -85,7 +86,7 @@ class Check:
         wanted = _parse_kinds(kinds)
         volumes = {v.id: v for v in self.core.catalog.volumes()}
         found = [*self._check_records(volumes), *self._check_keys(volumes.values()), *self._check_configured(volumes.values())]
-        if wanted & {"orphan", "gone", "backend", "same_storage"}:
+        if wanted & {"orphan", "gone", "backend", "same_storage", "resized"}:
             for name in names:
                 found += self._check_backend(name, volumes)
         return [f for f in found if f.kind in wanted and (backend is None or f.backend in ("", *names))]
@@ -236,6 +237,7 @@ class Check:
                 text = f"it is on backend {other.backend!r}, and {name!r} has it too: two backends over one storage count its space twice"
                 yield _make_finding(other, "volume", kind="same_storage", text=f"{text}; configure one of them only", backend=name)
         mine = [v for v in volumes.values() if v.backend == name and v.state == model.AVAILABLE]
+        yield from self._find_resized({f.id: f.size for f in on_backend if f.id}, mine)
         text = "the backend does not list it"
         if mine and not any(v.id in there for v in mine):
             text += ", nor any other of this controller's: look there whether its driver lists them at all"
@@ -244,6 +246,20 @@ class Check:
             # It may have been deleted or moved since it was read.
             if now is not None and (now.backend, now.state) == (name, model.AVAILABLE):
                 yield _make_finding(volume, "volume", kind="gone", text=text, repair="remove the record; no data is deleted", named=True)
+
+    def _find_resized(self, sizes: Mapping[str, int], volumes: Iterable[Volume]) -> Iterator[Finding]:
+        for volume in volumes:
+            size = sizes.get(volume.id, 0)
+            now = self.core.catalog.volume_by_id(volume.id) if size not in (0, volume.size) else None
+            # It may have grown since it was read.
+            if now is None or (now.size, now.state) != (volume.size, model.AVAILABLE):
+                continue
+            text = f"the backend has {size} GiB, and the catalog {volume.size} GiB: it was changed there"
+            if size > volume.size:
+                yield _make_finding(volume, "volume", kind="resized", text=text, repair="take the size that the backend has", named=True)
+            else:
+                text += "; what was beyond is lost, so look at its file system before it is used, and restore it from a copy"
+                yield _make_finding(volume, "volume", kind="resized", text=text)
 
     def _find_orphans(self, name: str, volumes: list[Found], snapshots: list[Found]) -> Iterator[Finding]:
         catalog = self.core.catalog

@@ -62,6 +62,8 @@ class Repair:
                 self._delete_orphan(finding)
             elif finding.kind == "gone":
                 self._forget(finding)
+            elif finding.kind == "resized":
+                self._take_size(finding)
             elif finding.kind == "left_over":
                 self._delete_left_over(finding)
             elif finding.kind == "fenced_host":
@@ -119,6 +121,17 @@ class Repair:
             # Not deleted, in case the backend's list was not complete.
             self.core.provider(volume.backend).unmanage_volume(as_provider_volume(volume))
             self.core.catalog.remove(volume)
+
+    def _take_size(self, finding: Finding) -> None:
+        with self.core.held(Caller(), "repair", (finding.owner, finding.name)):
+            volume = self.core.volume(finding.owner, finding.name)
+            provider = self.core.provider(volume.backend)
+            size = next((found.size for found in provider.list_volumes() if found.id == volume.id), 0)
+            if (volume.id, volume.state) != (finding.id, model.AVAILABLE) or size <= volume.size:
+                raise AbortedError(f"volume {finding.id} was changed meanwhile")
+            provider.take_size(as_provider_volume(volume), size)
+            # Hosts that use it follow as after any other growth.
+            self.core.catalog.update(volume, size=size, requested=None)
 
     def _delete_left_over(self, finding: Finding) -> None:
         if finding.what == "connection":

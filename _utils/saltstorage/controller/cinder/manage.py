@@ -124,6 +124,11 @@ class CinderManage(CinderRows):
                         # cinderlib keeps the backend's name here.
                         api.snapshot_update(self.context, snapshot.id, {self._library.objects.BACKEND_NAME_SNAPSHOT_FIELD: self._group})
 
+    def take_size(self, volume: ProviderVolume, size: int) -> None:
+        """Write a volume's size into its row; see the base class."""
+        with map_errors(f"note the size of volume {volume.id}"):
+            self._update(self.need_row(volume.id), {"size": size})
+
     def import_volume(
         self,
         values: Mapping[str, Any],

@@ -196,3 +196,28 @@ def test_x6_a_host_that_has_not_followed_is_found(service):
     assert service.repair().run(apply=True) == [], "the host's own state does that"
     assert service.execute("followed", {"name": "data", "size": 2}, "web1")["connection"]["size"] == 2
     assert service.check().findings() == []
+
+
+def test_b11_a_volume_that_grew_on_the_array_is_taken_over_with_its_size(service, tmp_path):
+    volume = make(service)
+    service.execute("connect", {"name": "data", "connector": CONNECTOR}, "web1")
+    os.truncate(tmp_path / "volumes" / f"volume-{volume['id']}", 3 << 30)
+    (finding,) = service.check().findings(kinds="resized")
+    assert "the backend has 3 GiB, and the catalog 1 GiB" in finding.text
+    assert service.repair().run(apply=True) == []
+    (done,) = service.repair().run(remove=volume["id"], apply=True)
+    assert done["done"] is True
+    assert service.catalog.volume("web1", "data").size == 3
+    assert found(service) == [("behind", "connection", "data")]
+    assert service.execute("extend", {"name": "data", "size": 4}, "web1")["volume"]["size"] == 4
+
+
+def test_b11_a_volume_that_shrank_on_the_array_is_left_to_the_administrator(service, tmp_path):
+    service.execute("create", {"name": "data", "size": 2}, "web1")
+    (volume,) = service.catalog.volumes()
+    os.truncate(tmp_path / "volumes" / f"volume-{volume.id}", 1 << 30)
+    (finding,) = service.check().findings(kinds="resized")
+    assert (finding.repair, "what was beyond is lost" in finding.text) == ("", True)
+    with pytest.raises(InvalidArgumentError):
+        service.repair().run(remove=volume.id, apply=True)
+    assert service.catalog.volume("web1", "data").size == 2
