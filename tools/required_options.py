@@ -91,7 +91,7 @@ def _find_conditions(scope: ast.AST) -> Iterator[Group]:
     for function in ast.walk(scope):
         if isinstance(function, ast.FunctionDef) and _CHECKS.search(function.name):
             for node in function.body:
-                # What stands below another condition is needed under that condition only.
+                # A check below another condition is needed under that condition only.
                 if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise):
                     yield from _read(node.test)
 

@@ -65,7 +65,7 @@ class Cluster:
             try:
                 if call is None:
                     raise Refused("xUnknownAPIMethod", f"{method} is not known")
-                # What the caller gets, and gives, does not change with the state.
+                # The values that a caller gives and gets do not change with the state.
                 return {"id": None, "result": copy.deepcopy(call(**copy.deepcopy(params)))}
             except Refused as error:
                 return {"id": None, "error": {"code": 500, "name": error.name, "message": str(error)}}

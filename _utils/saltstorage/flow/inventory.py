@@ -116,7 +116,7 @@ class Inventory:
             raise InvalidArgumentError(text, field="backend")
         if backend is not None or not of_type:
             return self.check_backend(backend)
-        # Those that the policy lets this minion use; none is refused by the first name.
+        # The ones that the policy lets this minion use; none is refused by the first name.
         return " or ".join(name for name in of_type if name in self.backends) or self.check_backend(of_type[0])
 
     # Changes that this run made.

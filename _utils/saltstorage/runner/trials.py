@@ -1,4 +1,4 @@
-"""What a trial of a backend needs from the master: a file of options, the properties of a host."""
+"""Facts that a trial of a backend needs from the master: a file of options, a host's properties."""
 
 from __future__ import annotations
 

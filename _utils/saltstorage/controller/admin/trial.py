@@ -126,7 +126,7 @@ class _Life:
         self._step = step
         self._tell = tell
         self._volume = ProviderVolume(id=str(uuid.uuid4()), size=SIZE, name="validate")
-        # What has to be undone, in the order in which it was done.
+        # The acts to undo, in the order in which they were done.
         self._undo: list[tuple[str, Callable[[], object], str]] = []
 
     def run(self, connector: Mapping[str, Any] | None) -> None:
@@ -229,7 +229,7 @@ def _is_address(name: str) -> bool:
 
 
 def main() -> None:
-    """Read what is asked, try it, and end, whatever threads of drivers there are."""
+    """Read what is asked, try it, and end, with all threads of drivers."""
     # A driver may print something.
     said = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""What the sources of Cinder's drivers do not say about their options; written by hand."""
+"""Facts that the sources of Cinder's drivers do not say about their options; written by hand."""
 
 from __future__ import annotations
 

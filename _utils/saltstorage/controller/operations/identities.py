@@ -74,7 +74,7 @@ def values(connector: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def known_values(connector: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the initiators of a recorded connector; none of one that was recorded in another form,
+    """Return the initiators of a recorded connector; none of a connector that was recorded in another form,
     which is compared with nothing.
     """
     try:

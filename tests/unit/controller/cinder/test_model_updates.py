@@ -1,4 +1,4 @@
-"""Whatever a driver returns is stored, and seen by its next call."""
+"""All that a driver returns is stored, and seen by its next call."""
 
 from __future__ import annotations
 
