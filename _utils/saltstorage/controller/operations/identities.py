@@ -74,8 +74,8 @@ def values(connector: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def known_values(connector: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the initiators of a recorded connector; none of a connector that was recorded in another form,
-    which is compared with nothing.
+    """Return the initiators of a recorded connector; none of a connector that was recorded in
+    another form, which is compared with nothing.
     """
     try:
         return list(values(connector))
