@@ -158,8 +158,8 @@ def place(size, backend=None, type=None, pool=None, minion=None):
 
     Returns a list of ``backend``, ``pool``, ``room_gib`` (the GiB that it can still give, with the
     reserve, the over-subscription and running creations counted; None when nobody can tell),
-    ``free_gib``, ``total_gib``, ``reserved_percentage``, ``max_over_subscription_ratio`` (None for a thick pool),
-    ``reason`` (why it cannot be chosen) and ``chosen``.
+    ``free_gib``, ``total_gib``, ``reserved_percentage``, ``max_over_subscription_ratio`` (None for
+    a thick pool), ``reason`` (why it cannot be chosen) and ``chosen``.
 
     CLI Example:
 
