@@ -53,9 +53,11 @@ def drivers(name=None, options=None):
 
     Returns a list of ``name``, ``class`` (to use as ``volume_driver``), ``description``,
     ``vendor``, ``version``, ``protocol``, ``wiki``, ``supported`` (False: its vendor supports it
-    no more), ``missing`` (Python packages of the vendor that are not installed), ``error`` (why it
-    cannot be imported) and ``options`` (each with ``name``, ``type``, ``default``, ``required``,
-    ``secret``, ``choices`` and ``help``; without the key when none are listed).
+    no more), ``missing`` (Python packages of the vendor that are not installed), ``install`` (what
+    to install for them, and where), ``error`` (why it cannot be imported) and ``options`` that it
+    reads (each with ``name``, ``type``, ``default``, ``required``, ``one_of``, ``secret``,
+    ``choices`` and ``help``; without the key when none are listed). ``one_of`` names options of
+    which one is required.
 
     CLI Example:
 

@@ -34,10 +34,11 @@ def list_drivers(name: str = "", *, options: bool = True) -> list[dict[str, Any]
     :param options: whether to include each driver's options.
     :return: for each driver ``class`` (for the option ``volume_driver``), ``name``, ``vendor``,
         ``protocol`` (empty when it depends on options), ``version``, ``wiki``, ``supported``,
-        ``description``, ``missing`` (Python modules that its code could not import), ``error``
-        (why it cannot be imported, else empty), and ``options``: ``name``, ``type``, ``default``,
-        ``required``, ``one_of`` (options of which one is required, this one among them),
-        ``secret``, ``choices`` and ``help`` of each.
+        ``description``, ``missing`` (Python modules that its code imports and that are not
+        installed), ``install`` (what to install for them, and where), ``error`` (why it cannot be
+        imported, else empty), and ``options``: ``name``, ``type``, ``default``, ``required``,
+        ``one_of`` (options of which one is required, this one among them), ``secret``, ``choices``
+        and ``help`` of each.
     :raises FailedPreconditionError: Cinder or cinderlib is not installed.
 
     >>> [driver["name"] for driver in list_drivers("saltstorage")]
@@ -125,8 +126,7 @@ def _find_modules() -> list[tuple[str, list[str]]]:
 def _describe(driver: type[Any]) -> dict[str, Any]:
     from cinder.interface import util
 
-    from . import declared, required
-    from .options import find_missing_modules
+    from . import declared, packages, required
 
     info = util.DriverInfo(driver)
     groups = required.find_groups(driver)
@@ -139,13 +139,16 @@ def _describe(driver: type[Any]) -> dict[str, Any]:
         "wiki": f"https://wiki.openstack.org/wiki/ThirdPartySystems/{info.ci_wiki_name}" if info.ci_wiki_name else "",
         "supported": bool(info.supported),
         "description": " ".join((inspect.getdoc(driver) or "").partition("\n\n")[0].split()),
-        "missing": find_missing_modules(driver),
+        "missing": (missing := packages.find_missing(driver)),
+        "install": packages.advise(missing),
         "error": "",
         "options": [_describe_option(option, groups) for _name, option in sorted(declared.find_read(driver).items())],
     }
 
 
 def _describe_unusable(module: str, name: str, error: BaseException) -> dict[str, Any]:
+    from . import packages
+
     path = f"{module}.{name}"
     missing = [error.name] if isinstance(error, ModuleNotFoundError) and error.name else []
     return {
@@ -158,6 +161,7 @@ def _describe_unusable(module: str, name: str, error: BaseException) -> dict[str
         "supported": True,
         "description": "",
         "missing": missing,
+        "install": packages.advise(missing),
         "error": f"{type(error).__name__}: {error}"[:300],
         "options": [],
     }

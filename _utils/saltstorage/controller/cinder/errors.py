@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ... import errors
-from . import logs
+from . import logs, packages
 from .logs import describe
 
 log = logging.getLogger(__name__)
@@ -59,9 +59,7 @@ def translate(error: BaseException, doing: str, *, default: type[errors.StorageE
         return error
     if isinstance(error, ImportError):
         package = (error.name or str(error)).partition(".")[0]
-        return errors.FailedPreconditionError(
-            f"could not {doing}: the Python package {package!r} is not installed on the controller", details={"package": package}
-        )
+        return errors.FailedPreconditionError(f"could not {doing}: {packages.explain(error)}", details={"package": package})
     for kind, cls, hint in _build_table():
         if isinstance(error, kind):
             return (cls or default)(f"could not {doing}: {hint + ': ' if hint else ''}{describe(error)}")

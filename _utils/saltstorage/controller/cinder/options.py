@@ -1,11 +1,8 @@
-"""Checks the options of a Cinder driver before the driver sees them, and finds modules that the
-driver lacks.
-"""
+"""Checks the options of a Cinder driver before the driver sees them."""
 
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 import re
 import sys
@@ -14,17 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FailedPreconditionError, InvalidArgumentError
-from . import bridge, declared, logs, required, values
+from . import bridge, declared, logs, packages, required, values
 
 # A keyring is an INI file: "[client.cinder]", then "key = AQB…".
 _CEPH_USER = re.compile(r"^\s*\[([^\]\n]*)\]", re.MULTILINE)
 _CEPH_KEY = re.compile(r"^\s*key\s*=\s*\"?([^\s\"]+)", re.MULTILINE)
-_TRY_IMPORT = re.compile(r"^[ \t]*(\w+)\s*=\s*(?:importutils\.)?try_import\(\s*['\"]([\w.]+)['\"]", re.MULTILINE)
-
-# The other form: "try: import rados", "except ImportError: rados = None".
-_GIVEN_UP = re.compile(r"^except ImportError:\n((?:[ \t]+\w+ = None\n)+)", re.MULTILINE)
-_NAME = re.compile(r"(\w+) = None")
-_IMPORTED = re.compile(r"^[ \t]+import (\w+)$", re.MULTILINE)
 
 
 def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
@@ -141,8 +132,7 @@ def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
             driver = None
         else:
             raise FailedPreconditionError(
-                f"the driver of backend {backend!r} needs the Python package {str(error.name).partition('.')[0]!r} on the controller",
-                details={"packages": [error.name]},
+                f"the driver of backend {backend!r} cannot be imported: {packages.explain(error)}", details={"packages": [error.name]}
             ) from None
     driver = _behind(backend, driver, options)
     if not inspect.isclass(driver) or not hasattr(driver, "get_driver_options"):
@@ -151,35 +141,3 @@ def find_driver(backend: str, options: Mapping[str, Any]) -> type[Any]:
             field="volume_driver",
         )
     return driver
-
-
-def find_missing_modules(driver: type[Any]) -> list[str]:
-    """Return the Python modules that the driver's code failed to import.
-
-    Many drivers go on without the library of their vendor and fail later, with an error that does
-    not name it.
-    """
-    package = driver.__module__.rpartition(".")[0]
-    # Drivers of one file: their siblings are of other vendors.
-    if package == "cinder.volume.drivers":
-        package = driver.__module__
-    missing = set()
-    for name in [name for name in sys.modules if name == driver.__module__ or name.startswith(f"{package}.")]:
-        module = sys.modules[name]
-        for variable, wanted in _find_optional_imports(getattr(module, "__file__", None)):
-            if getattr(module, variable, ...) is None:
-                missing.add(wanted.partition(".")[0])
-    return sorted(missing)
-
-
-@functools.cache
-def _find_optional_imports(file: str | None) -> list[tuple[str, str]]:
-    """Return (variable, module) for each import in a module's source that may fail."""
-    if not file or not file.endswith(".py"):
-        return []
-    try:
-        source = Path(file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    given_up = {name for block in _GIVEN_UP.findall(source) for name in _NAME.findall(block)}
-    return _TRY_IMPORT.findall(source) + [(name, name) for name in _IMPORTED.findall(source) if name in given_up]

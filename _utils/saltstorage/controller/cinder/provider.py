@@ -23,7 +23,7 @@ from ...errors import AlreadyExistsError, FailedPreconditionError, InternalError
 from ...model import AVAILABLE, CREATING, EXTENDING, REVERTING, BackendStats, Pool
 from ...providers import BackendConfig, Capability, ProviderSnapshot, ProviderVolume, initiator_keys, merge_connectors
 from ...providers.initiators import bound_keys
-from . import bridge, logs, pools, stats, zoning
+from . import bridge, logs, packages, pools, stats, zoning
 from . import options as driver_options
 from .errors import is_gone, map_errors
 from .logs import describe
@@ -88,11 +88,11 @@ class CinderlibProvider(CinderManage):
                 loaded = backend_class(self._group, **options)
             except Exception as exc:
                 error = _cause(exc)
-                missing = driver_options.find_missing_modules(driver)
+                missing = packages.find_missing(driver)
                 if missing:
                     raise FailedPreconditionError(
                         f"could not load the backend {self.config.name!r}: its driver found no Python package "
-                        f"{' or '.join(map(repr, missing))} on the controller: {describe(error)}",
+                        f"{' or '.join(map(repr, missing))} on the controller: {packages.advise(missing)} ({describe(error)})",
                         details={"packages": missing},
                     ) from None
                 raise error from None

@@ -12,7 +12,7 @@ from typing import Any
 
 from oslo_config import types
 
-from saltstorage.controller.cinder import bridge, declared, option_data, options, required, required_found
+from saltstorage.controller.cinder import bridge, declared, option_data, options, packages, required, required_found
 from saltstorage.controller.cinder.drivers_list import import_drivers
 from saltstorage.errors import InvalidArgumentError
 
@@ -102,5 +102,12 @@ def compare_required() -> list[str]:
     return wrong
 
 
+def find_unknown_packages() -> list[str]:
+    """Return modules that drivers import, that are not installed, and that the table lacks."""
+    missing = {name for _path, driver in import_drivers() for name in packages.find_missing(driver)}
+    unknown = missing - packages.PYPI.keys() - packages.DISTRIBUTION.keys()
+    return [f"nothing says what to install for {sorted(unknown)}"] if unknown else []
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(walk(bridge.load()) + compare_required()))
+    sys.stdout.write(json.dumps(walk(bridge.load()) + compare_required() + find_unknown_packages()))

@@ -1,6 +1,4 @@
-"""Cinder drivers for tests: the file driver with an export, CHAP, and faults on demand; and
-drivers that lack a package.
-"""
+"""Cinder drivers for tests: the file driver with an export, CHAP, and faults on demand."""
 
 from __future__ import annotations
 
@@ -8,12 +6,10 @@ from typing import Any
 
 from cinder import exception
 from oslo_concurrency import processutils
-from oslo_utils import importutils
 
 from saltstorage.drivers.file import FileDriver
 
 COMMAND_SECRET = "s3cret-in-command"
-absent = importutils.try_import("storage_no_such_vendor_library")
 
 
 class RecordingDriver(FileDriver):
@@ -76,13 +72,6 @@ class RecordingDriver(FileDriver):
     def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> Any:
         self._note(f"terminate_connection {connector['initiator']}")
         return self.shared
-
-
-class LazyDriver(FileDriver):
-    """Finds out late that its library is missing, as many vendors' drivers do."""
-
-    def do_setup(self, context: Any) -> None:
-        raise exception.VolumeDriverException("the client is not there")
 
 
 class DownDriver(FileDriver):

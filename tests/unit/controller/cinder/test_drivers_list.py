@@ -7,7 +7,7 @@ import importlib.metadata
 import pytest
 
 from saltstorage.controller.cinder.drivers_list import list_drivers
-from saltstorage.controller.cinder.options import find_missing_modules
+from saltstorage.controller.cinder.packages import find_missing
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_driver_whose_import_fails_is_listed(tmp_path, monkeypatch):
 
     modules = [
         ("tests.unit.controller.cinder.needy_driver", ["NeedyDriver"]),
-        ("tests.unit.controller.cinder.recording_driver", ["LazyDriver", "Gone"]),
+        ("tests.unit.controller.cinder.lazy_driver", ["LazyDriver", "Gone"]),
     ]
     monkeypatch.setattr(drivers_list, "_find_modules", lambda: modules)
     found = {driver["name"]: driver for driver in drivers_list._collect("")}
@@ -84,4 +84,4 @@ def test_a_driver_whose_import_fails_is_listed(tmp_path, monkeypatch):
 def test_missing_modules_of_a_driver_that_lacks_nothing():
     from saltstorage.drivers.file import FileDriver
 
-    assert find_missing_modules(FileDriver) == []
+    assert find_missing(FileDriver) == []
