@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FailedPreconditionError, InvalidArgumentError
-from . import bridge, declared, logs, packages, required, values
+from . import bridge, declared, logs, packages, required, useless, values
 
 # A keyring is an INI file: "[client.cinder]", then "key = AQB…".
 _CEPH_USER = re.compile(r"^\s*\[([^\]\n]*)\]", re.MULTILINE)
@@ -30,6 +30,9 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
     known = declared.find_options(driver)
     for name, value in options.items():
         option = known.get(name)
+        if name in useless.OPTIONS:
+            text = f"backend {backend!r} has the option {name!r}, which does nothing here: {useless.OPTIONS[name]}; remove it"
+            raise InvalidArgumentError(text, field=name)
         if option is None:
             raise InvalidArgumentError(
                 f"backend {backend!r} has the option {name!r}, which its driver does not have{_hint(name, driver, known)}", field=name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from saltstorage import errors
-from saltstorage.controller.cinder import options
+from saltstorage.controller.cinder import options, useless
 
 ROOT = Path(__file__).parents[4]
 
@@ -69,3 +70,19 @@ def test_b6_missing_options_are_named_at_once(driver, given, missing):
         options.check("b", given)
     assert caught.value.field == missing[0]
     assert all(repr(name) in str(caught.value) for name in missing)
+
+
+@pytest.mark.parametrize("name", useless.OPTIONS)
+def test_an_option_that_would_do_nothing_is_refused_with_the_reason(name, tmp_path):
+    given = {"volume_driver": "saltstorage.drivers.file.FileDriver", "file_driver_path": str(tmp_path), name: "x"}
+    with pytest.raises(errors.InvalidArgumentError, match=f"the option {name!r}, which does nothing here: .*; remove it") as caught:
+        options.check("f", given)
+    assert caught.value.field == name
+
+
+def test_the_list_of_those_has_names_that_cinder_knows():
+    import cinder
+
+    files = [path for path in Path(cinder.__file__).parent.rglob("*.py") if "tests" not in path.parts]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert [name for name in useless.OPTIONS if not re.search(rf"Opt\(\s*['\"]{name}['\"]", text)] == []
