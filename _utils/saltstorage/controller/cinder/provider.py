@@ -98,12 +98,11 @@ class CinderlibProvider(CinderManage):
                 raise error from None
             logs.tame()
             reported = loaded.stats()
-            if not loaded.pool_names:
+            try:
+                stats.refuse_empty(reported, f"load the backend {self.config.name!r}")
+            except UnavailableError:
                 backend_class.forget(self._group)
-                raise UnavailableError(
-                    f"could not load the backend {self.config.name!r}: its driver found no pool; "
-                    "compare the names of pools in its options with those on the array"
-                )
+                raise
             self._capabilities = stats.capabilities(loaded.driver, reported)
             self._protocol = stats.protocol(reported)
             zoning.check(self._protocol)
@@ -124,6 +123,7 @@ class CinderlibProvider(CinderManage):
         """Return fresh statistics from the array."""
         with map_errors(f"read the statistics of {self.config.name!r}", default=UnavailableError):
             raw = self._backend.stats(refresh=True)
+            stats.refuse_empty(raw, f"reach the array of {self.config.name!r}")
             from cinder.db import api
 
             _count, allocated = api.volume_data_get_for_host(self.context, f"{bridge.HOST}@{self._group}")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...errors import UnavailableError
 from ...model import BackendStats
 from ...providers import Capability
 
@@ -33,6 +34,23 @@ def stats(name: str, raw: Mapping[str, Any], allocated: float) -> BackendStats:
         thin=any(_is_true(pool.get("thin_provisioning_support")) for pool in pools),
         raw=_simplify(raw),
     )
+
+
+def refuse_empty(raw: Mapping[str, Any], doing: str) -> None:
+    """Refuse a report without any storage: some drivers go on when they cannot reach their array.
+
+    :param doing: the attempt, for the message.
+    :raises UnavailableError: there is no pool, or all of them have a capacity of 0.
+    """
+    pools = raw.get("pools", [raw])
+    if not pools:
+        raise UnavailableError(
+            f"could not {doing}: its driver found no pool; compare the names of pools in its options with those on the array"
+        )
+    if all(pool.get("total_capacity_gb") == 0 for pool in pools):
+        raise UnavailableError(
+            f"could not {doing}: its driver reports a capacity of 0, as some do that cannot reach their array; check address and login"
+        )
 
 
 def protocol(raw: Mapping[str, Any]) -> str:

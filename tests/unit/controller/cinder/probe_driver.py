@@ -105,6 +105,16 @@ class NoPoolDriver(FileDriver):
         return {**super().get_volume_stats(refresh), "pools": []}
 
 
+class EmptyDriver(FileDriver):
+    """Reports nothing of an array that it cannot reach, as NEC's M-Series driver does."""
+
+    there = False
+
+    def get_volume_stats(self, refresh: bool = False) -> dict[str, Any]:
+        stats = super().get_volume_stats(refresh)
+        return stats if self.there else {**stats, "total_capacity_gb": 0, "free_capacity_gb": 0}
+
+
 class NoneDriver(FileDriver):
     """Goes on without its client, as many drivers do after a failed login."""
 

@@ -80,6 +80,19 @@ def test_a_backend_without_pools_is_down(make):
         make("tests.unit.controller.cinder.probe_driver.NoPoolDriver")
 
 
+def test_b5_a_backend_that_reports_no_capacity_is_down(make, monkeypatch):
+    driver = "tests.unit.controller.cinder.probe_driver.EmptyDriver"
+    with pytest.raises(errors.UnavailableError, match="reports a capacity of 0, as some do that cannot reach their array"):
+        make(driver)
+    from . import probe_driver
+
+    monkeypatch.setattr(probe_driver.EmptyDriver, "there", True)
+    provider = make(driver)
+    monkeypatch.setattr(probe_driver.EmptyDriver, "there", False)
+    with pytest.raises(errors.UnavailableError, match="could not reach the array of"):
+        provider.stats()
+
+
 def test_the_fault_of_a_driver_is_not_hidden_by_cinderlib(make):
     with pytest.raises(errors.StorageError, match="'NoneType' object has no attribute 'login'") as caught:
         make("tests.unit.controller.cinder.probe_driver.NoneDriver")
