@@ -15,7 +15,7 @@ VALUES = {
     **dict.fromkeys(("name", "owner", "host", "volume", "volume_id", "id", "series"), "data"),
     **dict.fromkeys(("read_only", "mounts", "encrypted", "encryption", "frozen", "fenced", "confirm"), True),
     **dict.fromkeys(("resize", "protected", "retain"), True),
-    **dict.fromkeys(("backend", "type", "description"), "gold"),
+    **dict.fromkeys(("backend", "pool", "type", "description"), "gold"),
     "labels": {"env": "prod"},
     "source": {"volume": "origin"},
     "after": ["anything"],

@@ -7,8 +7,10 @@ import socket
 import ssl
 import urllib.error
 import uuid
+from pathlib import Path
 
 import pytest
+from oslo_config import cfg
 
 from saltstorage import errors
 from saltstorage.controller.cinder.errors import translate
@@ -62,13 +64,15 @@ def test_b4_each_call_sees_what_the_one_before_returned(make):
         assert seen["delete"] == volume_after(call)
 
 
-def test_files_of_locks_go_with_their_volume(make, metadata_dir):
+def test_files_of_locks_go_with_their_volume(make):
     provider = make(PROBE)
     volume = new()
     provider.create_volume(volume)
 
     def locks() -> list[str]:
-        return [path.name for path in metadata_dir.rglob("*") if volume.id in path.name]
+        # The folder of the first backend that this process has loaded.
+        folder = Path(cfg.CONF.oslo_concurrency.lock_path)
+        return [path.name for path in folder.iterdir() if volume.id in path.name]
 
     assert locks()
     provider.delete_volume(volume)
