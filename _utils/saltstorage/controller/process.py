@@ -265,6 +265,7 @@ def log_to_stderr() -> None:
     """Log to the standard error, one line a record and its level first: its parent passes them
     on.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.WARNING)
+    # A Salt in the same Python has a handler of its own, which keeps most records to itself.
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
     logging.captureWarnings(True)
     threading.excepthook = lambda args: log.error("storage: a thread failed: %s", describe(args.exc_value or Exception()))

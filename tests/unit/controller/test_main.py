@@ -41,3 +41,13 @@ def test_a_service_ends_although_systemd_reads_nothing(short_dir: Path) -> None:
         finally:
             process.kill()
             process.communicate()
+
+
+def test_records_reach_the_parent_although_salt_is_in_the_same_python() -> None:
+    code = (
+        "import logging, salt._logging; from saltstorage.controller import process; process.log_to_stderr();"
+        "logging.getLogger().setLevel(logging.INFO); logging.getLogger('saltstorage').info('told')"
+    )
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT / "_utils")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.splitlines()[-1] == "INFO told"

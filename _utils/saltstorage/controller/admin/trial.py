@@ -240,7 +240,7 @@ def main() -> None:
 
     os.umask(0o077)
     # As the controller's own, which passes it on.
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.WARNING)
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(message)s", level=logging.WARNING, force=True)
     logging.captureWarnings(True)
     try:
         Trial(json.load(sys.stdin), tell).run()
