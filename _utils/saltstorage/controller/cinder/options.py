@@ -49,6 +49,7 @@ def check(backend: str, options: Mapping[str, Any]) -> type[Any]:
     refused = getattr(driver, "refused_options", None)
     for name, why in (refused(options) if refused is not None else {}).items():
         raise InvalidArgumentError(f"backend {backend!r}: the option {name!r} {why}", field=name)
+    _check_support(backend, driver, options)
     if options.get(declared.RBD_KEYRING.dest):
         _check_keyring(backend, str(options[declared.RBD_KEYRING.dest]), f"client.{options.get('rbd_user') or 'admin'}")
     required.check(backend, driver, options, known)
@@ -61,6 +62,19 @@ def _hint(name: str, driver: type[Any], known: Mapping[str, Any]) -> str:
     near = renamed or difflib.get_close_matches(name, known, n=1)
     did_you = f"; did you mean {near[0]!r}?" if near else ""
     return f"{did_you or ';'} 'salt-run storage.drivers {driver.__module__}.{driver.__name__}' lists those that it reads"
+
+
+def _check_support(backend: str, driver: type[Any], options: Mapping[str, Any]) -> None:
+    """Refuse a driver that Cinder marks as unsupported, as Cinder does, unless the option says that
+    the administrator knows.
+    """
+    field = "enable_unsupported_driver"
+    if not getattr(driver, "SUPPORTED", True) and str(options.get(field)).lower() not in ("true", "1", "yes", "on"):
+        raise InvalidArgumentError(
+            f"backend {backend!r} has a driver that Cinder marks as unsupported: its vendor tests it no more, and a later Cinder may "
+            f"lack it; set {field}: true to use {driver.__name__} all the same",
+            field=field,
+        )
 
 
 def _check_keyring(backend: str, path: str, user: str) -> None:
