@@ -244,11 +244,11 @@ class Pool(Record):
         :param thick: whether the volume is to take all its space at once.
 
         >>> Pool(name="a", total_gib=100.0, free_gib=40.0, reserved_percentage=10).room(5)
-        25.0
+        35.0
         >>> pool = Pool(name="b", total_gib=100.0, free_gib=40.0, provisioned_gib=150.0, thin=True,
         ...             max_over_subscription_ratio=2.0)
         >>> pool.room(), pool.room(thick=True)
-        (50.0, 40.0)
+        (50.0, -50.0)
         """
         if self.free_gib is None or (self.total_gib is None and not self.reserved_percentage):
             return None
@@ -256,11 +256,11 @@ class Pool(Record):
             # The reserved part of it is not known either.
             return 0.0
         reserved = math.floor(self.total_gib * self.reserved_percentage / 100)
-        free = self.free_gib - reserved
+        usable = self.total_gib - reserved
         if not self.thin or thick:
-            return round(free - pending, 2)
+            return round(min(self.free_gib, usable - self.provisioned_gib) - pending, 2)
         ratio = self.max_over_subscription_ratio
-        return round(min((self.total_gib - reserved) * ratio - self.provisioned_gib - pending, free * ratio), 2)
+        return round(min(usable * ratio - self.provisioned_gib - pending, (self.free_gib - reserved) * ratio), 2)
 
 
 @dataclass(frozen=True, kw_only=True)

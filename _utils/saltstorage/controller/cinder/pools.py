@@ -6,7 +6,7 @@ Here is no scheduler, so nobody else looks at ``reserved_percentage`` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...model import Pool
@@ -15,17 +15,19 @@ from ...model import Pool
 _UNKNOWN = ("infinite", "unknown")
 
 
-def pools(raw: Mapping[str, Any], configuration: Any) -> list[Pool]:
+def pools(raw: Mapping[str, Any], configuration: Any, allocated: Callable[[str], float]) -> list[Pool]:
     """Return the pools of a backend.
 
     :param raw: the answer of ``get_volume_stats``, with the key ``pools``.
     :param configuration: the driver's options.
+    :param allocated: returns the GiB of the project's volumes in a pool, for drivers that do not
+        report what is provisioned; Cinder's manager adds the same.
     """
     shared = {key: value for key, value in raw.items() if key != "pools"}
-    return [_pool({**shared, **pool}, configuration) for pool in raw.get("pools") or ()]
+    return [_pool({**shared, **pool}, configuration, allocated) for pool in raw.get("pools") or ()]
 
 
-def _pool(report: Mapping[str, Any], configuration: Any) -> Pool:
+def _pool(report: Mapping[str, Any], configuration: Any, allocated: Callable[[str], float]) -> Pool:
     from cinder.scheduler import sched_utils
 
     total, free = (_number(report.get(key)) for key in ("total_capacity_gb", "free_capacity_gb"))
@@ -33,7 +35,7 @@ def _pool(report: Mapping[str, Any], configuration: Any) -> Pool:
     thin = _flag(report.get("thin_provisioning_support"))
     provisioned = _number(report.get("provisioned_capacity_gb"))
     if provisioned is None:
-        provisioned = _number(report.get("allocated_capacity_gb")) or 0.0
+        provisioned = float(allocated(str(report.get("pool_name") or "")))
     ratio = 1.0
     if total is not None and free is not None:
         known = {**report, "total_capacity_gb": total, "free_capacity_gb": free, "provisioned_capacity_gb": provisioned}

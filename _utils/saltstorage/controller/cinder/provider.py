@@ -132,7 +132,13 @@ class CinderlibProvider(CinderManage):
     def pools(self) -> Sequence[Pool]:
         """Return fresh statistics of each pool; see the base class."""
         with map_errors(f"read the statistics of {self.config.name!r}", default=UnavailableError):
-            return pools.pools(self._backend.stats(refresh=True), self.driver.configuration)
+            from cinder.db import api
+
+            def allocated(pool: str) -> float:
+                _count, gib = api.volume_data_get_for_host(self.context, f"{bridge.HOST}@{self._group}#{pool}")
+                return float(gib)
+
+            return pools.pools(self._backend.stats(refresh=True), self.driver.configuration, allocated)
 
     def pool_of(self, volume: ProviderVolume) -> str:
         """Return the pool that the volume's row names."""

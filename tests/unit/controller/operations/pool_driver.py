@@ -66,6 +66,18 @@ class SmallDriver(PoolDriver):
     POOLS: ClassVar[dict[str, dict[str, Any]]] = {"only": {"total_capacity_gb": 8}}
 
 
+class SilentDriver(PoolDriver):
+    """A thin pool that reports no provisioned capacity."""
+
+    POOLS: ClassVar[dict[str, dict[str, Any]]] = {"thin": PoolDriver.POOLS["thin"]}
+
+    def get_volume_stats(self, refresh: bool = False) -> dict[str, Any]:
+        stats = super().get_volume_stats(refresh)
+        for pool in stats["pools"]:
+            del pool["provisioned_capacity_gb"]
+        return stats
+
+
 class SteppingDriver(FileDriver):
     """Delivers volumes in steps of 8 GiB."""
 

@@ -132,6 +132,39 @@ def test_growth_and_copies_stay_in_their_pool(make):
         create(service, "again", 25, source={"volume": "one"})
 
 
+def test_volumes_count_where_a_driver_reports_nothing_of_them(make, tmp_path):
+    # Other tests' volumes are in the same metadata, under the names of their backends.
+    service = make(more={"silent": {"volume_driver": f"{HERE}.SilentDriver", "file_driver_path": str(tmp_path / "silent")}})
+    create(service, "one", 20, backend="silent")
+    stale(service)
+    service.catalog.apply(remove=service.catalog.reservations())
+    with pytest.raises(errors.ResourceExhaustedError, match="it has room for 10 GiB"):
+        create(service, "two", 11, backend="silent")
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "provisioned", "reserved", "ratio"), [(100, 90, 70, 0, 1), (100, 40, 150, 10, 2), (100, 15, 20, 20, 1)]
+)
+@pytest.mark.parametrize("thin", [True, False])
+def test_room_is_never_more_than_cinders(total, free, provisioned, reserved, ratio, thin):
+    from cinder.scheduler import sched_utils
+
+    args = (total, free, provisioned, ratio > 1, ratio, reserved, thin)
+    cinders = sched_utils.calculate_virtual_free_capacity(*args)
+    pool = Pool(
+        name="x",
+        total_gib=total,
+        free_gib=free,
+        provisioned_gib=provisioned,
+        reserved_percentage=reserved,
+        max_over_subscription_ratio=ratio,
+        thin=ratio > 1,
+    )
+    room = pool.room(thick=not thin)
+    assert room <= cinders
+    assert thin or room == cinders
+
+
 def test_twenty_at_once_do_not_overfill_a_pool(make):
     service = make("SmallDriver")
     service.core.provider("array")
